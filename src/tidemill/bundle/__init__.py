@@ -1,0 +1,1 @@
+"""The shipped thing: one ONNX graph with everything inside, proven, written down and run."""

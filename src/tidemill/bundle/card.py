@@ -1,0 +1,171 @@
+"""The model card: a bundle's ``README.md`` and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tidemill.bundle import charts
+from tidemill.bundle.evidence import Evidence
+from tidemill.bundle.spec import BundleSpec, MetricValue
+from tidemill.core.schema import Column
+from tidemill.core.task import Task, TaskKind
+
+_MOST_COLUMNS = 200
+_SOURCES = {
+    "test": "rows held back for testing",
+    "out_of_fold": "training rows, each predicted by models that did not see it",
+}
+_LEFT_OUT = ("_micro", "_weighted", "precision_macro", "recall_macro")
+"""Endings of metrics that stand in ``bundle.json`` alone."""
+_HOW = {
+    "number": "number",
+    "integer": "whole number",
+    "boolean": "true or false (1 or 0)",
+    "category": "text, one of a set",
+    "text": "free text",
+    "datetime": "date; seconds since 1970-01-01 UTC in the graph",
+}
+
+
+def pictures(task: Task, evidence: Evidence) -> dict[str, str]:
+    """SVG documents by file name."""
+    if task.kind is TaskKind.REGRESSION:
+        value = evidence.scores[:, 0]
+        return {
+            "agreement.svg": charts.agreement_plot(evidence.y, value),
+            "residuals.svg": charts.residual_plot(evidence.y, value),
+        }
+    out = {"calibration.svg": charts.calibration_plot(evidence.y, evidence.scores)}
+    if task.kind is TaskKind.BINARY:
+        return {**out, "roc.svg": charts.roc_plot(evidence.y, evidence.scores)}
+    return {**out, "confusion.svg": charts.confusion_plot(evidence.y, evidence.scores)}
+
+
+def card(spec: BundleSpec, shown: Sequence[str], *, folder: str, model_bytes: int) -> str:
+    """Write the card; ``shown`` are the names of its pictures in ``plots/``."""
+    parts = [
+        f"# {spec.info.name}\n\n{_question(spec)}",
+        _usage(spec, folder),
+        _quality(spec),
+        "\n".join(f"![{name.removesuffix('.svg')}](plots/{name})" for name in shown),
+        _inputs(spec),
+        _making(spec),
+        _running(spec, model_bytes),
+        _limits(spec),
+    ]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _question(spec: BundleSpec) -> str:
+    task = spec.task
+    if task.kind is TaskKind.REGRESSION:
+        what = f"Predicts the number `{task.target}`"
+    else:
+        labels = ", ".join(f"`{c}`" for c in task.classes[:12]) + (", …" if task.n_classes > 12 else "")
+        what = f"Predicts `{task.target}`: one of {labels}"
+        if task.positive is not None:
+            what += f" (positive: `{task.positive}`)"
+    made = f" Made on {spec.info.created_at[:10]} by Tidemill {spec.versions.get('tidemill', '')}."
+    return f"{what}, from {len(spec.schema.features)} columns.{made}"
+
+
+def _usage(spec: BundleSpec, folder: str) -> str:
+    return (
+        "## Use\n\n```bash\npip install -r requirements.txt      # onnxruntime and numpy\n"
+        "python run.py in.csv out.csv\n```\n\n"
+        f"```python\nimport tidemill as tm\ntm.load({folder!r}).predict(frame)          # a table or a file\n\n"
+        "import mlflow\nmlflow.pyfunc.load_model("
+        f"{folder + '/1'!r}).predict(frame)\n```\n\nThe folder is also a model of a Triton repository. "
+        "`tidemill verify` checks every file."
+    )
+
+
+def _quality(spec: BundleSpec) -> str:
+    if not spec.metrics:
+        return ""
+    lines = ["## Quality", ""]
+    if spec.info.objective:
+        lines += [f"Objective: `{spec.info.objective}`", ""]
+    for source in dict.fromkeys(m.source for m in spec.metrics):
+        chosen = [m for m in spec.metrics if m.source == source and not m.name.endswith(_LEFT_OUT)]
+        lines += [f"On {chosen[0].rows:,} {_SOURCES.get(source, source)}; intervals are 95 %, by bootstrap:", ""]
+        lines += ["| metric | value | interval | better |", "|---|---:|---:|---|"]
+        lines += [_metric_line(m) for m in chosen] + [""]
+    return "\n".join(lines).rstrip()
+
+
+def _metric_line(m: MetricValue) -> str:
+    return f"| {m.name} | {m.value:.4g} | {m.low:.4g} – {m.high:.4g} | {'higher' if m.greater_is_better else 'lower'} |"
+
+
+def _inputs(spec: BundleSpec) -> str:
+    lines = ["## Inputs", "", "Columns are found by name; every one may have missing cells.", ""]
+    lines += ["| column | what | unit | seen in training | missing |", "|---|---|---|---|---:|"]
+    lines += [_input_line(c) for c in spec.schema.features[:_MOST_COLUMNS]]
+    if (more := len(spec.schema.features) - _MOST_COLUMNS) > 0:
+        lines.append(f"\nand {more:,} more, in `bundle.json`.")
+    if left := [c for c in spec.schema if not c.type.is_feature and c.reason and c.name != spec.task.target]:
+        lines += ["", "Not used: " + "; ".join(f"`{_cell(c.name)}` ({_cell(c.reason or '')})" for c in left[:50]) + "."]
+    return "\n".join(lines)
+
+
+def _input_line(c: Column) -> str:
+    seen = ""
+    if c.low is not None and c.high is not None:
+        seen = f"{c.low:.6g} – {c.high:.6g}"
+    elif c.distinct is not None:
+        seen = f"{c.distinct:,} values"
+    what = _HOW.get(c.type.value, c.type.value)
+    return f"| `{_cell(c.name)}` | {what} | {_cell(c.unit or '')} | {seen} | {c.missing:.1%} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("`", "'").replace("\n", " ")[:80]
+
+
+def _making(spec: BundleSpec) -> str:
+    lines = ["## How it is made", ""]
+    lines += [
+        f"- {m['weight']:.1%} {m['name']} ({m['parts']} {'model' if m['parts'] == 1 else 'models'})"
+        for m in spec.members
+    ]
+    if spec.calibration is not None and not spec.calibration.is_identity:
+        lines.append(f"- Probabilities are calibrated with temperature {spec.calibration.temperature:.3g}.")
+    if spec.task.kind.is_classification:
+        how = {"argmax": "the most probable class", "cost": "the class with the least expected cost"}
+        tuned = "the largest product of probability and a factor of the class"
+        if spec.task.kind is TaskKind.BINARY and spec.decision.threshold is not None:
+            tuned = f"the positive class where its probability is above {spec.decision.threshold:.4g}"
+        lines.append(f"- The label is {how.get(spec.decision.kind, tuned)}.")
+    lines += [f"- {key}: {value}" for key, value in spec.info.lineage.items() if isinstance(value, (str, int, float))]
+    return "\n".join(lines)
+
+
+def _running(spec: BundleSpec, model_bytes: int) -> str:
+    run, parity = spec.performance, spec.parity
+    curve = " | ".join(f"{p['p50_ms']:.3g}" for p in run["latency"])
+    heads = " | ".join(f"{p['batch']:,}" for p in run["latency"])
+    near = (
+        f"largest difference of a probability {parity['max_abs_dp']:.1e}, labels that differ: {parity['flips']}"
+        if spec.task.kind.is_classification
+        else f"largest relative difference {parity['max_rel']:.1e}"
+    )
+    return (
+        f"## Running it\n\nThe graph has {model_bytes / 1e6:.2f} MB. Median milliseconds for a call, on the machine "
+        f"that wrote it ({run['threads']} threads), by rows in the call:\n\n"
+        f"| {heads} |\n|{'---:|' * len(run['latency'])}\n| {curve} |\n\n"
+        f"Best batch: {run['best_batch']:,} rows. A process that only answers needs "
+        f"{run['peak_memory_bytes'] / 1e6:.0f} MB at most.\n\n"
+        f"Before it was written, the graph was compared with the trained models on all {parity['rows']:,} rows: {near}."
+    )
+
+
+def _limits(spec: BundleSpec) -> str:
+    lines = [
+        "## Limits",
+        "",
+        "- It repeats what was usual in its training data, including what was wrong there.",
+        "- Values outside of the ranges above were never seen; categories that are new are treated as unknown.",
+        "- It is not a cause: a column that predicts need not be one that changes the outcome.",
+    ]
+    return "\n".join([*lines, *(f"- {note}" for note in spec.info.notes)])

@@ -1,0 +1,1 @@
+"""The programs that travel with a bundle: they stand on onnxruntime, numpy and the standard library alone."""

@@ -1,0 +1,280 @@
+"""Opens a bundle and predicts with it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.bundle import manifest
+from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
+from tidemill.bundle.evidence import Evidence, point_values
+from tidemill.bundle.latency import session
+from tidemill.bundle.parity import CHUNK, count_rows, feed_of
+from tidemill.bundle.runner.answers import answer_header, write_answers
+from tidemill.bundle.spec import NAME, BundleInfo, BundleSpec
+from tidemill.core.budget import available_cpus
+from tidemill.core.errors import BundleError, DataError, NotFoundError, OptionError
+from tidemill.core.schema import Columns, Schema
+from tidemill.core.task import Task
+from tidemill.data.coerce import encode_target, to_columns
+from tidemill.data.ingest import RawTable, read
+
+_CHECKED = (NAME, "1/model.onnx")
+"""Files whose hash is checked when a bundle is opened; `tidemill.bundle.verify` checks all."""
+
+
+class Bundle:
+    """A shipped model: one folder, one graph.
+
+    Open one with `Bundle.open` (or ``tidemill.load``). The session starts with the first prediction. A bundle may be
+    used from several threads at once.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    spec : BundleSpec
+        What the bundle says of itself.
+    threads : int
+        Threads inside one operator; 0 means all cores that this process may use.
+    """
+
+    def __init__(self, path: Path, spec: BundleSpec, *, threads: int = 0) -> None:
+        self.path = path
+        self.spec = spec
+        self.threads = threads or available_cpus()
+        self._names = input_names(spec.schema)
+        self._session: Any = None
+
+    @classmethod
+    def open(cls, path: str | Path, *, threads: int = 0) -> Bundle:
+        """Open a bundle's folder.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such folder.
+        BundleError
+            If it is no bundle, a damaged one, or one of a newer version.
+        """
+        folder = Path(path).expanduser()
+        if not folder.exists():
+            names = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+            raise NotFoundError.of("bundle", folder.name, names)
+        if not folder.is_dir() or not (folder / manifest.NAME).is_file():
+            raise BundleError("This is not a bundle: it has no manifest.json.", where=str(folder))
+        try:
+            listed = manifest.parse((folder / manifest.NAME).read_bytes(), where=str(folder / manifest.NAME))
+            for name in _CHECKED:
+                if name not in listed or manifest.entry_of(folder / name) != listed[name]:
+                    raise BundleError(
+                        "The file is damaged: its hash is not the one in the manifest.",
+                        where=str(folder / name),
+                        hint="Export the bundle again.",
+                    )
+            description = json.loads((folder / NAME).read_bytes())
+        except (OSError, ValueError) as error:
+            raise BundleError(f"The bundle can't be read ({error}).", where=str(folder)) from error
+        return cls(folder, BundleSpec.from_json(description), threads=threads)
+
+    @property
+    def task(self) -> Task:
+        """The problem that it answers."""
+        return self.spec.task
+
+    @property
+    def schema(self) -> Schema:
+        """All columns of the training data; its features are the inputs."""
+        return self.spec.schema
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, objective, lineage, cost and notes."""
+        return self.spec.info
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.path / "1" / "model.onnx"
+
+    def __repr__(self) -> str:
+        kind, target = self.task.kind.value, self.task.target
+        return f"Bundle({self.info.name!r}, {kind} of {target!r}, {len(self._names)} inputs, {str(self.path)!r})"
+
+    # ------------------------------------------------------------------------------------------------ predictions
+
+    def predict(self, data: Any) -> NDArray[Any]:
+        """Predict labels, in the type that they had in the training data, or values.
+
+        Parameters
+        ----------
+        data : path, table, or dict of columns
+            Whatever `tidemill.data.ingest.read` takes.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels as text, integers, numbers or booleans; float32 values for a regression.
+        """
+        return self.predict_columns(self.columns(data))
+
+    def predict_proba(self, data: Any) -> NDArray[np.float32]:
+        """Predict probabilities of shape (n, K), in the order of ``task.classes``.
+
+        Raises
+        ------
+        OptionError
+            For a regression.
+        """
+        if not self.task.kind.is_classification:
+            raise OptionError("A regression has no probabilities; use `predict`.")
+        return np.asarray(self.answer(self.columns(data))[PROBABILITIES], dtype=np.float32)
+
+    def predict_columns(self, columns: Columns) -> NDArray[Any]:
+        """Predict from physical columns, as `columns` gives them: the quick way for few rows."""
+        outputs = self.answer(columns)
+        return self.label_values(outputs[LABEL]) if LABEL in outputs else outputs[PREDICTION]
+
+    def columns(self, data: Any) -> Columns:
+        """Read data and turn it into physical columns.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, a cell does not fit its type, or the data do not fit into memory.
+        """
+        return to_columns(self._read(data), self.schema)
+
+    def answer(self, columns: Columns) -> dict[str, NDArray[Any]]:
+        """Outputs of the graph by name for physical columns."""
+        chunks = list(self.chunks(columns))
+        return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
+
+    def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
+        """Outputs of the graph by name, 4,096 rows at a time; no rows give one empty chunk."""
+        run = self.session()
+        outputs = [o.name for o in run.get_outputs()]
+        for start in range(0, max(count_rows(columns), 1), CHUNK):
+            part = {name: columns[name][start : start + CHUNK] for name in self._names}
+            yield dict(zip(outputs, run.run(None, feed_of(self._names, part)), strict=True))
+
+    def session(self) -> Any:
+        """The onnxruntime session, started on first use."""
+        if self._session is None:
+            self._session = session(self.model_path, threads=self.threads)
+        return self._session
+
+    def label_values(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Turn labels as text into the type that they had in the training data."""
+        kind = self.task.label_type
+        if kind == "integer":
+            return np.array([int(v) for v in labels], dtype=np.int64)
+        if kind == "number":
+            return np.array([float(v) for v in labels], dtype=np.float64)
+        if kind == "boolean":
+            return np.array([str(v).lower() == "true" for v in labels], dtype=np.bool_)
+        return np.asarray(labels, dtype=object)
+
+    # ------------------------------------------------------------------------------------------------- tables out
+
+    def to_csv(self, data: Any, out: str | Path | TextIO) -> int:
+        """Predict into a CSV file, byte for byte as the bundle's ``run.py`` does.
+
+        Parameters
+        ----------
+        data : path, table, or dict of columns
+            What to predict.
+        out : path or text stream
+            Where to write; a file is there as a whole or not at all.
+
+        Returns
+        -------
+        int
+            Number of rows.
+        """
+        columns = self.columns(data)
+        if not isinstance(out, (str, Path)):
+            self._write_csv(columns, out)
+        else:
+            with _whole_file(Path(out)) as file:
+                self._write_csv(columns, file)
+        return count_rows(columns)
+
+    def _write_csv(self, columns: Columns, file: TextIO) -> None:
+        csv.writer(file, lineterminator="\n").writerow(answer_header(self.task.classes))
+        for chunk in self.chunks(columns):
+            write_answers(file, chunk)
+
+    def predict_records(self, data: Any) -> list[dict[str, Any]]:
+        """Predict into one dictionary for each row: ``prediction``, then ``proba_<label>`` for each class."""
+        outputs = self.answer(self.columns(data))
+        if LABEL not in outputs:
+            return [{"prediction": value} for value in outputs[PREDICTION].tolist()]
+        names = answer_header(self.task.classes)
+        labels = self.label_values(outputs[LABEL]).tolist()
+        return [
+            dict(zip(names, [label, *row], strict=True))
+            for label, row in zip(labels, outputs[PROBABILITIES].tolist(), strict=True)
+        ]
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """Compare predictions with the truth in the data: every metric of the task by name.
+
+        Rows whose target is missing or is no class of the task are left out. A metric that has no value on these
+        rows (ROC AUC where there is one class) is absent.
+
+        Raises
+        ------
+        DataError
+            If the target column is absent, or no row has a target.
+        """
+        raw = self._read(data)
+        y = encode_target(raw, self.task)
+        known = y >= 0 if self.task.kind.is_classification else np.isfinite(y)
+        if not known.any():
+            raise DataError(f"No row has a known target {self.task.target!r}.", where=raw.source)
+        raw, y = raw.take(known), y[known]
+        outputs = self.answer(to_columns(raw, self.schema))
+        if LABEL not in outputs:
+            evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
+            return point_values(evidence, self.task, self.spec.decision, None)
+        codes = {label: code for code, label in enumerate(self.task.classes)}
+        decided = np.array([codes[v] for v in outputs[LABEL]], dtype=np.int64)
+        return point_values(Evidence("given", y, outputs[PROBABILITIES]), self.task, self.spec.decision, decided)
+
+    def _read(self, data: Any) -> RawTable:
+        raw = read(data)
+        if raw.rows_total is not None and raw.rows_total > raw.rows:
+            raise DataError(
+                f"Only {raw.rows:,} of {raw.rows_total:,} rows fit into memory.",
+                where=raw.source,
+                hint="Predict it in pieces, or with the bundle's run.py, which reads row by row.",
+            )
+        return raw
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file that is there as a whole or not at all."""
+    if path.exists() and not path.is_file():  # a pipe or a device: there is nothing to replace
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise BundleError(f"The file could not be written: {error.strerror or error}.", where=str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""Files that serving systems want beside the graph: Triton's ``config.pbtxt`` and MLflow's ``MLmodel``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+
+from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
+from tidemill.bundle.programs import program
+from tidemill.bundle.spec import BundleSpec
+
+REQUIREMENTS = ("onnxruntime>=1.20,<2", "numpy>=1.26,<3")
+"""What `run.py` needs; the graph itself runs since onnxruntime 1.18."""
+
+
+def triton_config(spec: BundleSpec, *, max_batch: int = 4096) -> str:
+    """Model configuration for NVIDIA Triton; the model is called like the folder that it lies in."""
+    names = input_names(spec.schema)
+    inputs = [
+        _tensor(names[c.name], "TYPE_STRING" if c.type.is_string else "TYPE_FP64", "[ 1 ]")
+        for c in spec.schema.features
+    ]
+    # An output of shape [N] has nothing left when the batch is taken off; Triton writes that as a reshape.
+    scalar = "[ 1 ]\n    reshape: { shape: [ ] }"
+    if spec.task.kind.is_classification:
+        outputs = [
+            _tensor(LABEL, "TYPE_STRING", scalar),
+            _tensor(PROBABILITIES, "TYPE_FP32", f"[ {spec.task.n_classes} ]"),
+        ]
+    else:
+        outputs = [_tensor(PREDICTION, "TYPE_FP32", scalar)]
+    return (
+        'backend: "onnxruntime"\n'
+        f"max_batch_size: {max_batch}\n"
+        f"input [\n{_join(inputs)}\n]\n"
+        f"output [\n{_join(outputs)}\n]\n"
+        f"dynamic_batching {{ preferred_batch_size: [ {min(max_batch, int(spec.performance['best_batch']))} ] }}\n"
+        "instance_group [ { kind: KIND_CPU } ]\n"
+    )
+
+
+def _tensor(name: str, kind: str, dims: str) -> str:
+    quoted = json.dumps(name, ensure_ascii=False)
+    return f"  {{\n    name: {quoted}\n    data_type: {kind}\n    dims: {dims}\n  }}"
+
+
+def _join(items: list[str]) -> str:
+    return ",\n".join(items)
+
+
+def mlflow_files(spec: BundleSpec, model_uuid: str) -> dict[str, str]:
+    """Files that make the folder of the graph an MLflow model, by their path in it.
+
+    The ``onnx`` flavour gives the bare graph. ``pyfunc`` goes through a small loader of our own, because MLflow's
+    feeds columns without their second axis and cannot return a table of labels and probabilities. There is no
+    signature: the loader takes numbers, text, dates and missing values in any type, and MLflow would refuse some.
+    """
+    python = platform.python_version()
+    packages = [*REQUIREMENTS, "pandas>=2"]
+    # JSON is YAML, and needs no package to write.
+    model = {
+        "artifact_path": "model",
+        "flavors": {
+            "onnx": {
+                "data": "model.onnx",
+                "onnx_version": version("onnx"),
+                "providers": ["CPUExecutionProvider"],
+                "code": "code",
+            },
+            "python_function": {
+                "loader_module": "tidemill_pyfunc",
+                "data": "model.onnx",
+                "code": "code",
+                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+                "python_version": python,
+            },
+        },
+        "model_uuid": model_uuid,
+        "utc_time_created": spec.info.created_at.removesuffix("Z").removesuffix("+00:00").replace("T", " "),
+        "metadata": {"tidemill": spec.versions.get("tidemill", ""), "name": spec.info.name},
+    }
+    pip = [*packages, "mlflow-skinny"]
+    conda = {"name": "tidemill", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": pip}]}
+    env = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    return {
+        "MLmodel": json.dumps(model, indent=1) + "\n",
+        "conda.yaml": json.dumps(conda, indent=1) + "\n",
+        "python_env.yaml": json.dumps(env, indent=1) + "\n",
+        "requirements.txt": "".join(f"{p}\n" for p in packages),
+        "code/tidemill_pyfunc.py": program("tidemill_pyfunc.py"),
+    }

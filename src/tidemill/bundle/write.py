@@ -1,0 +1,167 @@
+"""Builds a bundle: proves the graph, measures it, writes the folder as a whole or not at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import platform
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tidemill import __version__
+from tidemill.bundle import card, golden, manifest, spec
+from tidemill.bundle.assemble import input_names
+from tidemill.bundle.evidence import Evidence, measure
+from tidemill.bundle.folder import atomic_folder, check_replaceable
+from tidemill.bundle.graph import IR_VERSION, ML_OPSET, OPSET
+from tidemill.bundle.latency import profile, session
+from tidemill.bundle.parity import Proof, feed_of, prove
+from tidemill.bundle.parts import Recipe
+from tidemill.bundle.programs import program
+from tidemill.bundle.runtime import Bundle
+from tidemill.bundle.serving import REQUIREMENTS, mlflow_files, triton_config
+from tidemill.bundle.spec import BundleInfo, BundleSpec
+from tidemill.core.schema import Columns
+
+MODEL = "1/model.onnx"
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "lightgbm", "xgboost", "xgboost-cpu", "catboost")
+
+
+def write_bundle(
+    out_dir: str | Path,
+    recipe: Recipe,
+    *,
+    columns_train: Columns,
+    columns_test: Columns | None = None,
+    y_test: NDArray[Any] | None = None,
+    info: BundleInfo | None = None,
+    evidence: Sequence[Evidence] = (),
+    threads: int = 1,
+) -> Bundle:
+    """Prove a recipe's graph on all rows and write it as a bundle.
+
+    Parameters
+    ----------
+    out_dir : path
+        The folder. A new or empty one, or an older bundle, which is replaced in one step.
+    recipe : Recipe
+        What to ship.
+    columns_train, columns_test : Columns
+        All rows that are known; the graph must answer as the trained models do on every one of them.
+    y_test : ndarray, optional
+        Truth of the test rows; adds `Evidence` of the source ``"test"``.
+    info : BundleInfo, optional
+        Name, objective, lineage, notes.
+    evidence : sequence of Evidence
+        Scores on rows that the models did not see, for metrics and pictures.
+    threads : int
+        Threads for the proof and for the measured latency curve.
+
+    Returns
+    -------
+    Bundle
+        The bundle, opened.
+
+    Raises
+    ------
+    ParityError
+        With the rows that differ; nothing is written.
+    OptionError
+        If something else than a bundle stands at ``out_dir``.
+    BundleError
+        If the folder can't be written; nothing is left behind.
+    """
+    out = Path(out_dir)
+    check_replaceable(out)  # before the work, not after it
+    edges = golden.choose_rows(columns_train if columns_test is None else columns_test, recipe.schema)
+    tables = {"train": columns_train, **({} if columns_test is None else {"test": columns_test}), "golden": edges}
+    proof = prove(recipe, tables, threads=threads)
+    known = list(evidence)
+    if y_test is not None and columns_test is not None:
+        known.append(Evidence("test", y_test, proof.answers["test"].scores))
+    described = describe(proof, _complete(info or BundleInfo(), out), known, edges, threads)
+    files = _files(proof, described, known, edges, out.name)
+    with atomic_folder(out) as folder:
+        _write(folder, files)
+    return Bundle.open(out)
+
+
+def describe(proof: Proof, info: BundleInfo, evidence: Sequence[Evidence], rows: Columns, threads: int) -> BundleSpec:
+    """Collect what ``bundle.json`` says: metrics with intervals, latency, memory, parity, versions."""
+    recipe = proof.recipe
+    performance = profile(proof.model, feed_of(input_names(recipe.schema), rows), threads=threads)
+    single = next((p.p50_ms for p in performance.curve if p.batch == 1), None)
+    cost = {**info.cost, "size_bytes": len(proof.model), "latency_ms": single}
+    return BundleSpec(
+        info=replace(info, cost=cost),
+        task=recipe.task,
+        schema=recipe.schema,
+        decision=recipe.decision,
+        calibration=recipe.calibration,
+        members=tuple({"name": m.name, "weight": float(m.weight), "parts": len(m.parts)} for m in recipe.members),
+        metrics=tuple(v for e in evidence for v in measure(e, recipe.task, recipe.decision)),
+        parity=proof.report.to_json(),
+        performance={**performance.to_json(), "machine": f"{platform.system()} {platform.machine()}"},
+        opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
+        ir_version=IR_VERSION,
+        versions={"tidemill": __version__, "python": platform.python_version(), **_versions()},
+    )
+
+
+def _complete(info: BundleInfo, out: Path) -> BundleInfo:
+    now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    name = info.name or out.name.removesuffix(".tm") or "model"
+    return replace(info, name=name, created_at=info.created_at or now)
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _files(
+    proof: Proof, described: BundleSpec, evidence: Sequence[Evidence], edges: Columns, folder: str
+) -> dict[str, bytes]:
+    """All files but the manifest, by path."""
+    names = input_names(proof.recipe.schema)
+    feed = feed_of(names, edges)
+    run = session(proof.model)
+    outputs: Mapping[str, NDArray[Any]] = dict(
+        zip([o.name for o in run.get_outputs()], run.run(None, feed), strict=True)
+    )
+    # The same model gives the same id, whoever builds it.
+    model_uuid = uuid.UUID(hashlib.sha256(proof.model).hexdigest()[:32]).hex
+    shown = card.pictures(described.task, evidence[-1]) if evidence else {}
+    text = {
+        "README.md": card.card(described, list(shown), folder=folder, model_bytes=len(proof.model)),
+        "run.py": program("run.py"),
+        "requirements.txt": "".join(f"{r}\n" for r in REQUIREMENTS),
+        "config.pbtxt": triton_config(described),
+        **{f"plots/{name}": picture for name, picture in shown.items()},
+        **{f"1/{name}": content for name, content in mlflow_files(described, model_uuid).items()},
+    }
+    return {
+        MODEL: proof.model,
+        spec.NAME: described.render(),
+        golden.NAME: golden.render(feed, outputs),
+        **{name: content.encode("utf-8") for name, content in text.items()},
+    }
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    entries = {name: manifest.FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+    for name, data in {**files, manifest.NAME: manifest.render(entries)}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

@@ -1,0 +1,122 @@
+"""``tidemill fit``: data and a question in, a bundle and a report out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidemill.cli import options
+from tidemill.cli.errors import for_people
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  tidemill fit train.csv --target income --time 60s --out income.tm
+
+  tidemill fit train.csv --target y --objective "maximize roc_auc; latency_ms <= 1; recall\\[fraud] >= 0.9"
+
+  tidemill fit "SELECT * FROM loans" --database sqlite:///bank.db --target bad --test-size 0.2
+
+  tidemill fit --resume income-1
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("fit", epilog=EXAMPLES, help="Search for the best model of a table, and leave it as a bundle.")(fit)
+
+
+def fit(
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="CSV, TSV, Parquet, Arrow, JSON lines, Excel; or SQL.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", help="The column to predict.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="binary, multiclass or regression.")] = None,
+    positive: Annotated[str | None, typer.Option("--positive", help="The positive class of a binary task.")] = None,
+    objective: options.Objective = None,
+    time_: Annotated[str | None, typer.Option("--time", help="Limit of the whole command: 60s, 5m, 1h.")] = None,
+    trials: Annotated[int | None, typer.Option("--trials", help="Limit of finished trials.")] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="Limit of all trials together: 4GB.")] = None,
+    cpus: Annotated[int | None, typer.Option("--cpus", help="Cores to use; default all.")] = None,
+    test: Annotated[str | None, typer.Option("--test", help="File with locked test rows.")] = None,
+    test_size: Annotated[
+        float | None, typer.Option("--test-size", help="Share of rows to lock away as the test slice.")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Rows of one group stay in one fold.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option("--time-column", help="Folds and test slice follow this column's order.")
+    ] = None,
+    column_type: Annotated[
+        list[str] | None, typer.Option("--type", help="Override a column's type: --type zip=category")
+    ] = None,
+    family: Annotated[list[str] | None, typer.Option("--family", help="Only these model families.")] = None,
+    database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
+    sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="STUDY", help="Go on with a study.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same trials.")] = 0,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html beside the bundle.")] = True,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    started = time.monotonic() - _process_age_s()
+    with for_people(as_json):
+        from tidemill.cli.progress import progress
+        from tidemill.sdk.fit import FitOptions, fit_to_bundle, parse_types
+
+        fit_options = FitOptions(
+            kind=kind,
+            positive=positive,
+            objective=objective,
+            time=time_,
+            trials=trials,
+            memory=memory,
+            cpus=cpus,
+            test=test,
+            test_size=test_size,
+            group=group,
+            time_column=time_column,
+            types=parse_types(column_type or ()),
+            families=tuple(family) if family else None,
+            database=database,
+            sheet=sheet,
+            name=name,
+            seed=seed,
+            started=started,
+        )
+        with progress(as_json=as_json, quiet=quiet) as listener:
+            result = fit_to_bundle(
+                data,
+                target,
+                out=out,
+                options=fit_options,
+                resume=resume,
+                workspace=workspace,
+                report=report,
+                on_event=listener,
+            )
+        _show(result, as_json=as_json, quiet=quiet)
+
+
+def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
+    from tidemill.cli import show
+
+    if as_json:
+        show.emit_json({"event": "result", **result.to_json()})
+    elif not quiet:
+        print()
+        show.table(result.study.leaderboard()[:8], title=f"Leaderboard of study {result.study.name}")
+        print()
+        print(result.in_words())
+
+
+def _process_age_s() -> float:
+    """Seconds since this process began: the time limit covers start-up too."""
+    import psutil
+
+    return max(0.0, time.time() - psutil.Process().create_time())

@@ -1,0 +1,29 @@
+"""Options that several commands share, so that one noun has one spelling and one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Workspace = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        help="Where state lives. Default: TIDEMILL_WORKSPACE, else ./.tidemill.",
+        rich_help_panel="General",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs instead of text for people.", rich_help_panel="General")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="General")]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `tidemill fit --out` leaves it.")]
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study; see `tidemill studies`.")]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        "--objective", help="For example 'maximize roc_auc; params <= 2e5; latency_ms <= 3; recall[fraud] >= 0.9'."
+    ),
+]

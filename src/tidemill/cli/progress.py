@@ -1,0 +1,130 @@
+"""How a running search shows itself: live on a terminal, plain lines elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tidemill.cli import show
+
+if TYPE_CHECKING:
+    from tidemill.search.events import Event
+
+Listener = Callable[["Event"], None]
+
+
+@contextmanager
+def progress(*, as_json: bool, quiet: bool) -> Iterator[Listener]:
+    """Give a listener for events that suits where the output goes."""
+    if quiet:
+        yield lambda event: None
+    elif as_json:
+        yield _print_json
+    elif sys.stderr.isatty():
+        with _Live() as live:
+            yield live.hear
+    else:
+        yield _Lines().hear
+
+
+def _print_json(event: Event) -> None:
+    if event.kind != "tick":
+        print(json.dumps(show.finite(event.to_json()), default=str), flush=True)
+
+
+class _State:
+    """What there is to know about a search at a moment."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.last: Event | None = None
+        self.heard_at = self.begin
+        self.running = ""
+        self.values: list[float] = []
+
+    def hear(self, event: Event) -> None:
+        self.last, self.heard_at = event, time.monotonic()
+        if event.kind == "started" and event.trial is not None:
+            self.running = event.trial.name
+        if event.kind == "finished" and event.best is not None:
+            self.values.append(event.best)
+
+    def time_left(self) -> str:
+        now = time.monotonic()
+        if self.last is None or self.last.left_s is None:
+            return f"{show.duration(now - self.begin)} gone"
+        return f"{show.duration(max(0.0, self.last.left_s - (now - self.heard_at)))} left"
+
+    def best_in_words(self) -> str:
+        if self.last is None or self.last.best is None:
+            return ""
+        return f"best {self.last.metric} {show.number(self.last.best)} ({self.last.best_trial})"
+
+
+class _Lines:
+    """One plain line for each thing that happened."""
+
+    def __init__(self) -> None:
+        self._state = _State()
+
+    def hear(self, event: Event) -> None:
+        self._state.hear(event)
+        text = self._text(event)
+        if text:
+            print(f"[{event.elapsed_s:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    def _text(self, event: Event) -> str:
+        if event.kind == "stage":
+            return f"{event.stage}: {event.message}" if event.message else event.stage
+        if event.kind == "notice":
+            return event.message
+        if event.trial is None or event.kind == "started":
+            return ""
+        if event.kind == "finished":
+            score = event.trial.scores.get(event.metric)
+            shown = "" if score is None else f" {event.metric} {show.number(score)}"
+            return f"{event.trial.name}{shown} · {self._state.best_in_words()}, {self._state.time_left()}"
+        return f"{event.trial.name} {event.kind}: {event.trial.error or event.message}"
+
+
+class _Live:
+    """A small display that is redrawn in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._state = _State()
+        self._console = Console(stderr=True)
+        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> _Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def hear(self, event: Event) -> None:
+        self._state.hear(event)
+        if event.kind == "notice" and event.message:
+            self._console.print(event.message, highlight=False, markup=False)
+
+    def _draw(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        state, event = self._state, self._state.last
+        grid = Table.grid(padding=(0, 2))
+        if event is None:
+            grid.add_row("starting", state.time_left())
+            return grid
+        grid.add_row(
+            Text(event.stage, style="bold"), f"{event.finished} trials done, {event.failed} failed", state.time_left()
+        )
+        grid.add_row(f"{state.running or event.message}", state.best_in_words(), show.sparkline(state.values))
+        return grid

@@ -1,0 +1,1 @@
+"""The vocabulary of Tidemill: plain types, metrics, objectives, errors; numpy and the standard library only."""

@@ -1,0 +1,1 @@
+"""Tables in: reading, meaning, checks, splits and immutable versions."""

@@ -1,0 +1,81 @@
+"""Whether stated probabilities come true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.report.figures._base import ACCENT, MUTED, Drawing, Easel
+from tidemill.report.intervals import Z
+
+BINS = 15
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Stated and observed shares in bins of equal width; empty bins are left out.
+
+    Parameters
+    ----------
+    stated, observed : ndarray
+        Mean probability and share that came true, for each bin.
+    low, high : ndarray
+        Wilson's interval of 95 % for the observed share.
+    rows : ndarray of int
+        Rows in each bin.
+    """
+
+    stated: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
+    rows: NDArray[np.int64]
+
+    @property
+    def error(self) -> float:
+        """Mean distance of stated and observed over the rows: the metric ``ece``."""
+        return float(np.abs(self.stated - self.observed) @ self.rows / self.rows.sum())
+
+
+def reliability(stated: Floats, hit: NDArray[np.bool_]) -> Reliability:
+    """Put probabilities in bins.
+
+    Examples
+    --------
+    >>> r = reliability(np.array([0.9, 0.9]), np.array([True, False]))
+    >>> r.stated.tolist(), r.observed.tolist(), round(r.error, 6)
+    ([0.9], [0.5], 0.4)
+    """
+    bins = np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    rows = np.bincount(bins, minlength=BINS)
+    used = rows > 0
+    n = rows[used].astype(np.float64)
+    p = np.bincount(bins, weights=hit, minlength=BINS)[used] / n
+    middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    mean = np.bincount(bins, weights=stated, minlength=BINS)[used] / n
+    return Reliability(mean, p, np.maximum(0, middle - half), np.minimum(1, middle + half), rows[used])
+
+
+def draw_calibration(easel: Easel, found: Reliability, what: str) -> Drawing:
+    """Draw observed against stated shares, and below how many rows stand behind each point."""
+    with easel.canvas(4.6, 4.4) as canvas:
+        grid = canvas.ax.get_subplotspec()
+        canvas.ax.remove()
+        assert grid is not None
+        upper, lower = grid.subgridspec(2, 1, height_ratios=[4, 1]).subplots(sharex=True)
+        upper.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":")
+        spread = np.maximum(0, np.array([found.observed - found.low, found.high - found.observed]))
+        upper.errorbar(
+            found.stated, found.observed, yerr=spread, color=ACCENT, marker="o", markersize=4, elinewidth=0.9,
+            linewidth=1.2,
+        )  # fmt: skip
+        upper.set(ylim=(-0.02, 1.02), ylabel="Came true")
+        lower.bar(found.stated, found.rows, width=0.03, color=MUTED, alpha=0.7)
+        lower.set(xlim=(-0.02, 1.02), xlabel=f"Stated probability of {what}", ylabel="Rows")
+        lower.locator_params(axis="y", nbins=2)
+        return canvas.done(f"Calibration curve of {what} over {len(found.rows)} bins; mean distance {found.error:.4f}.")

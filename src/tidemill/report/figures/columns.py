@@ -1,0 +1,103 @@
+"""What the model makes of its columns: importance and partial dependence."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tidemill.core.schema import SemanticType
+from tidemill.report.dependence import Dependence
+from tidemill.report.figures._base import ACCENT, INK, Drawing, Easel, label, legend, look
+from tidemill.report.importance import Importance
+from tidemill.report.words import metric_words
+
+MOST_BARS = 15
+MOST_LINES = 5
+PER_ROW = 2
+
+
+def draw_importance(easel: Easel, columns: Sequence[Importance], metric: str) -> Drawing:
+    """Draw a bar for each column, longest on top, with its interval."""
+    shown = list(columns[:MOST_BARS])[::-1]
+    with easel.canvas(7.6, 0.9 + 0.27 * len(shown)) as canvas:
+        ax = canvas.ax
+        at = np.arange(len(shown))
+        values = np.array([i.value for i in shown])
+        spread = np.maximum(0, np.array([[i.value - i.low for i in shown], [i.high - i.value for i in shown]]))
+        ax.barh(at, values, height=0.62, color=ACCENT, alpha=0.8)
+        ax.errorbar(values, at, xerr=spread, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
+        ax.axvline(0, color=INK, linewidth=0.7)
+        ax.set_yticks(at, [label(i.column) for i in shown], color=INK)
+        ax.grid(visible=False, axis="y")
+        ax.set_xlabel(f"{label(metric_words(metric))} lost when the column is shuffled")
+        top = ", ".join(i.column for i in columns[:5])
+        return canvas.done(f"Bars of the {len(shown)} most important columns; the first are {top}.")
+
+
+def draw_dependence(
+    easel: Easel, found: Sequence[Dependence], outputs: Sequence[tuple[int, str]], y_label: str
+) -> Drawing:
+    """Draw a panel for each column; ``outputs`` are the columns of the scores to show and their names."""
+    rows = -(-len(found) // PER_ROW)
+    with easel.canvas(7.6, 2.35 * rows, (rows, PER_ROW)) as canvas:
+        for i, ax in enumerate(canvas.axes):
+            if i >= len(found):
+                ax.remove()
+                continue
+            _panel(ax, found[i], outputs)
+            if i % PER_ROW == 0:
+                ax.set_ylabel(label(y_label))
+        if len(outputs) > 1:
+            legend(canvas.axes[0], loc="best", fontsize=7)
+        _share_y(canvas.axes[: len(found)], np.concatenate([d.mean[:, [o for o, _ in outputs]].ravel() for d in found]))
+        names = ", ".join(d.column.name for d in found)
+        return canvas.done(f"Partial dependence of the answer on {names}.")
+
+
+def _share_y(axes: Sequence[Any], means: np.ndarray[Any, Any]) -> None:
+    """One scale for all panels, so that a flat line looks flat."""
+    low = min(ax.get_ylim()[0] for ax in axes)
+    high = max(ax.get_ylim()[1] for ax in axes)
+    if means.min() >= 0 and means.max() <= 1:
+        low, high = max(low, -0.03), min(high, 1.03)
+    for ax in axes:
+        ax.set_ylim(low, high)
+
+
+def _panel(ax: Any, found: Dependence, outputs: Sequence[tuple[int, str]]) -> None:
+    texts = found.column.type.is_string or found.column.type is SemanticType.BOOLEAN
+    x: Any = np.arange(len(found.grid)) if texts else list(found.grid)
+    if found.column.type is SemanticType.DATETIME:
+        x = [dt.datetime(1970, 1, 1) + dt.timedelta(seconds=float(v)) for v in found.grid]  # noqa: DTZ001 (UTC, drawn)
+    one = len(outputs) == 1
+    for i, (output, name) in enumerate(outputs[:MOST_LINES]):
+        mean, style = found.mean[:, output], look(i)
+        if texts:
+            spread = np.array([mean - found.low[:, output], found.high[:, output] - mean]).clip(0)
+            ax.errorbar(
+                x, mean, yerr=spread if one else None, fmt="o", markersize=4, color=style["color"], alpha=0.95,
+                elinewidth=1.0, label=label(name, 16),
+            )  # fmt: skip
+            continue
+        if one:
+            ax.fill_between(x, found.low[:, output], found.high[:, output], color=style["color"], alpha=0.13)
+        ax.plot(x, mean, label=label(name, 16), **style)
+    ax.set_title(label(found.column.name + (f" ({found.column.unit})" if found.column.unit else ""), 40))
+    if texts:
+        words = {0.0: "no", 1.0: "yes"} if found.column.type is SemanticType.BOOLEAN else {}
+        names = [label(words.get(v, v) if v != "" else "(missing)", 16) for v in found.grid]  # type: ignore[call-overload]
+        turn = sum(len(n) for n in names) > 30
+        ax.set_xticks(x, names, rotation=38 if turn else 0, ha="right" if turn else "center", fontsize=7.5)
+        ax.margins(x=0.08)
+    elif found.column.type is SemanticType.DATETIME:
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        locator = AutoDateLocator(minticks=3, maxticks=6)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        ax.plot(x, np.zeros(len(x)), "|", color=INK, alpha=0.5, markersize=5, transform=ax.get_xaxis_transform())
+        ax.locator_params(axis="x", nbins=6)

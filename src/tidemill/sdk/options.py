@@ -1,0 +1,115 @@
+"""What a person may say about a fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tidemill.core.budget import Budget
+from tidemill.core.errors import OptionError, nearest_hint
+from tidemill.core.schema import SemanticType
+
+DEFAULT_TIME = "60s"
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of a fit; every one has a default that is right for a first look.
+
+    Parameters
+    ----------
+    kind : str or None
+        ``"binary"``, ``"multiclass"`` or ``"regression"``; None looks at the target.
+    positive : str or None
+        Positive class of a binary task.
+    objective : str or None
+        Text of the objective; None takes the task's default.
+    time : str, float or None
+        Wall-clock limit of everything, reading and export included. Without ``time`` and ``trials`` 60 s.
+    trials : int or None
+        Limit of finished trials.
+    memory : str, int or None
+        Memory limit of all running trials together.
+    cpus : int or None
+        Cores; None for all.
+    test : path, table or None
+        Locked test rows.
+    test_size : float or None
+        Share of rows to lock away where there is no ``test``; None takes 15 %, 0 takes none.
+    group, time_column : str or None
+        Columns that the folds and the test slice respect.
+    types : mapping
+        Semantic types by column name that overrule what is seen.
+    families : tuple of str or None
+        Only these families.
+    database, sheet : str or None
+        URL for an SQL query; sheet of an Excel file.
+    name : str or None
+        Name of the study; None makes one from the data's name.
+    seed : int
+        Seed.
+    started : float or None
+        `time.monotonic` value at which the clock of ``time`` began; None is now.
+    keep_all_features : bool
+        Keep columns that look like row numbers or never change, for callers that chose their columns themselves.
+    """
+
+    kind: str | None = None
+    positive: str | None = None
+    objective: str | None = None
+    time: str | float | None = None
+    trials: int | None = None
+    memory: str | int | None = None
+    cpus: int | None = None
+    test: object = None
+    test_size: float | None = None
+    group: str | None = None
+    time_column: str | None = None
+    types: Mapping[str, SemanticType] = field(default_factory=dict)
+    families: tuple[str, ...] | None = None
+    database: str | None = None
+    sheet: str | None = None
+    name: str | None = None
+    seed: int = 0
+    started: float | None = None
+    keep_all_features: bool = False
+
+    def __post_init__(self) -> None:
+        if self.test_size is not None and not 0 <= self.test_size <= 0.9:
+            raise OptionError(
+                f"The test share must lie between 0 and 0.9, but got {self.test_size}.", where="--test-size"
+            )
+        if self.test is not None and self.test_size:
+            raise OptionError("A test file and a test share exclude each other.", where="--test, --test-size")
+
+    def budget(self) -> Budget:
+        """The limits, with 60 s where neither time nor trials are limited."""
+        limited = self.time is not None or self.trials is not None
+        return Budget.parse(
+            time=self.time if limited else DEFAULT_TIME, trials=self.trials, memory=self.memory, cpus=self.cpus
+        )
+
+    def clock(self) -> float:
+        """`time.monotonic` value at which the fit began."""
+        return time.monotonic() if self.started is None else self.started
+
+
+def parse_types(words: Iterable[str]) -> dict[str, SemanticType]:
+    """Read ``column=type`` words of the command line.
+
+    Examples
+    --------
+    >>> parse_types(["zip=category"])
+    {'zip': <SemanticType.CATEGORY: 'category'>}
+    """
+    known = [t.value for t in SemanticType if t.is_feature or t in (SemanticType.IGNORED, SemanticType.IDENTIFIER)]
+    types: dict[str, SemanticType] = {}
+    for word in words:
+        column, sign, name = word.rpartition("=")
+        if not sign or not column:
+            raise OptionError(f"{word!r} is not of the form column=type.", where="--type")
+        if name not in known:
+            raise OptionError(f"There is no type {name!r}.", where="--type", hint=nearest_hint(name, known))
+        types[column] = SemanticType(name)
+    return types

@@ -1,0 +1,144 @@
+"""From a study to the facts of its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.bundle.runtime import Bundle
+from tidemill.core.metrics import get_metric
+from tidemill.core.schema import Columns, take_rows
+from tidemill.report.facts import Evidence, Predict, ReportFacts
+from tidemill.report.html import write_report
+
+if TYPE_CHECKING:
+    from tidemill.sdk.study import Study
+
+
+def report(study: Study, path: Path, deadline: float | None = None, bundle: Bundle | None = None) -> Path:
+    """Write the report of a study under its objective.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    path : Path
+        File to write.
+    deadline : float, optional
+        `time.monotonic` value at which it should be done.
+    bundle : Bundle, optional
+        The exported candidate; without it importance and dependence ask the trained models themselves.
+    """
+    return write_report(facts_of(study, deadline, bundle), path)
+
+
+def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None = None) -> ReportFacts:
+    """Gather everything that a report shows."""
+    choice, search = study.best, study.search
+    metric = get_metric(choice.metric)
+    board = [_row(row, choice.candidate.weights, metric.name) for row in study.leaderboard()]
+    return ReportFacts(
+        study=study.name,
+        task=study.task,
+        schema=study.prepared.schema,
+        objective=str(choice.candidate.objective),
+        metric=metric.name,
+        greater_is_better=metric.greater_is_better,
+        leaderboard=board,
+        pareto=[str(row["trial"]) for row in study.pareto()],
+        history=_history(study, metric.name),
+        evidence=_evidence(study),
+        predict=_predict(study, bundle),
+        findings=[
+            {"severity": f.severity, "column": f.column, "message": f.message, "hint": f.hint}
+            for f in study.prepared.findings
+        ],
+        constraints=[
+            {"constraint": str(r.constraint), "value": r.value, "satisfied": r.satisfied}
+            for r in choice.candidate.constraints
+        ],
+        steps=_steps(study),
+        bundle={} if bundle is None else _bundle_facts(bundle),
+        deadline=deadline,
+        seed=int(search.record.settings.get("seed", 0)),
+    )
+
+
+def _row(row: dict[str, Any], weights: Any, metric: str) -> dict[str, Any]:
+    return {**row, "weight": weights.get(row.get("number"))}
+
+
+def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "folder": bundle.path.name,
+        "size_bytes": bundle.model_path.stat().st_size,
+        "parity": bundle.spec.parity,
+        "performance": bundle.spec.performance,
+        "opset": bundle.spec.opset,
+    }
+
+
+def _history(study: Study, metric: str) -> list[tuple[float, float]]:
+    """Seconds since the study's creation and score of each whole trial, in order of finish."""
+    begin = study.search.record.created_at
+    ended = [t for t in study.search.whole.values() if t.finished_at is not None and metric in t.scores]
+    return sorted((float(t.finished_at or begin) - begin, t.scores[metric]) for t in ended)
+
+
+def _evidence(study: Study) -> list[Evidence]:
+    choice, search, prepared = study.best, study.search, study.prepared
+    places = {"out_of_fold": prepared.train[search.covered_rows], "test": prepared.test}
+    names = {"out_of_fold": "out of fold", "test": "locked test slice"}
+    return [
+        Evidence(
+            names[e.source], e.y, e.scores, _decisions(study, e.scores), take_rows(prepared.columns, places[e.source])
+        )
+        for e in choice.evidence()
+    ]
+
+
+def _decisions(study: Study, scores: NDArray[Any]) -> NDArray[np.int64] | None:
+    if not study.task.kind.is_classification:
+        return None
+    return study.best.candidate.decision.apply(np.asarray(scores, dtype=np.float64))
+
+
+def _predict(study: Study, bundle: Bundle | None) -> Predict:
+    if bundle is not None:
+        name = "probabilities" if study.task.kind.is_classification else "prediction"
+        return lambda columns: bundle.answer(columns)[name].reshape(-1, study.task.n_outputs)
+    recipe = study.search.recipe(study.best.candidate)
+
+    def by_models(columns: Columns) -> NDArray[np.float32]:
+        return recipe.predict(columns).scores
+
+    return by_models
+
+
+def _steps(study: Study) -> list[str]:
+    """What was done, one plain sentence each."""
+    prepared, search = study.prepared, study.search
+    trials = search.trials()
+    states = [t.state.value for t in trials]
+    used = prepared.schema.features
+    dropped = [c.name for c in prepared.schema if not c.type.is_feature and c.name != study.task.target]
+    settings = search.record.settings
+    steps = [f"{len(prepared.y):,} rows were read; {len(used)} columns are used to predict {study.task.target!r}."]
+    if dropped:
+        steps.append("Left out: " + ", ".join(repr(d) for d in dropped) + " (the reasons are in the table of columns).")
+    if len(prepared.test):
+        steps.append(f"{len(prepared.test):,} rows were locked away before the search and looked at once, at its end.")
+    steps.append(
+        f"Every model was trained {settings.get('folds')} times on different parts of the rest"
+        + (f", {settings['repeats']} times over" if settings.get("repeats", 1) > 1 else "")
+        + ", and judged on the rows that it had not seen."
+    )
+    tried = sorted({t.family for t in trials})
+    steps.append(f"{states.count('complete')} trials finished, of these families: {', '.join(tried)}.")
+    if "failed" in states:
+        steps.append(f"{states.count('failed')} trials failed; their reasons are kept (`tidemill show`).")
+    steps.append(f"Chosen: {study.best.candidate.name}.")
+    return steps

@@ -1,0 +1,119 @@
+"""From trials to a candidate: which of them, with which weights, calibrated and decided how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.core.calibration import Calibration, fit_calibration
+from tidemill.core.errors import SearchError
+from tidemill.core.protocols import Ensembler
+from tidemill.core.trial import Cost, Trial
+from tidemill.search.board import MODELS
+from tidemill.search.candidate import Candidate
+from tidemill.search.judge import Judge, Verdict
+from tidemill.search.losses import of_objective
+from tidemill.search.prices import Prices, single_models, total
+
+Predicted = Mapping[int, NDArray[np.float32]]
+
+
+def combine(
+    trials: Sequence[Trial], predictions: Predicted, judge: Judge, ensembler: Ensembler, most_bytes: int
+) -> Candidate:
+    """Choose what serves an objective best, from out-of-fold predictions alone.
+
+    In this order: an ensemble of whole bags; where these break a bound on costs, of single models of the bags; where
+    the ensemble breaks a bound on a metric, the best single trial that keeps it; where nothing keeps the bounds,
+    what comes nearest.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Whole trials.
+    predictions : mapping
+        Their out-of-fold scores by number, rows as the judge has them.
+    judge : Judge
+        The objective and the truth.
+    ensembler : Ensembler
+        How they are combined.
+    most_bytes : int
+        Bound on the size where the objective has none.
+
+    Raises
+    ------
+    SearchError
+        Where there is no trial.
+    """
+    if not trials:
+        raise SearchError(
+            "No trial came to an end, so there is nothing to choose from.",
+            hint="Give the search more time, or look at the failed trials.",
+        )
+    models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
+    bags = {t.number: t.cost for t in trials}
+    singles = single_models(bags, models)
+    loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
+    found: list[Candidate] = []
+    for costs, used in ((bags, models), (singles, dict.fromkeys(models, 1))):
+        size = min(abs(loss(np.asarray(p, dtype=np.float64))) for p in predictions.values())
+        prices = Prices(costs, judge.objective, size, most_bytes)
+        if not any(np.isfinite(prices({n: 1.0})) for n in predictions):
+            continue
+        weights = dict(ensembler.combine(predictions, loss, prices).weights)
+        found.append(_candidate(weights, used, costs, predictions, judge))
+        if found[-1].verdict.gap == 0:
+            break
+    if not found or min(c.verdict.gap for c in found) > 0:
+        found += _singles(singles, predictions, judge)
+    return min(found, key=lambda c: c.verdict.key)
+
+
+def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge) -> list[Candidate]:
+    """Every trial alone, with one model of its bag."""
+    return [_candidate({n: 1.0}, {n: 1}, costs, predictions, judge) for n in predictions]
+
+
+def _candidate(
+    weights: Mapping[int, float],
+    models: Mapping[int, int],
+    costs: Mapping[int, Cost],
+    predictions: Predicted,
+    judge: Judge,
+) -> Candidate:
+    scores = average(weights, predictions)
+    calibration = (
+        fit_calibration(judge.y, scores, judge.weight, seed=judge.seed) if _calibrates(judge) else Calibration()
+    )
+    scores = calibration.apply(scores) if not calibration.is_identity else scores
+    cost = total(costs, weights)
+    verdict: Verdict = judge.judge(scores, cost, judge.decide(scores))
+    return Candidate(
+        task=judge.task,
+        objective=judge.objective,
+        weights=dict(sorted(weights.items())),
+        models={n: models[n] for n in sorted(weights)},
+        calibration=calibration,
+        verdict=verdict,
+        cost=cost,
+    )
+
+
+def _calibrates(judge: Judge) -> bool:
+    return judge.task.kind.is_classification
+
+
+def average(weights: Mapping[int, float], predictions: Predicted) -> NDArray[np.float64]:
+    """Weighted mean of scores; probabilities are made to sum to 1 exactly."""
+    out = np.sum([w * predictions[n].astype(np.float64) for n, w in weights.items()], axis=0)
+    if out.shape[1] > 1:
+        out /= out.sum(axis=1, keepdims=True)
+    return np.asarray(out)
+
+
+def renamed(candidate: Candidate, names: Mapping[int, str]) -> Candidate:
+    """Return the candidate with the names of its trials."""
+    return replace(candidate, names={n: names[n] for n in candidate.weights})

@@ -1,0 +1,290 @@
+"""The main job of this room: from encoded rows and a question to a study with something to ship."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from tidemill.core.budget import Budget
+from tidemill.core.errors import SearchError
+from tidemill.core.metrics import get_metric
+from tidemill.core.objective import Objective
+from tidemill.core.pack import pack
+from tidemill.core.protocols import Executor
+from tidemill.core.space import Space
+from tidemill.core.task import Task
+from tidemill.core.trial import StudyRecord, TrialState
+from tidemill.data.splits import make_folds
+from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.models import pool
+from tidemill.search import board, splits
+from tidemill.search.events import Event, Listener, ignore
+from tidemill.search.forecast import Forecast
+from tidemill.search.gate import Gate
+from tidemill.search.ledger import TRUTH
+from tidemill.search.runner import Limits, Runner
+from tidemill.search.samplers.baseline import BaselineSampler
+from tidemill.search.samplers.chain import ChainSampler
+from tidemill.search.samplers.portfolio import PortfolioSampler, load
+from tidemill.search.samplers.tpe import TPESampler
+from tidemill.search.settings import SearchSettings
+from tidemill.search.study import ENCODER, SCHEMA, Study
+from tidemill.search.table import SearchTable
+from tidemill.store.workspace import Workspace
+
+PRELOAD = ("tidemill.search.evaluate",)
+"""What the workers' host loads once, beside the families."""
+_FAMILY_HOME = "tidemill.models.tabular.families"
+_RECORDED = ("tidemill", "numpy", "scikit-learn", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "optuna", "onnx")
+
+
+def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
+    """Start the workers; their host loads the families while the caller goes on reading data.
+
+    One core for each worker as long as there are no more workers than the lag allows.
+    """
+    workers = max(1, min(budget.cores, settings.lag))
+    families = [e.place.partition(":")[0] for e in pool.entries() if e.absent is None]
+    wanted = [f for f in families if not settings.families or f.rpartition(".")[2] in settings.families]
+    return ProcessExecutor(workers, (*PRELOAD, *wanted), budget.memory_bytes, threads=max(1, budget.cores // workers))
+
+
+def default_reserve_s(rows: int, budget: Budget) -> float:
+    """Seconds kept for ensemble, export, parity and report, where nobody knows better."""
+    if budget.time_s is None:
+        return 0.0
+    return min(0.35 * budget.time_s, 1.5 + 0.04 * budget.time_s + 4e-5 * rows)
+
+
+def run_search(
+    workspace: Workspace,
+    name: str,
+    table: SearchTable,
+    task: Task,
+    objective: Objective,
+    budget: Budget,
+    settings: SearchSettings | None = None,
+    *,
+    dataset_version: str = "",
+    source: Mapping[str, Any] | None = None,
+    began: float | None = None,
+    reserve_s: Callable[[int, Budget], float] = default_reserve_s,
+    executor: Executor | None = None,
+    on_event: Listener = ignore,
+    resume: bool = False,
+) -> Study:
+    """Search for the best model of a table, and keep everything in the workspace.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the ledger is.
+    name : str
+        Name of the study; new, or with ``resume`` the one to go on with.
+    table : SearchTable
+        Encoded rows.
+    task : Task
+        The problem.
+    objective : Objective
+        What is wanted.
+    budget : Budget
+        What may be spent. Without limits of time or trials the search ends after the portfolio.
+    settings : SearchSettings, optional
+        How to search; a resumed study keeps its own.
+    dataset_version : str
+        Content hash of the rows.
+    source : mapping, optional
+        Where the rows come from, JSON-able; kept with the settings for those who open the study later.
+    began : float, optional
+        `time.monotonic` value at which the job began, default now: the time limit counts from there.
+    reserve_s : callable
+        Seconds to keep for what the caller does after the search, from rows and budget.
+    executor : Executor, optional
+        Who runs the trials; default processes on this machine, see `open_executor`.
+    on_event : Listener
+        Is told of everything.
+    resume : bool
+        Go on with a study: finished trials are kept, unfinished ones run again.
+
+    Returns
+    -------
+    Study
+        With ``best`` to ship. Its state is ``"complete"``, or ``"interrupted"`` after Ctrl-C.
+
+    Raises
+    ------
+    SearchError
+        Where no trial came to an end.
+    """
+    began = time.monotonic() if began is None else began
+    if resume:
+        record = workspace.metadata.get_study(name)
+        settings = SearchSettings.from_json(record.settings)
+        objective = Study(workspace, record).objective
+    else:
+        settings = (settings or SearchSettings()).resolved(len(table.x))
+        objective = objective.resolve(task, table.columns)
+    owned = open_executor(budget, settings) if executor is None else None
+    used: Any = owned if executor is None else executor
+    try:
+        space = pool.space(task, table.profile, settings.families or None)
+        if resume:
+            space = Space.from_json(record.space)
+            workspace.metadata.update_study(name, state="running")
+        lines = _splits(table, task, settings)
+        if not resume:
+            workspace.metadata.create_study(
+                _record(workspace, name, table, task, objective, settings, space, lines, dataset_version, source)
+            )
+        finished = _run(
+            workspace, name, table, task, objective, budget, settings, space, lines, used, began,
+            reserve_s(len(table.x), budget), on_event,
+        )  # fmt: skip
+    except BaseException:
+        if _exists(workspace, name):
+            workspace.metadata.update_study(name, state="failed")
+        raise
+    finally:
+        if owned is not None:
+            owned.close()
+    study = Study.open(workspace, name)
+    _choose(study, began, on_event)
+    workspace.metadata.update_study(name, state="complete" if finished else "interrupted")
+    study.record = workspace.metadata.get_study(name)
+    return study
+
+
+def _run(
+    workspace: Workspace,
+    name: str,
+    table: SearchTable,
+    task: Task,
+    objective: Objective,
+    budget: Budget,
+    settings: SearchSettings,
+    space: Space,
+    lines: splits.Splits,
+    executor: Executor,
+    began: float,
+    reserve_s: float,
+    on_event: Listener,
+) -> bool:
+    one_pass = splits.passes(lines)
+    with table.assigned(workspace.path / "scratch", task, objective, lines) as assignment:
+        runner = Runner(
+            study=name,
+            metadata=workspace.metadata,
+            artifacts=workspace.artifacts,
+            executor=executor,
+            sampler=make_sampler(task, objective, settings, budget),
+            space=space,
+            gate=Gate(objective, pool.families(settings.families or None), task, table.profile),
+            assignment=assignment,
+            objective=objective,
+            settings=settings,
+            limits=Limits.of(budget, began, reserve_s, executor.capacity),
+            forecast=Forecast(len(table.x), table.x.shape[1], one_pass),
+            rows=table.rows,
+            rows_test=table.rows_test,
+            threads=max(1, budget.cores // executor.capacity),
+            on_event=on_event,
+        )
+        return runner.run()
+
+
+def make_sampler(task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
+    """Baselines, then the portfolio, then a model of what is known."""
+    metric = get_metric(objective.metric)
+    unlimited = budget.time_s is None and budget.trials is None
+    then = None if unlimited else TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
+    return ChainSampler([BaselineSampler(), PortfolioSampler(load(task.kind))], then)
+
+
+def _splits(table: SearchTable, task: Task, settings: SearchSettings) -> splits.Splits:
+    folds = make_folds(
+        task, table.y, k=settings.folds, repeats=settings.repeats, seed=settings.seed, groups=table.groups,
+        time=table.time,
+    )  # fmt: skip
+    return splits.from_pairs(folds, len(table.y))
+
+
+def _record(
+    workspace: Workspace,
+    name: str,
+    table: SearchTable,
+    task: Task,
+    objective: Objective,
+    settings: SearchSettings,
+    space: Space,
+    lines: splits.Splits,
+    dataset_version: str,
+    source: Mapping[str, Any] | None,
+) -> StudyRecord:
+    put = workspace.artifacts.put
+    return StudyRecord(
+        name=name,
+        task=task.to_json(),
+        objective=str(objective),
+        space=space.to_json(),
+        settings={**settings.to_json(), **({"source": dict(source)} if source is not None else {})},
+        dataset_version=dataset_version,
+        versions=versions(),
+        state="running",
+        created_at=time.time(),
+        artifacts={
+            TRUTH: put(table.truth(lines).pack()),
+            ENCODER: put(pack(table.encoder.checkpoint())),
+            SCHEMA: put(pack(table.schema.to_json())),
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that train."""
+    found = {"python": platform.python_version()}
+    for package in _RECORDED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _exists(workspace: Workspace, name: str) -> bool:
+    return any(record.name == name for record in workspace.metadata.studies())
+
+
+def _choose(study: Study, began: float, on_event: Listener) -> None:
+    """Build the ensemble, and say so; a study without a single whole trial has failed."""
+    metric = study.objective.metric
+    failed = [t for t in study.trials() if t.state is TrialState.FAILED]
+
+    def tell(kind: str, stage: str, message: str = "", best: float | None = None, name: str | None = None) -> None:
+        on_event(
+            Event(
+                kind=kind,
+                stage=stage,
+                study=study.name,
+                metric=metric,
+                elapsed_s=time.monotonic() - began,
+                message=message,
+                finished=len(study.whole),
+                failed=len(failed),
+                best=best,
+                best_trial=name,
+            )
+        )
+
+    tell("stage", "ensemble")
+    if not study.whole:
+        study.workspace.metadata.update_study(study.name, state="failed")
+        reason = f" The last one failed: {failed[-1].error}" if failed else ""
+        raise SearchError(f"No trial of the study {study.name!r} came to an end.{reason}", hint="Give it more time.")
+    best = study.best
+    if not best.satisfied:
+        broken = "; ".join(str(r) for r in best.constraints if not r.satisfied)
+        tell("notice", "ensemble", f"No model keeps every constraint; the nearest one is taken ({broken}).")
+    tell("stage", "done", best.name, best.value, best.name)

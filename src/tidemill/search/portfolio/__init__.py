@@ -1,0 +1,1 @@
+"""Portfolios as data; `bench/portfolio/learn.py` makes them."""

@@ -1,0 +1,109 @@
+"""What an ensemble costs to keep and to run, as a price in units of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tidemill.core.objective import Constraint, Objective
+from tidemill.core.trial import Cost
+
+UNIT = 1e-3
+"""Differences of a thousandth of the loss are what people begin to care about; prices are fractions of that."""
+SIZE_BYTES = 10_000_000
+LATENCY_MS = 1.0
+ROOM = 0.95
+"""Estimates of costs are trusted up to this share of a bound."""
+SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15)
+"""Allowance for what the members share: the encoder, calibration and decision."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Price of a combination: ``inf`` where it breaks a bound, else small and growing with size and latency.
+
+    Up to 10 MB and 1 ms a member has to earn little; beyond that the price rises steeply, since a model that doesn't
+    fit where it is needed is worth nothing.
+
+    Parameters
+    ----------
+    costs : mapping
+        Cost of every trial.
+    objective : Objective
+        With its bounds.
+    loss : float
+        Size of the loss, which makes the price relative.
+    most_bytes : int
+        Bound on the size where the objective has none.
+    thrift : float
+        Factor of the price; 0 looks at bounds alone.
+    """
+
+    costs: Mapping[int, Cost]
+    objective: Objective
+    loss: float
+    most_bytes: int
+    thrift: float = 1.0
+
+    def __call__(self, weights: Mapping[int, float]) -> float:
+        """Price of the trials that have a weight."""
+        size, latency, params, flops = 0.0, 0.0, 0.0, 0.0
+        for number, weight in weights.items():
+            if weight > 0:
+                cost = self.costs[number]
+                size += cost.size_bytes or 0
+                latency += cost.latency_ms or 0.0
+                params += cost.params or 0
+                flops += cost.flops or 0
+        total = {
+            "size_bytes": size + (SHARED.size_bytes or 0),
+            "latency_ms": latency + (SHARED.latency_ms or 0.0),
+            "params": params,
+            "flops": flops,
+        }
+        bounds = self.objective.cost_constraints
+        if any(total[c.subject] > _room(c) for c in bounds):
+            return float("inf")
+        if size > self.most_bytes and not any(c.subject == "size_bytes" for c in bounds):
+            return float("inf")
+        return self.thrift * UNIT * abs(self.loss) * (_steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS))
+
+
+def _room(constraint: Constraint) -> float:
+    # What is counted is exact; what is estimated keeps a distance.
+    return constraint.bound * (1.0 if constraint.subject in ("params", "flops") else ROOM)
+
+
+def _steep(share: float) -> float:
+    return 0.1 * share if share <= 1 else 0.1 + 0.5 * (share - 1)
+
+
+def total(costs: Mapping[int, Cost], numbers: Mapping[int, float]) -> Cost:
+    """Cost of the whole combination, what is shared included; unknown where a member's is unknown."""
+    out = replace(SHARED)
+    for number in numbers:
+        out = out + costs[number]
+    return out
+
+
+def single_models(costs: Mapping[int, Cost], models: Mapping[int, int]) -> dict[int, Cost]:
+    """Costs where one model of each bag is used in place of all."""
+    return {n: _divide(c, models[n]) for n, c in costs.items()}
+
+
+def _divide(cost: Cost, by: int) -> Cost:
+    if by <= 1:
+        return cost
+
+    def part(value: float | None) -> float | None:
+        return None if value is None else value / by
+
+    params, flops, size = part(cost.params), part(cost.flops), part(cost.size_bytes)
+    return Cost(
+        params=None if params is None else int(np.ceil(params)),
+        flops=None if flops is None else int(np.ceil(flops)),
+        size_bytes=None if size is None else int(np.ceil(size)),
+        latency_ms=part(cost.latency_ms),
+    )

@@ -1,0 +1,383 @@
+"""Conducts a search: asks for configs, has them evaluated within the limits, and keeps what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.core.budget import Budget
+from tidemill.core.errors import TidemillError
+from tidemill.core.metrics import get_metric
+from tidemill.core.objective import Objective
+from tidemill.core.protocols import ArtifactStore, Executor, MetadataStore, Outcome, Step
+from tidemill.core.space import Space
+from tidemill.core.trial import Config, Cost, Trial, TrialState
+from tidemill.search.board import Board
+from tidemill.search.evaluate import CALL, Assignment, Race
+from tidemill.search.events import Event, Listener, ignore
+from tidemill.search.forecast import Forecast
+from tidemill.search.gate import Gate
+from tidemill.search.ledger import put_result
+from tidemill.search.samplers.chain import ChainSampler
+from tidemill.search.settings import SearchSettings
+
+SHARE = 0.45
+"""Share of the time that is left which one trial may take, as long as it isn't the last."""
+GRACE_S = 1.0
+"""A worker that doesn't stop by itself is ended so much after its limit."""
+RACE_SLACK = {"portfolio": 4.0, "tpe": 1.5, "random": 1.5}
+"""How far behind a trial may be after its first fold; baselines and given configs don't race."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a search has to end.
+
+    Parameters
+    ----------
+    began : float
+        `time.monotonic` value at which the job began.
+    deadline : float or None
+        `time.monotonic` value at which the last trial must have ended; None for no limit.
+    trials : int or None
+        Number of trials to train.
+    memory_bytes : int or None
+        Memory of one trial.
+    """
+
+    began: float
+    deadline: float | None = None
+    trials: int | None = None
+    memory_bytes: int | None = None
+
+    @classmethod
+    def of(cls, budget: Budget, began: float, reserve_s: float, workers: int) -> Limits:
+        """Derive limits from a budget, with so many seconds kept for what comes after the trials."""
+        return cls(
+            began=began,
+            deadline=None if budget.time_s is None else began + max(budget.time_s - reserve_s, 0.2 * budget.time_s),
+            trials=budget.trials,
+            memory_bytes=None if budget.memory_bytes is None else budget.memory_bytes // workers,
+        )
+
+
+@dataclass
+class Runner:
+    """Runs the trials of one study; `run` returns when a limit is reached or nothing is left to try.
+
+    Without a time limit the trials depend on the seed alone: trial ``i`` is chosen from what is known of trials up to
+    ``i - lag``, for which it waits. With a time limit nobody waits, and the machine's speed has its say.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    metadata, artifacts
+        Where every trial is kept as soon as it has ended.
+    executor : Executor
+        Who evaluates.
+    sampler : ChainSampler
+        Who proposes.
+    space : Space
+        What may be proposed.
+    gate : Gate
+        Who refuses before training.
+    assignment : Assignment
+        The table and the question, for the workers.
+    objective : Objective
+        Resolved.
+    settings : SearchSettings
+        Resolved.
+    limits : Limits
+        When to end.
+    forecast : Forecast
+        How long trials take.
+    rows, rows_test : ndarray
+        Row ids of predictions.
+    threads : int
+        Threads of one trial.
+    on_event : Listener
+        Is told of everything.
+    call : str
+        What the executor runs, with the arguments of `tidemill.search.evaluate.run_trial`.
+    """
+
+    study: str
+    metadata: MetadataStore
+    artifacts: ArtifactStore
+    executor: Executor
+    sampler: ChainSampler
+    space: Space
+    gate: Gate
+    assignment: Assignment
+    objective: Objective
+    settings: SearchSettings
+    limits: Limits
+    forecast: Forecast
+    rows: NDArray[np.int64]
+    rows_test: NDArray[np.int64] | None = None
+    threads: int = 1
+    on_event: Listener = ignore
+    call: str = CALL
+    clock: Callable[[], float] = time.monotonic
+    _running: dict[int, Trial] = field(default_factory=dict, init=False)
+    _ends: dict[int, float] = field(default_factory=dict, init=False)
+    _again: list[Trial] = field(default_factory=list, init=False)
+    _next: int = field(default=0, init=False)
+    _refused: int = field(default=0, init=False)
+    _stage: str = field(default="baselines", init=False)
+    _probed: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
+    board: Board = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.metadata.trials(self.study)
+        self.board = Board(get_metric(self.objective.metric), known)
+        self._again = [t for t in known if t.state is TrialState.RUNNING]
+        self._next = 1 + max((t.number for t in known), default=-1)
+        self.forecast.learn(known)
+
+    def run(self) -> bool:
+        """Run trials until the limits; return False where a person interrupted.
+
+        Trials that were under way when a person interrupted stay unfinished in the ledger; a resumed study runs them
+        again.
+        """
+        self._tell("stage")
+        try:
+            while True:
+                self._fill()
+                if not self._running:
+                    return True
+                for outcome in self.executor.wait(self._pause_s()):
+                    self._settle(outcome)
+                self._end_late()
+                self._tell("tick")
+        except KeyboardInterrupt:
+            self._tell("notice", message="Interrupted; going on with what is there.")
+            return False
+        finally:
+            for ticket in list(self._running):
+                self.executor.cancel(ticket)
+
+    # ------------------------------------------------------------------------------------------------ choosing
+
+    def _fill(self) -> None:
+        while len(self._running) < self.executor.capacity:
+            trial = self._choose()
+            if trial is None:
+                return
+            self._start(trial)
+
+    def _choose(self) -> Trial | None:
+        if self._again:
+            return self._again.pop(0)
+        if self.limits.trials is not None and self._trained() >= self.limits.trials:
+            return None
+        if self.limits.deadline is not None and self._left_s() <= 0:
+            return None
+        misfits = 0
+        while misfits < 24 and self._refused < self.settings.rejections:
+            number = self._next
+            if self._strict and not self.board.settled(number - self.settings.lag):
+                return None
+            history = self.board.seen_by(number, self.settings.lag if self._strict else None)
+            asked = self.sampler.ask(self.space, history, number)
+            if asked is None:
+                return None
+            self._next += 1
+            config, why = self.gate.pass_or_explain(asked[0])
+            trial = self._trial(number, config, asked[1])
+            if why is not None:
+                self._reject(trial, why)
+            elif not self._fits(config):
+                misfits += 1
+            else:
+                self._refused = 0
+                return trial
+        return None
+
+    @property
+    def _strict(self) -> bool:
+        return self.limits.deadline is None
+
+    def _trained(self) -> int:
+        return sum(t.state is not TrialState.REJECTED for t in self.board.trials)
+
+    def _trial(self, number: int, config: Config, origin: str) -> Trial:
+        seed = int(np.random.SeedSequence([self.settings.seed, number]).generate_state(1)[0] >> 1)
+        return Trial(self.study, number, config, TrialState.RUNNING, str(config["family"]), origin, seed=seed)
+
+    def _reject(self, trial: Trial, why: str) -> None:
+        self._refused += 1
+        self._keep(replace(trial, state=TrialState.REJECTED, error=f"It would break a constraint: {why}."))
+
+    def _fits(self, config: Config) -> bool:
+        return self.limits.deadline is None or self.forecast.seconds(config) <= self._left_s()
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    def _start(self, trial: Trial) -> None:
+        self._enter(trial.origin)
+        time_s = self._time_s()
+        probe = self._class(trial.config) not in self._probed and trial.number not in self.board
+        step = Step(
+            call=self.call,
+            arguments={
+                "config": trial.config,
+                "assignment": self.assignment,
+                "seed": trial.seed,
+                "threads": self.threads,
+                "time_s": time_s,
+                "race": self._race(trial),
+                "probe": probe,
+            },
+            time_s=None if time_s is None else time_s + GRACE_S,
+            memory_bytes=self.limits.memory_bytes,
+            threads=self.threads,
+            name=trial.name,
+        )
+        trial = replace(trial, started_at=time.time())
+        self.board.put(trial)
+        self.metadata.put_trial(trial)
+        ticket = self.executor.submit(step)
+        self._running[ticket] = trial
+        self._ends[ticket] = np.inf if time_s is None else self.clock() + time_s + 2 * GRACE_S
+        self._tell("started", trial)
+
+    def _time_s(self) -> float | None:
+        if self.limits.deadline is None:
+            return None
+        left = self._left_s()
+        whole = self.limits.deadline - self.limits.began
+        return min(left, max(SHARE * left, 0.25 * whole))
+
+    def _left_s(self) -> float:
+        return np.inf if self.limits.deadline is None else self.limits.deadline - self.clock()
+
+    def _race(self, trial: Trial) -> Race | None:
+        slack = RACE_SLACK.get(trial.origin)
+        if slack is None or not self.settings.race:
+            return None
+        history = self.board.seen_by(trial.number, self.settings.lag if self._strict else None)
+        others = [t for t in history if t.state is TrialState.COMPLETE and t.fold_scores and t.fidelity == 1.0]
+        if trial.origin != "portfolio":
+            # A proposal of the model is worth its time when it is among the good ones of its own family.
+            others = [t for t in others if t.family == trial.family] or others
+        peers = {"1.0": tuple(self.board.metric.loss(t.fold_scores[0]) for t in others)}
+        for t in history:
+            for name, value in t.scores.items():
+                if name.startswith("fold1@"):
+                    share = name.partition("@")[2]
+                    peers[share] = (*peers.get(share, ()), self.board.metric.loss(value))
+        return Race(self.settings.schedule, slack, peers)
+
+    def _pause_s(self) -> float:
+        if self.limits.deadline is None:
+            return 1.0
+        return float(np.clip(self._left_s(), 0.02, 0.5))
+
+    def _end_late(self) -> None:
+        """End what runs past the end of the search, or past its own limit without the executor's noticing."""
+        now = self.clock()
+        over = self._left_s() <= -0.2
+        for ticket, trial in list(self._running.items()):
+            if over or now > self._ends[ticket]:
+                self.executor.cancel(ticket)
+                del self._running[ticket]
+                self._keep(replace(trial, state=TrialState.FAILED, error="The time was over before it had finished."))
+
+    # ------------------------------------------------------------------------------------------------- keeping
+
+    def _settle(self, outcome: Outcome) -> None:
+        trial = self._running.pop(outcome.ticket, None)
+        if trial is None:
+            return
+        trial = replace(trial, usage=outcome.usage, finished_at=time.time())
+        if outcome.error is not None:
+            self._keep(
+                replace(trial, state=TrialState.FAILED, error=in_words(outcome.error), traceback=outcome.traceback)
+            )
+            return
+        result = outcome.value
+        artifacts = put_result(self.artifacts, result, self.rows, self.rows_test)
+        self._keep(
+            replace(
+                trial,
+                state=TrialState.COMPLETE,
+                fold_scores=tuple(result["fold_scores"]),
+                scores=result["scores"],
+                cost=self._cost(trial.config, result),
+                curve=result["curve"],
+                fidelity=result["fidelity"],
+                folds=result["folds"],
+                artifacts=artifacts,
+                error=_STOPPED.get(result["stopped"]),
+            )
+        )
+
+    def _keep(self, trial: Trial) -> None:
+        self.metadata.put_trial(trial)
+        self.board.put(trial)
+        self.forecast.learn([trial])
+        kind = {TrialState.COMPLETE: "finished", TrialState.REJECTED: "rejected"}.get(trial.state, "failed")
+        self._tell(kind, trial)
+
+    def _cost(self, config: Config, result: Mapping[str, Any]) -> Cost:
+        """The trial's cost, with the latency measured or estimated from a measured trial of its class."""
+        cost: Cost = result["cost"]
+        key = self._class(config)
+        models = max(1, result["folds"])
+        if result["probe"] is not None and cost.flops:
+            self._probed[key] = (result["probe"][0], cost.flops / models)
+        if cost.latency_ms is None and key in self._probed and cost.flops:
+            ms, flops = self._probed[key]
+            # Half of a row's time is overhead that doesn't grow with the model.
+            cost = replace(cost, latency_ms=ms * models * (0.5 + 0.5 * cost.flops / models / flops))
+        return cost
+
+    @staticmethod
+    def _class(config: Config) -> str:
+        treatment = sorted(f"{k}={v}" for k, v in config.items() if ".treatment." in k)
+        return "|".join([str(config["family"]), *treatment])
+
+    # ------------------------------------------------------------------------------------------------- telling
+
+    def _enter(self, origin: str) -> None:
+        stage = {"baseline": "baselines", "given": "baselines", "portfolio": "portfolio"}.get(origin, "search")
+        if stage != self._stage and self._stage != "search":
+            self._stage = stage
+            self._tell("stage")
+
+    def _tell(self, kind: str, trial: Trial | None = None, message: str = "") -> None:
+        best = self.board.best()
+        self.on_event(
+            Event(
+                kind=kind,
+                stage=self._stage,
+                study=self.study,
+                metric=self.objective.metric,
+                elapsed_s=self.clock() - self.limits.began,
+                trial=trial,
+                message=message or (trial.error or "" if trial is not None else ""),
+                finished=self.board.count(TrialState.COMPLETE),
+                failed=self.board.count(TrialState.FAILED),
+                rejected=self.board.count(TrialState.REJECTED),
+                running=len(self._running),
+                best=None if best is None else float(np.mean(best.fold_scores)),
+                best_trial=None if best is None else best.name,
+                left_s=None if self.limits.deadline is None else max(0.0, self._left_s()),
+            )
+        )
+
+
+_STOPPED = {"race": "Stopped after its first fold: clearly behind."}
+
+
+def in_words(error: BaseException) -> str:
+    """Say why a trial failed."""
+    return str(error) if isinstance(error, TidemillError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,105 @@
+"""The rows that a search learns from, encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.core.objective import Objective
+from tidemill.core.schema import Columns, Schema
+from tidemill.core.task import Task
+from tidemill.models.tabular._base import TableProfile
+from tidemill.models.tabular.encode import Encoder
+from tidemill.search.evaluate import Assignment
+from tidemill.search.ledger import Truth
+from tidemill.search.splits import Splits
+
+
+@dataclass(frozen=True)
+class SearchTable:
+    """Encoded training rows, the truth about them, and the locked test slice where there is one.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Fitted on the training rows.
+    schema : Schema
+        The columns.
+    x, y, rows : ndarray
+        Encoded matrix (n, n_features), class codes or targets (n,), and row ids (n,).
+    columns : Columns
+        Raw columns of the same rows, for slices.
+    groups, time : ndarray or None
+        Group of each row, and a number that orders the rows; folds respect them.
+    weight : ndarray or None
+        Row weights with mean 1.
+    x_test, y_test, rows_test, columns_test
+        The same of the locked test slice. Models predict it, nothing looks at its truth before a report.
+    """
+
+    encoder: Encoder
+    schema: Schema
+    x: NDArray[np.float32]
+    y: NDArray[Any]
+    rows: NDArray[np.int64]
+    columns: Columns
+    groups: NDArray[Any] | None = None
+    time: NDArray[np.float64] | None = None
+    weight: NDArray[np.float64] | None = None
+    x_test: NDArray[np.float32] | None = None
+    y_test: NDArray[Any] | None = None
+    rows_test: NDArray[np.int64] | None = None
+    columns_test: Columns | None = None
+
+    @property
+    def profile(self) -> TableProfile:
+        """What families may know beforehand."""
+        return TableProfile(rows=len(self.x), features=self.encoder.features)
+
+    def truth(self, splits: Splits) -> Truth:
+        """What the ledger keeps of it."""
+        return Truth(
+            y=self.y,
+            rows=self.rows,
+            splits=splits,
+            columns=self.columns,
+            weight=self.weight,
+            y_test=self.y_test,
+            rows_test=self.rows_test,
+            columns_test=self.columns_test,
+        )
+
+    @contextmanager
+    def assigned(self, folder: Path, task: Task, objective: Objective, splits: Splits) -> Iterator[Assignment]:
+        """Write the arrays into files for the workers; they are gone afterwards."""
+        folder.mkdir(parents=True, exist_ok=True)
+        place = Path(mkdtemp(prefix="search-", dir=folder))
+        try:
+            arrays: dict[str, Any] = {"x": self.x, "y": self.y, "splits": splits}
+            if self.weight is not None:
+                arrays["weight"] = self.weight
+            if self.x_test is not None:
+                arrays["x_test"] = self.x_test
+            files = {}
+            for name, array in arrays.items():
+                files[name] = str(place / f"{name}.npy")
+                np.save(files[name], array)
+            matrix = objective.cost_matrix
+            yield Assignment(
+                task=task.to_json(),
+                files=files,
+                features=[(f.name, f.source, f.kind.value, f.cardinality) for f in self.encoder.features],
+                metric=objective.metric,
+                label=objective.label,
+                cost_matrix=None if matrix is None else matrix.values,
+            )
+        finally:
+            rmtree(place, ignore_errors=True)

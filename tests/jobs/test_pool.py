@@ -1,0 +1,207 @@
+"""The executor that forks a process for each step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tidemill.core.errors import InternalError, OptionError, TrialError, TrialMemoryError
+from tidemill.core.protocols import Executor, Step
+from tidemill.jobs._memory import family
+from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.testing.executor import (
+    ForcefulExecutorSuite,
+    collect,
+    echo,
+    hog,
+    only,
+    pause,
+    read_pids,
+    start_child,
+    step,
+    wait_until_dead,
+)
+
+PRELOAD = ("tidemill.testing.executor",)
+
+
+class TestPool(ForcefulExecutorSuite):
+    @pytest.fixture
+    def executor(self) -> Iterator[Executor]:
+        with ProcessExecutor(2, PRELOAD) as executor:
+            yield executor
+
+
+def test_together_steps_keep_the_shared_limit() -> None:
+    with ProcessExecutor(3, PRELOAD, memory_bytes=500 * 10**6) as executor:
+        small = executor.submit(step(hog, size_bytes=100 * 10**6, seconds=1.5))
+        large = executor.submit(step(hog, size_bytes=250 * 10**6, seconds=1.5))
+        time.sleep(0.7)
+        other = executor.submit(step(hog, size_bytes=200 * 10**6, seconds=1.5))
+        found = collect(executor, 3)
+    assert found[small].error is None
+    assert found[other].error is None
+    assert type(found[large].error) is TrialMemoryError
+    assert "together they passed 500 MB" in str(found[large].error)
+
+
+def test_preloaded_memory_is_not_counted_for_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ballast.py").write_text("data = b'1' * 300_000_000\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with ProcessExecutor(2, (*PRELOAD, "ballast"), memory_bytes=400 * 10**6) as executor:
+        for _ in range(2):
+            executor.submit(step(pause, seconds=0.5, value=1, limits={"memory_bytes": 250 * 10**6}))
+        assert [o.value for o in collect(executor, 2).values()] == [1, 1]
+
+
+def test_what_can_be_imported_here_can_be_imported_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugin_of_mine.py").write_text("def f(): return 'mine'\n", encoding="utf-8")
+    (tmp_path / "selectors.py").write_text("raise SystemExit('not this one')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "nowhere")
+    sys.path.append(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    try:
+        with ProcessExecutor(1) as executor:
+            executor.submit(Step("plugin_of_mine:f"))
+            assert only(executor).value == "mine"
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_a_module_that_can_not_be_loaded_is_told(tmp_path: Path) -> None:
+    with ProcessExecutor(1, ("tidemill.absent",)) as executor:
+        executor.submit(step(echo))
+        outcome = only(executor)
+    assert type(outcome.error) is TrialError
+    assert "No module named 'tidemill.absent'" in (outcome.traceback or "")
+
+
+def test_a_killed_host_fails_its_steps_and_is_replaced(tmp_path: Path) -> None:
+    with ProcessExecutor(2, PRELOAD) as executor:
+        executor.submit(step(start_child, path=str(tmp_path / "pids"), wait=True))
+        executor.submit(step(pause, seconds=30.0))
+        step_pid, grandchild = read_pids(tmp_path / "pids")
+        assert executor._host is not None
+        host = executor._host.process.pid
+        os.kill(host, signal.SIGKILL)
+        found = collect(executor, 2, 10.0)
+        assert all("killed by SIGKILL" in str(o.error) for o in found.values())
+        wait_until_dead([host, step_pid])
+        os.kill(grandchild, signal.SIGKILL)  # nobody was left to do it
+        executor.submit(step(echo, value=1))
+        assert only(executor).value == 1
+
+
+def test_a_closed_executor_takes_nothing() -> None:
+    executor = ProcessExecutor(1)
+    executor.close()
+    assert executor.wait() == []
+    executor.cancel(0)
+    with pytest.raises(InternalError, match="closed"):
+        executor.submit(step(echo))
+
+
+def test_closing_while_modules_load_is_quick() -> None:
+    start = time.monotonic()
+    ProcessExecutor(1, ("scipy.stats", "sklearn.ensemble")).close()
+    assert time.monotonic() - start < 1.0
+
+
+def test_an_executor_that_is_forgotten_ends_its_host() -> None:
+    executor = ProcessExecutor(1, PRELOAD)
+    executor.submit(step(echo))
+    only(executor)
+    assert executor._host is not None
+    host = executor._host.process.pid
+    del executor
+    wait_until_dead([host])
+
+
+@pytest.mark.parametrize("changes", [{"workers": 0}, {"threads": 0}, {"memory_bytes": 0}])
+def test_limits_are_positive(changes: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match=r"at least 1|positive"):
+        ProcessExecutor(**{"workers": 1, **changes})
+
+
+PROGRAM = """
+import sys, time
+print("loaded", flush=True)  # a program that is imported again would say so twice
+from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.testing.executor import collect, start_child, step
+executor = ProcessExecutor(2, ("tidemill.testing.executor",))
+for name in sys.argv[1:]:
+    executor.submit(step(start_child, path=name, wait=True))
+print("submitted", flush=True)
+try:
+    executor.wait()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    time.sleep(0.3)
+    import os
+    from tidemill.testing.executor import alive, read_pids
+    from pathlib import Path
+    print(len(alive(pid for name in sys.argv[1:] for pid in read_pids(Path(name)))), flush=True)
+    executor.close()
+"""
+
+
+def start_program(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """Run a program with two busy steps, in a session of its own; return it with its steps' processes."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM, encoding="utf-8")
+    names = [str(tmp_path / "a"), str(tmp_path / "b")]
+    program = subprocess.Popen(
+        [sys.executable, str(script), *names], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    return program, [pid for name in names for pid in read_pids(Path(name))]
+
+
+def test_nothing_is_left_of_a_killed_program(tmp_path: Path) -> None:
+    program, steps = start_program(tmp_path)
+    (host, *_) = [pid for pid in family(program.pid) if pid not in (program.pid, *steps)]
+    assert len(steps) == 4
+    program.kill()
+    assert program.communicate(timeout=10)[0] == "loaded\nsubmitted\n"
+    wait_until_dead([host, *steps])
+
+
+def test_ctrl_c_reaches_the_program_alone(tmp_path: Path) -> None:
+    program, steps = start_program(tmp_path)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+    assert program.communicate(timeout=20)[0] == "loaded\nsubmitted\ninterrupted\n4\n"
+    assert program.returncode == 0
+    wait_until_dead(steps)
+
+
+def test_a_fork_of_the_program_does_not_end_the_host() -> None:
+    with ProcessExecutor(1, PRELOAD) as executor:
+        executor.submit(step(echo, value=1))
+        assert only(executor).value == 1
+        child = os.fork()
+        if child == 0:
+            executor.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        executor.submit(step(echo, value=2))
+        assert only(executor).value == 2
+
+
+def test_a_step_costs_milliseconds() -> None:
+    with ProcessExecutor(2, (*PRELOAD, "sklearn.ensemble")) as executor:
+        executor.submit(step(echo))
+        only(executor)
+        seconds = []
+        for _ in range(30):
+            start = time.perf_counter()
+            executor.submit(step(echo))
+            only(executor)
+            seconds.append(time.perf_counter() - start)
+    assert statistics.median(seconds) < 0.1  # far less where nobody shares the machine
