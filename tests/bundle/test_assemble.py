@@ -116,7 +116,9 @@ def test_few_nodes_join_many_members() -> None:
 
 
 def test_names_that_onnx_has_no_room_for_are_changed() -> None:
-    columns = [Column(n, SemanticType.NUMBER) for n in ("label", "probabilities", "prediction", "input_label", "", "é ß")]
+    columns = [
+        Column(n, SemanticType.NUMBER) for n in ("label", "probabilities", "prediction", "input_label", "", "é ß")
+    ]
     names = input_names(Schema(tuple(columns)))
     assert len(set(names.values())) == len(columns)
     assert names["é ß"] == "é ß"

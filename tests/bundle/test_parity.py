@@ -62,12 +62,14 @@ def test_one_row_among_thousands_is_found_in_the_last_chunk() -> None:
     exported[n - 1] = [0.30002, 0.69998]
     with pytest.raises(ParityError, match=rf"1 of {n:,} rows") as caught:
         prove(given("binary", native, exported), {"train": rows(n)})
-    assert f"train row {n - 1}: expected 'yes' with (0.3000000, 0.7000000), got 'yes' with (0.30002" in str(caught.value)
+    assert f"train row {n - 1}: expected 'yes' with (0.3000000, 0.7000000), got 'yes' with (0.30002" in str(
+        caught.value
+    )
 
 
 def test_the_bar_of_probabilities() -> None:
     native = np.tile([0.4, 0.6], (4, 1))
-    near, far = native + [[9e-6, -9e-6]], native + [[1.1e-5, -1.1e-5]]
+    near, far = native + np.array([[9e-6, -9e-6]]), native + np.array([[1.1e-5, -1.1e-5]])
     recipe = given("binary", native, near)
     assert compare(assemble(recipe).SerializeToString(), recipe, {"t": rows(4)}).ok
     recipe = given("binary", native, far)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tidemill.core.protocols import Executor
 from tidemill.jobs.executors.inprocess import InProcessExecutor
-from tidemill.testing.executor import ExecutorSuite, echo, identify, step
+from tidemill.testing.executor import ExecutorSuite, step
+from tidemill.testing.steps import echo, identify
 
 
 class TestInProcess(ExecutorSuite):
@@ -19,8 +21,6 @@ class TestInProcess(ExecutorSuite):
         executor.close()
 
     def test_steps_run_here_and_in_order(self, executor: Executor) -> None:
-        import os
-
         for i in range(3):
             executor.submit(step(echo, value=i))
         executor.submit(step(identify))

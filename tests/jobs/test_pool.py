@@ -17,20 +17,10 @@ from tidemill.core.errors import InternalError, OptionError, TrialError, TrialMe
 from tidemill.core.protocols import Executor, Step
 from tidemill.jobs._memory import family
 from tidemill.jobs.executors.pool import ProcessExecutor
-from tidemill.testing.executor import (
-    ForcefulExecutorSuite,
-    collect,
-    echo,
-    hog,
-    only,
-    pause,
-    read_pids,
-    start_child,
-    step,
-    wait_until_dead,
-)
+from tidemill.testing.executor import ForcefulExecutorSuite, collect, only, read_pids, step, wait_until_dead
+from tidemill.testing.steps import echo, hog, pause, start_child
 
-PRELOAD = ("tidemill.testing.executor",)
+PRELOAD = ("tidemill.testing.steps",)
 
 
 class TestPool(ForcefulExecutorSuite):
@@ -135,8 +125,9 @@ PROGRAM = """
 import sys, time
 print("loaded", flush=True)  # a program that is imported again would say so twice
 from tidemill.jobs.executors.pool import ProcessExecutor
-from tidemill.testing.executor import collect, start_child, step
-executor = ProcessExecutor(2, ("tidemill.testing.executor",))
+from tidemill.testing.executor import collect, step
+from tidemill.testing.steps import start_child
+executor = ProcessExecutor(2, ("tidemill.testing.steps",))
 for name in sys.argv[1:]:
     executor.submit(step(start_child, path=name, wait=True))
 print("submitted", flush=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-WARM_UP = 2
-LEAST_CALLS = 5
+WARM_UP = 1
+LEAST_CALLS = 3
 SECONDS_PER_BATCH = 0.06
 
 

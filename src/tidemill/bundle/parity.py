@@ -267,7 +267,8 @@ def _compare_values(recipe: Recipe, reference: _Reference, got: Sequence[Mapping
     finite = want[np.isfinite(want)]
     spread = float(np.ptp(finite)) if len(finite) else 0.0
     scale = np.maximum(np.abs(want), spread * FLOOR / RTOL)
-    relative = np.abs(want - have) / np.where(scale > 0, scale, 1.0)
+    with np.errstate(invalid="ignore"):  # infinities give NaN, which differs
+        relative = np.abs(want - have) / np.where(scale > 0, scale, 1.0)
     bad = ~(relative <= RTOL)
     places = [
         (t, s + i) for (t, s), a in zip(reference.jobs, reference.answers, strict=True) for i in range(len(a.scores))

@@ -254,7 +254,7 @@ def _as_dates(name: str, text: pa.ChunkedArray, words: pa.Array, present: int, n
         if form == "%Y%m%d" and fitting:
             continue
         unit = textforms.DATE_UNIT + form
-        if sum(_is_date(w, unit) for w in probe) < 0.9 * len(probe):
+        if sum(not _is_date(w, unit) for w in probe) > max(1, 0.1 * len(probe)):
             continue
         values, bad = vector.datetimes(text, unit)
         if bad.sum() <= BAD_SHARE * present:

@@ -67,10 +67,10 @@ def make_folds(
     n = len(y)
     if k < 2 or repeats < 1:
         raise OptionError(f"At least 2 folds and 1 repeat are needed, but got {k} and {repeats}.")
-    if n < k:
-        raise DataError(f"{n} rows can't be split into {k} folds.", hint="Give more rows, or fewer folds.")
     if time is not None:
         return _time_folds(np.asarray(time), k, groups)
+    if n < k:
+        raise DataError(f"{n} rows can't be split into {k} folds.", hint="Give more rows, or fewer folds.")
     folds: list[Fold] = []
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, repeat])

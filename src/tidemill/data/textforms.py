@@ -55,10 +55,10 @@ EXTRA_MISSING = ";missing="
 
 ISO = "%Y-%m-%d"
 DATES = (
-    ISO, "%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%y",
+    ISO, "%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%m/%d/%y", "%d/%m/%y",
     "%d.%m.%y", "%d %b %Y", "%d-%b-%Y", "%b %d %Y", "%b %d, %Y", "%d-%b-%y", "%Y%m%d",
 )  # fmt: skip
-"""Date formats that are known, those without doubt first; the time of day may follow in each of them."""
+"""Date formats that are known; in doubt the earlier one is taken. The time of day may follow in each of them."""
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 

@@ -9,6 +9,7 @@ entry point group ``tidemill.families``::
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -86,11 +87,15 @@ def entries() -> tuple[Entry, ...]:
     >>> "lightgbm" in [entry.name for entry in entries()]
     True
     """
-    outside = (
+    return (*_BUILT_IN, *_outside())
+
+
+@functools.lru_cache(maxsize=1)  # reading every installed package's metadata takes 80 ms; it can't change in a run
+def _outside() -> tuple[Entry, ...]:
+    return tuple(
         Entry(point.name, point.value, origin=point.dist.name if point.dist else "?")
         for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: (p.name, p.value))
     )
-    return (*_BUILT_IN, *outside)
 
 
 def families(names: Sequence[str] | None = None) -> dict[str, Family]:

@@ -12,6 +12,7 @@ from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.bundle.write import write_bundle
+from tidemill.core.budget import available_cpus
 from tidemill.search.candidate import Candidate
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Choice:
             columns_test=prepared.columns_test,
             info=self._info(),
             evidence=self.evidence(),
+            threads=available_cpus(),
         )
 
     def evidence(self) -> list[Evidence]:

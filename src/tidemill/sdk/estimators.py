@@ -17,6 +17,8 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_array, check_is_fitted, column_or_1d
 
+from tidemill.bundle.runtime import Bundle
+
 TARGET = "target"
 
 
@@ -76,7 +78,6 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
 
     def _search(self, table: dict[str, Any], y: NDArray[Any]) -> None:
         """Run the search and keep the exported bundle's bytes."""
-        from tidemill.bundle.runtime import Bundle
         from tidemill.sdk.fit import FitOptions, fit_to_bundle
 
         with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch:
@@ -100,21 +101,23 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
                 workspace=self.workspace or Path(scratch) / "workspace",
                 report=False,
             )
-            self.leaderboard_ = result.study.leaderboard()
-            self.bundle_bytes_: dict[str, bytes] = Bundle.open(Path(scratch) / "bundle.tm").to_bytes()
+            with result.study as study:
+                self.leaderboard_ = study.leaderboard()
+            self.bundle_files_ = _files(Path(scratch) / "bundle.tm")
+            self.__dict__.pop("_opened", None)
 
-    def _bundle(self) -> Any:
-        from tidemill.bundle.runtime import Bundle
-
-        check_is_fitted(self, "bundle_bytes_")
+    def _bundle(self) -> Bundle:
+        check_is_fitted(self, "bundle_files_")
         cached = self.__dict__.get("_opened")
         if cached is None:
-            cached = Bundle.from_bytes(self.bundle_bytes_)
+            with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch:
+                cached = Bundle.open(self.export(Path(scratch) / "bundle.tm"))
+                cached.session()  # reads the graph while the folder is there
             self.__dict__["_opened"] = cached
         return cached
 
     def __getstate__(self) -> dict[str, Any]:
-        # The open session belongs to this process; the bytes are enough to open another.
+        # The open session belongs to this process; the bundle's files are enough to open another.
         return {k: v for k, v in super().__getstate__().items() if k != "_opened"}
 
     def export(self, out: str | Path) -> Path:
@@ -123,14 +126,25 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
         Parameters
         ----------
         out : path
-            Folder to write; must not exist, or be an older bundle.
+            Folder to write; must not exist.
 
         Returns
         -------
         Path
             The folder.
         """
-        return Path(self._bundle().write_to(Path(out)))
+        check_is_fitted(self, "bundle_files_")
+        folder = Path(out)
+        folder.mkdir(parents=True)
+        for name, data in self.bundle_files_.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return folder
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 class TidemillClassifier(ClassifierMixin, _TidemillEstimator):  # type: ignore[misc]

@@ -19,6 +19,7 @@ from tidemill.core.schema import Schema
 from tidemill.core.task import Task
 from tidemill.core.trial import Cost, Trial
 from tidemill.models.tabular import pipeline
+from tidemill.search.ensembles.stack import LinearStack
 from tidemill.search.judge import Verdict
 
 
@@ -42,6 +43,8 @@ class Candidate:
         Estimated, before export.
     names : mapping of int to str
         Names of the trials.
+    stack : LinearStack or None
+        Joins the trials' scores in place of the weighted mean; its weights stand in the order of the trials.
     """
 
     task: Task
@@ -52,6 +55,7 @@ class Candidate:
     verdict: Verdict
     cost: Cost
     names: Mapping[int, str] = field(default_factory=dict)
+    stack: LinearStack | None = None
 
     @property
     def name(self) -> str:
@@ -88,10 +92,8 @@ class Candidate:
 
     def scores(self, predictions: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float64]:
         """Combine and calibrate stored predictions of its trials."""
-        out = np.sum([w * predictions[n].astype(np.float64) for n, w in self.weights.items()], axis=0)
-        if not self.task.kind.is_classification:
-            return np.asarray(out)
-        return self.calibration.apply(out / out.sum(axis=1, keepdims=True))
+        joined = join(self.weights, predictions, self.stack)
+        return self.calibration.apply(joined) if self.task.kind.is_classification else joined
 
     def recipe(
         self, trials: Mapping[int, Trial], artifacts: ArtifactStore, encoder: EncoderPart, schema: Schema
@@ -120,6 +122,7 @@ class Candidate:
             schema=schema,
             encoder=encoder,
             members=members,
+            stack=self.stack,
             calibration=None if self.calibration.is_identity else self.calibration,
             decision=self.decision,
         )
@@ -139,7 +142,18 @@ class Candidate:
                 {"trial": self.names.get(n, f"trial-{n}"), "number": n, "weight": w, "models": self.models[n]}
                 for n, w in self.weights.items()
             ],
+            "stack": None if self.stack is None else {"weights": list(self.stack.weights), "bias": self.stack.bias},
             "calibration": self.calibration.to_json(),
             "decision": self.decision.to_json(),
             "cost": self.cost.to_json(),
         }
+
+
+def join(
+    weights: Mapping[int, float], predictions: Mapping[int, NDArray[np.float32]], stack: LinearStack | None = None
+) -> NDArray[np.float64]:
+    """Join scores of trials: the weighted mean, or what the stack makes of them; probabilities sum to 1."""
+    if stack is not None:
+        return stack.predict([predictions[n] for n in weights]).astype(np.float64)
+    out = np.asarray(np.sum([w * predictions[n].astype(np.float64) for n, w in weights.items()], axis=0))
+    return out if out.shape[1] == 1 else np.asarray(out / out.sum(axis=1, keepdims=True))

@@ -13,9 +13,10 @@ from tidemill.core.errors import SearchError
 from tidemill.core.protocols import Ensembler
 from tidemill.core.trial import Cost, Trial
 from tidemill.search.board import MODELS
-from tidemill.search.candidate import Candidate
+from tidemill.search.candidate import Candidate, join
+from tidemill.search.ensembles.stack import stack_where_it_pays
 from tidemill.search.judge import Judge, Verdict
-from tidemill.search.losses import of_objective
+from tidemill.search.losses import Loss, of_objective
 from tidemill.search.prices import Prices, single_models, total
 
 Predicted = Mapping[int, NDArray[np.float32]]
@@ -64,7 +65,7 @@ def combine(
         if not any(np.isfinite(prices({n: 1.0})) for n in predictions):
             continue
         weights = dict(ensembler.combine(predictions, loss, prices).weights)
-        found.append(_candidate(weights, used, costs, predictions, judge))
+        found.append(_candidate(weights, used, costs, predictions, judge, loss))
         if found[-1].verdict.gap == 0:
             break
     if not found or min(c.verdict.gap for c in found) > 0:
@@ -83,8 +84,16 @@ def _candidate(
     costs: Mapping[int, Cost],
     predictions: Predicted,
     judge: Judge,
+    loss: Loss | None = None,
 ) -> Candidate:
-    scores = average(weights, predictions)
+    weights = dict(sorted(weights.items()))
+    stack = None
+    if loss is not None:
+        members = [predictions[n] for n in weights]
+        stack = stack_where_it_pays(
+            judge.task, judge.y, members, list(weights.values()), loss, judge.weight, seed=judge.seed
+        )
+    scores = join(weights, predictions, stack)
     calibration = (
         fit_calibration(judge.y, scores, judge.weight, seed=judge.seed) if _calibrates(judge) else Calibration()
     )
@@ -94,7 +103,8 @@ def _candidate(
     return Candidate(
         task=judge.task,
         objective=judge.objective,
-        weights=dict(sorted(weights.items())),
+        weights=weights,
+        stack=stack,
         models={n: models[n] for n in sorted(weights)},
         calibration=calibration,
         verdict=verdict,
@@ -104,14 +114,6 @@ def _candidate(
 
 def _calibrates(judge: Judge) -> bool:
     return judge.task.kind.is_classification
-
-
-def average(weights: Mapping[int, float], predictions: Predicted) -> NDArray[np.float64]:
-    """Weighted mean of scores; probabilities are made to sum to 1 exactly."""
-    out = np.sum([w * predictions[n].astype(np.float64) for n, w in weights.items()], axis=0)
-    if out.shape[1] > 1:
-        out /= out.sum(axis=1, keepdims=True)
-    return np.asarray(out)
 
 
 def renamed(candidate: Candidate, names: Mapping[int, str]) -> Candidate:

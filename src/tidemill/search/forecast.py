@@ -43,6 +43,10 @@ class Forecast:
             if trial.state is TrialState.COMPLETE and trial.folds >= self._models and trial.usage.wall_s > 0:
                 self._seen.setdefault(trial.family, []).append(trial.usage.wall_s)
 
+    def learn_late(self, family: str, time_s: float) -> None:
+        """Take in that a trial didn't fit into so many seconds."""
+        self._seen.setdefault(family, []).append(1.5 * time_s)
+
     def seconds(self, config: Config) -> float:
         """Seconds that a trial of ``config`` will probably take."""
         family = str(config.get("family"))

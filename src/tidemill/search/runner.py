@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.core.budget import Budget
-from tidemill.core.errors import TidemillError
+from tidemill.core.errors import TidemillError, TrialTimeoutError
 from tidemill.core.metrics import get_metric
 from tidemill.core.objective import Objective
 from tidemill.core.protocols import ArtifactStore, Executor, MetadataStore, Outcome, Step
@@ -127,6 +127,7 @@ class Runner:
     clock: Callable[[], float] = time.monotonic
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _ends: dict[int, float] = field(default_factory=dict, init=False)
+    _limits_s: dict[int, float] = field(default_factory=dict, init=False)
     _again: list[Trial] = field(default_factory=list, init=False)
     _next: int = field(default=0, init=False)
     _refused: int = field(default=0, init=False)
@@ -246,6 +247,8 @@ class Runner:
         self.metadata.put_trial(trial)
         ticket = self.executor.submit(step)
         self._running[ticket] = trial
+        if time_s is not None:
+            self._limits_s[ticket] = time_s
         self._ends[ticket] = np.inf if time_s is None else self.clock() + time_s + 2 * GRACE_S
         self._tell("started", trial)
 
@@ -299,6 +302,8 @@ class Runner:
             return
         trial = replace(trial, usage=outcome.usage, finished_at=time.time())
         if outcome.error is not None:
+            if isinstance(outcome.error, TrialTimeoutError) and self._limits_s.get(outcome.ticket):
+                self.forecast.learn_late(trial.family, self._limits_s[outcome.ticket])
             self._keep(
                 replace(trial, state=TrialState.FAILED, error=in_words(outcome.error), traceback=outcome.traceback)
             )

@@ -85,7 +85,7 @@ def _from_frame(source: Any) -> pa.Table:
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     names = [str(n) for n in frame.columns]
-    return pa.Table.from_arrays([_series(frame[n]) for n in frame.columns], names=names)
+    return pa.Table.from_arrays([_series(frame.get_column(n)) for n in frame.columns], names=names)
 
 
 def _series(series: nw.Series[Any]) -> pa.Array | pa.ChunkedArray:

@@ -99,12 +99,14 @@ def _duckdb(path: str, query: str | None, shown: str) -> pa.Table:
         connection = duckdb.connect(path or ":memory:", read_only=not in_memory)
         try:
             tables = [str(r[0]) for r in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-            result = connection.execute(_statement(query, tables, shown)).to_arrow_table()
+            result = connection.sql(_statement(query, tables, shown))
+            if result is None:
+                raise DataError("The query gives no rows.", where=shown, hint="Write a SELECT.")
+            return result.to_arrow_table()
         finally:
             connection.close()
     except duckdb.Error as error:
         raise DataError(f"DuckDB says: {error}", where=shown, hint="Look at the query.") from error
-    return result
 
 
 def _postgres(url: str, query: str | None, shown: str) -> pa.Table:

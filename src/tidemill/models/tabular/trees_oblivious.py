@@ -104,9 +104,7 @@ def _reachable(feature: Ints, threshold: Floats) -> NDArray[np.bool_]:
     return reachable
 
 
-def _join(
-    node: Ints, feature: Ints, threshold: Floats, leaf: Floats, count: int
-) -> tuple[Ints, _Splits]:
+def _join(node: Ints, feature: Ints, threshold: Floats, leaf: Floats, count: int) -> tuple[Ints, _Splits]:
     """Join neighbouring nodes (T, 2n) by one level of tests to (T, n); new splits are numbered from ``count``."""
     left, right = node[:, 0::2], node[:, 1::2]
     leaves = (left < 0) & (right < 0)

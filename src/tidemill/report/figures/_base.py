@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -87,17 +87,41 @@ class Easel:
     _numbers: Iterator[int] = field(default_factory=count)
 
     @contextmanager
-    def canvas(self, width: float, height: float, panels: tuple[int, int] = (1, 1)) -> Iterator[Canvas]:
-        """Give a canvas of so many inches and (rows, columns) of axes."""
+    def canvas(
+        self,
+        width: float,
+        height: float,
+        panels: tuple[int, int] = (1, 1),
+        margins: tuple[float, float, float, float] = (0.62, 0.12, 0.1, 0.48),
+        gaps: tuple[float, float] = (0.55, 0.5),
+    ) -> Iterator[Canvas]:
+        """Give a canvas with (rows, columns) of axes.
+
+        All lengths are inches: ``margins`` are left, right, top and bottom, ``gaps`` between columns and rows. They
+        are set by hand, because an automatic layout draws every figure twice.
+        """
         import matplotlib
         from matplotlib.figure import Figure
 
         with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
             # The page's font has the glyphs that the layout's font lacks; a stray one can't stop a report.
             warnings.filterwarnings("ignore", message=r"Glyph \d+")
-            figure = Figure(figsize=(width, height), layout="constrained")
-            axes = figure.subplots(*panels, squeeze=False)
-            yield Canvas(figure, list(axes.ravel()), f"f{next(self._numbers)}", width)
+            figure = Figure(figsize=(width, height))
+            left, right, top, bottom = margins
+            rows, columns = panels
+            panel_width = (width - left - right - gaps[0] * (columns - 1)) / columns
+            panel_height = (height - top - bottom - gaps[1] * (rows - 1)) / rows
+            axes = [
+                figure.add_axes((
+                    (left + j * (panel_width + gaps[0])) / width,
+                    (bottom + (rows - 1 - i) * (panel_height + gaps[1])) / height,
+                    panel_width / width,
+                    panel_height / height,
+                ))
+                for i in range(rows)
+                for j in range(columns)
+            ]
+            yield Canvas(figure, axes, f"f{next(self._numbers)}", width)
 
 
 @dataclass
@@ -145,12 +169,18 @@ def legend(ax: Axes, **options: Any) -> None:
     ax.legend(labelcolor=INK, **options)
 
 
-def thin(points: int, most: int = 160) -> slice:
-    """Every how many points to draw, so that a curve stays small."""
-    return slice(None, None, max(1, -(-points // most)))
+def text_inches(texts: Iterable[str], size: float = 9.0, most: float = 2.6) -> float:
+    """Room that the longest of some texts needs, roughly.
+
+    Examples
+    --------
+    >>> text_inches(["a" * 10])
+    0.725
+    """
+    return min(most, max((len(t) for t in texts), default=0) * size * 0.58 / 72)
 
 
 __all__ = [
     "ACCENT", "COLOURS", "GRID", "INK", "MOST_LINES", "MUTED", "PAPER", "SECOND", "Canvas", "Drawing", "Easel",
-    "label", "legend", "look", "thin",
+    "label", "legend", "look", "text_inches",
 ]  # fmt: skip

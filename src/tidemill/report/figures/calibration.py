@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.report.figures._base import ACCENT, MUTED, Drawing, Easel
 from tidemill.report.intervals import Z
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BINS = 15
 
@@ -63,19 +67,26 @@ def reliability(stated: Floats, hit: NDArray[np.bool_]) -> Reliability:
 
 def draw_calibration(easel: Easel, found: Reliability, what: str) -> Drawing:
     """Draw observed against stated shares, and below how many rows stand behind each point."""
-    with easel.canvas(4.6, 4.4) as canvas:
-        grid = canvas.ax.get_subplotspec()
-        canvas.ax.remove()
-        assert grid is not None
-        upper, lower = grid.subgridspec(2, 1, height_ratios=[4, 1]).subplots(sharex=True)
+    with easel.canvas(4.6, 4.8, (2, 1), gaps=(0.0, 0.15)) as canvas:
+        upper, lower = canvas.axes
+        _divide(upper, lower, 0.8)
+        upper.tick_params(labelbottom=False)
         upper.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":")
         spread = np.maximum(0, np.array([found.observed - found.low, found.high - found.observed]))
         upper.errorbar(
             found.stated, found.observed, yerr=spread, color=ACCENT, marker="o", markersize=4, elinewidth=0.9,
             linewidth=1.2,
         )  # fmt: skip
-        upper.set(ylim=(-0.02, 1.02), ylabel="Came true")
+        upper.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Came true")
         lower.bar(found.stated, found.rows, width=0.03, color=MUTED, alpha=0.7)
         lower.set(xlim=(-0.02, 1.02), xlabel=f"Stated probability of {what}", ylabel="Rows")
         lower.locator_params(axis="y", nbins=2)
         return canvas.done(f"Calibration curve of {what} over {len(found.rows)} bins; mean distance {found.error:.4f}.")
+
+
+def _divide(upper: Axes, lower: Axes, share: float) -> None:
+    """Give the upper of two axes this share of the height of both."""
+    top, bottom = upper.get_position(), lower.get_position()
+    gap, height = top.y0 - bottom.y1, top.height + bottom.height
+    upper.set_position((top.x0, top.y1 - share * height, top.width, share * height))
+    lower.set_position((top.x0, bottom.y0, top.width, top.y1 - share * height - gap - bottom.y0))

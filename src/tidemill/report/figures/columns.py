@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,19 +9,23 @@ import numpy as np
 
 from tidemill.core.schema import SemanticType
 from tidemill.report.dependence import Dependence
-from tidemill.report.figures._base import ACCENT, INK, Drawing, Easel, label, legend, look
+from tidemill.report.figures._base import ACCENT, INK, Drawing, Easel, label, legend, look, text_inches
 from tidemill.report.importance import Importance
-from tidemill.report.words import metric_words
+from tidemill.report.words import date, metric_words
 
 MOST_BARS = 15
 MOST_LINES = 5
 PER_ROW = 2
+_TURNED: dict[str, Any] = {"rotation": 30.0, "ha": "right", "rotation_mode": "anchor"}
 
 
 def draw_importance(easel: Easel, columns: Sequence[Importance], metric: str) -> Drawing:
     """Draw a bar for each column, longest on top, with its interval."""
     shown = list(columns[:MOST_BARS])[::-1]
-    with easel.canvas(7.6, 0.9 + 0.27 * len(shown)) as canvas:
+    names = [label(i.column) for i in shown]
+    with easel.canvas(
+        8.6, 0.75 + 0.27 * len(shown), margins=(0.15 + text_inches(names), 0.15, 0.1, 0.48)
+    ) as canvas:
         ax = canvas.ax
         at = np.arange(len(shown))
         values = np.array([i.value for i in shown])
@@ -30,7 +33,7 @@ def draw_importance(easel: Easel, columns: Sequence[Importance], metric: str) ->
         ax.barh(at, values, height=0.62, color=ACCENT, alpha=0.8)
         ax.errorbar(values, at, xerr=spread, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
         ax.axvline(0, color=INK, linewidth=0.7)
-        ax.set_yticks(at, [label(i.column) for i in shown], color=INK)
+        ax.set_yticks(at, names, color=INK)
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(f"{label(metric_words(metric))} lost when the column is shuffled")
         top = ", ".join(i.column for i in columns[:5])
@@ -42,7 +45,9 @@ def draw_dependence(
 ) -> Drawing:
     """Draw a panel for each column; ``outputs`` are the columns of the scores to show and their names."""
     rows = -(-len(found) // PER_ROW)
-    with easel.canvas(7.6, 2.35 * rows, (rows, PER_ROW)) as canvas:
+    with easel.canvas(
+        8.6, 0.7 + 2.4 * rows, (rows, PER_ROW), margins=(0.62, 0.12, 0.28, 0.75), gaps=(0.45, 0.9)
+    ) as canvas:
         for i, ax in enumerate(canvas.axes):
             if i >= len(found):
                 ax.remove()
@@ -70,8 +75,6 @@ def _share_y(axes: Sequence[Any], means: np.ndarray[Any, Any]) -> None:
 def _panel(ax: Any, found: Dependence, outputs: Sequence[tuple[int, str]]) -> None:
     texts = found.column.type.is_string or found.column.type is SemanticType.BOOLEAN
     x: Any = np.arange(len(found.grid)) if texts else list(found.grid)
-    if found.column.type is SemanticType.DATETIME:
-        x = [dt.datetime(1970, 1, 1) + dt.timedelta(seconds=float(v)) for v in found.grid]  # noqa: DTZ001 (UTC, drawn)
     one = len(outputs) == 1
     for i, (output, name) in enumerate(outputs[:MOST_LINES]):
         mean, style = found.mean[:, output], look(i)
@@ -90,14 +93,14 @@ def _panel(ax: Any, found: Dependence, outputs: Sequence[tuple[int, str]]) -> No
         words = {0.0: "no", 1.0: "yes"} if found.column.type is SemanticType.BOOLEAN else {}
         names = [label(words.get(v, v) if v != "" else "(missing)", 16) for v in found.grid]  # type: ignore[call-overload]
         turn = sum(len(n) for n in names) > 30
-        ax.set_xticks(x, names, rotation=38 if turn else 0, ha="right" if turn else "center", fontsize=7.5)
+        ax.set_xticks(x, names, fontsize=7.5, **(_TURNED if turn else {}))
         ax.margins(x=0.08)
     elif found.column.type is SemanticType.DATETIME:
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-        locator = AutoDateLocator(minticks=3, maxticks=6)
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        # Four dates that are there; matplotlib's own ticks know neither year 1 nor year 9999.
+        ticks = np.linspace(found.grid[0], found.grid[-1], 4)  # type: ignore[arg-type]
+        day = 86_400.0 if ticks[-1] - ticks[0] > 8 * 86_400 else 1.0
+        ticks = np.floor(ticks / day) * day
+        ax.set_xticks(ticks, [date(float(t)) for t in ticks], rotation=18, ha="right", fontsize=7.5)
     else:
         ax.plot(x, np.zeros(len(x)), "|", color=INK, alpha=0.5, markersize=5, transform=ax.get_xaxis_transform())
         ax.locator_params(axis="x", nbins=6)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.report.figures._base import ACCENT, INK, PAPER, SECOND, Drawing, Easel, label
+from tidemill.report.figures._base import ACCENT, INK, PAPER, SECOND, Drawing, Easel, label, text_inches
 from tidemill.report.words import number
 
 MOST_NUMBERED = 12
@@ -19,10 +19,14 @@ def draw_confusion(easel: Easel, counts: NDArray[np.float64], classes: Sequence[
     from matplotlib.patches import Rectangle
 
     k = len(classes)
-    side = float(np.clip(1.6 + 0.5 * k, 3.6, 7.6))
+    side = float(np.clip(1.4 + 0.5 * k, 3.0, 7.4))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     small = 9.0 if k <= 5 else 7.0 if k <= MOST_NUMBERED else 6.5
-    with easel.canvas(side + 0.5, side) as canvas:
+    names = [label(c, 14) for c in classes]
+    room = text_inches(names, small)
+    across = k > 4 or room > 0.8
+    below = 0.42 + (0.75 * room if across else 0.15)
+    with easel.canvas(side + room, side + below, margins=(room + 0.42, 0.1, 0.1, below)) as canvas:
         ax = canvas.ax
         for i in range(k):
             for j in range(k):
@@ -36,8 +40,8 @@ def draw_confusion(easel: Easel, counts: NDArray[np.float64], classes: Sequence[
                     ax.text(
                         j, i, text, ha="center", va="center", fontsize=small, color=PAPER if share > 0.55 else INK
                     )
-        names = [label(c, 14) for c in classes]
-        ax.set_xticks(range(k), names, rotation=45 if k > 4 else 0, ha="right" if k > 4 else "center", fontsize=small)
+        turned = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"} if across else {}
+        ax.set_xticks(range(k), names, fontsize=small, **turned)  # type: ignore[arg-type]
         ax.set_yticks(range(k), names, fontsize=small)
         ax.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), xlabel="Decided", ylabel="True", aspect="equal")
         ax.grid(visible=False)

@@ -30,7 +30,7 @@ def _span(*arrays: Floats) -> tuple[float, float]:
 def draw_truth(easel: Easel, y: Floats, predicted: Floats, target: str, rng: np.random.Generator) -> Drawing:
     """Draw the true against the predicted value."""
     some = _some(len(y), rng)
-    with easel.canvas(4.2, 4.0) as canvas:
+    with easel.canvas(4.1, 3.95) as canvas:
         ax = canvas.ax
         low, high = _span(y, predicted)
         ax.scatter(predicted[some], y[some], s=9, color=ACCENT, alpha=_alpha(len(some)), linewidths=0)
@@ -44,7 +44,7 @@ def draw_truth(easel: Easel, y: Floats, predicted: Floats, target: str, rng: np.
 def draw_residuals(easel: Easel, y: Floats, predicted: Floats, target: str, rng: np.random.Generator) -> Drawing:
     """Draw the error against the prediction, with its median and the middle 80 % in bins."""
     some, error = _some(len(y), rng), y - predicted
-    with easel.canvas(4.2, 4.0) as canvas:
+    with easel.canvas(4.1, 3.95) as canvas:
         ax = canvas.ax
         ax.scatter(predicted[some], error[some], s=9, color=ACCENT, alpha=_alpha(len(some)), linewidths=0)
         ax.axhline(0, color=INK, linewidth=0.9, linestyle=":")
@@ -71,7 +71,7 @@ def _binned(x: Floats, error: Floats) -> tuple[Floats, Floats, Floats, Floats]:
 def draw_error_histogram(easel: Easel, error: Floats) -> Drawing:
     """Draw how often which error occurs."""
     low, high = _span(error)
-    with easel.canvas(7.6, 2.6) as canvas:
+    with easel.canvas(8.6, 2.6) as canvas:
         ax = canvas.ax
         bins = int(np.clip(np.sqrt(len(error)), 5, 50))
         ax.hist(error, bins=bins, range=(low, high), color=ACCENT, alpha=0.75, rwidth=0.94)

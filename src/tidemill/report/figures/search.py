@@ -49,7 +49,7 @@ def draw_pareto(
     on_front: Sequence[str],
 ) -> Drawing:
     """Draw quality against each cost, the trials that nobody beats joined by a line."""
-    with easel.canvas(4.0 * len(costs), 3.4, (1, len(costs))) as canvas:
+    with easel.canvas(0.4 + 4.1 * len(costs), 3.4, (1, len(costs))) as canvas:
         for ax, cost in zip(canvas.axes, costs, strict=True):
             shown = usable(rows, cost)
             words, scale = _UNITS[cost]
@@ -86,7 +86,7 @@ def draw_history(
     """Draw each finished trial and the best so far against time."""
     times, values = (np.array(side, dtype=np.float64) for side in zip(*history, strict=True))
     best = np.maximum.accumulate(values) if greater_is_better else np.minimum.accumulate(values)
-    with easel.canvas(7.6, 2.8) as canvas:
+    with easel.canvas(8.6, 2.9) as canvas:
         ax = canvas.ax
         ax.scatter(times, values, s=20, color=MUTED, alpha=0.6, linewidths=0, label="trial")
         ax.step(times, best, where="post", color=ACCENT, label="best so far")

@@ -16,14 +16,14 @@ import catboost
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.errors import InternalError, TrialError
 from tidemill.core.space import Categorical, Float, Int, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
-from tidemill.models.tabular.families import _rounds
-from tidemill.models.tabular.trees import TreeTable, as_scores, emit_scores, emit_trees, size_bytes
+from tidemill.models.tabular.families import _offers, _rounds
+from tidemill.models.tabular.families._boosted import FittedBoosting
+from tidemill.models.tabular.trees import TreeTable, bound
 from tidemill.models.tabular.trees_oblivious import ObliviousTree, from_oblivious
 
 _LOSS = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind.REGRESSION: "RMSE"}
@@ -57,20 +57,15 @@ class CatBoost:
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Target codes come nearest to CatBoost's own ordered statistics."""
-        return {"treatment.category": ("target", "both", "code", "onehot")}
+        return _offers.rough(task, profile, category=("target", "both", "code", "mixed"))
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """A bound where the config limits the rounds; else early stopping decides, and nothing is known."""
         rounds = _rounds.known_rounds(self.name, config)
         if rounds is None:
             return Cost()
-        depth, width = int(config["catboost.depth"]), _rounds.trees_per_round(task)
-        splits, leaves = rounds * (2**depth - 1), rounds * 2**depth
-        return Cost(
-            params=splits + leaves * width,
-            flops=rounds * (depth + width),
-            size_bytes=size_bytes(splits, leaves, rounds, width),
-        )
+        depth = int(config["catboost.depth"])
+        return bound(rounds, 2**depth, depth, _rounds.trees_per_round(task))
 
     def fit(
         self,
@@ -96,7 +91,6 @@ class CatBoost:
         }
         if task.kind.is_classification:
             params["class_names"] = list(range(task.n_classes))
-        # The deadline and early stopping are kept by our own loop, turned inside out.
         watch = _rounds.Watch(rounds, budget, validated=valid is not None)
         model = catboost.CatBoost(params)
         silence = io.StringIO()
@@ -119,56 +113,23 @@ class CatBoost:
         return FittedCatBoost(state["model"], task, state["rounds"])
 
 
-class FittedCatBoost:
-    """A trained CatBoost model.
-
-    Parameters
-    ----------
-    blob : bytes
-        The model in CatBoost's own binary form.
-    task : Task
-        What it was trained for.
-    rounds : int
-        Rounds that were kept.
-    threads : int
-        For prediction.
-    """
+class FittedCatBoost(FittedBoosting):
+    """A trained CatBoost model; ``blob`` is its own binary form, ``threads`` are for prediction."""
 
     def __init__(self, blob: bytes, task: Task, rounds: int, threads: int = 1) -> None:
-        self.rounds = rounds
-        self._blob = blob
-        self._task = task
+        super().__init__(blob, task, rounds)
         self._threads = threads
-        self._model = catboost.CatBoost()
-        self._model.load_model(blob=blob)
-        self._table: TreeTable | None = None
+        self._booster = catboost.CatBoost()
+        self._booster.load_model(blob=blob)
 
-    @property
-    def table(self) -> TreeTable:
-        """The trees; read from the model when first asked for."""
-        if self._table is None:
-            self._table = read_trees(self._model)
-        return self._table
-
-    @property
-    def cost(self) -> Cost:
-        """As `TreeTable.cost` counts."""
-        return self.table.cost()
-
-    def predict(self, x: Matrix) -> NDArray[np.float32]:
-        """CatBoost's own prediction."""
+    def _native(self, x: Matrix) -> NDArray[Any]:
         kind = self._task.kind
         form = "Probability" if kind.is_classification else "RawFormulaVal"
-        native = self._model.predict(_filled(x), prediction_type=form, thread_count=self._threads)
-        return as_scores(native[:, 1] if kind is TaskKind.BINARY else native, kind)
+        native = np.asarray(self._booster.predict(_filled(x), prediction_type=form, thread_count=self._threads))
+        return native[:, 1] if kind is TaskKind.BINARY else native
 
-    def emit(self, graph: GraphBuilder, x: str) -> str:
-        """Trees, then the link."""
-        return emit_scores(graph, emit_trees(graph, x, self.table), self._task.kind)
-
-    def checkpoint(self) -> dict[str, Any]:
-        """The bytes and the rounds."""
-        return {"model": self._blob, "rounds": self.rounds}
+    def _read(self) -> TreeTable:
+        return read_trees(self._booster)
 
 
 class _Callback:

@@ -18,8 +18,9 @@ from tidemill.core.space import Categorical, Float, Int, Param, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
+from tidemill.models.tabular.families import _offers
 from tidemill.models.tabular.families._rounds import own_params
-from tidemill.models.tabular.trees import TreeTable, bound, emit_trees, floor32, from_nodes, size_bytes
+from tidemill.models.tabular.trees import TreeTable, bound, emit_trees, floor32, from_nodes, most_depth, size_bytes
 
 MOST_BYTES = 12_000_000
 """Of one forest in a graph; the leaves of a tree are limited so that it holds."""
@@ -52,7 +53,7 @@ class Forest:
 
     def supports(self, task: Task, profile: TableProfile) -> bool:
         """Any table with a column and two rows, up to a size that takes minutes on one core."""
-        return profile.rows >= 2 and 0 < len(profile.features) and profile.rows * len(profile.features) <= 100_000_000
+        return profile.rows >= 2 and len(profile.features) > 0 and profile.rows * len(profile.features) <= 100_000_000
 
     def space(self, task: Task, profile: TableProfile) -> Space:
         """Kind, number and depth of trees, and how random they are."""
@@ -70,15 +71,13 @@ class Forest:
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Deep trees find their way through codes; missing values they know themselves."""
-        return {"treatment.category": ("code", "target", "onehot", "both")}
+        return _offers.rough(task, profile, category=("code", "target", "mixed", "both"))
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
-        """A bound from the rows and the limit on the leaves; how deep the trees are is not known before."""
+        """A bound from the rows and the limit on the leaves."""
         own = own_params(self.name, config)
-        width = _width(task)
-        leaves = max(2, profile.rows // own["min_samples_leaf"])
-        limit = bound(own["trees"], min(leaves, _most_leaves(own["trees"], width)), width)
-        return Cost(params=limit.params, size_bytes=limit.size_bytes)
+        leaves = min(_natural_leaves(profile.rows, own), _most_leaves(own["trees"], _width(task)))
+        return bound(own["trees"], leaves, most_depth(leaves), _width(task))
 
     def fit(
         self,
@@ -93,14 +92,15 @@ class Forest:
         if train.y is None:
             raise TrialError("A forest needs targets to train.")
         own = own_params(self.name, config)
-        most = _most_leaves(own["trees"], _width(task))
+        natural, most = _natural_leaves(len(train.x), own), _most_leaves(own["trees"], _width(task))
         forest = _FORESTS[own["kind"], task.kind.is_classification](
             n_estimators=0,
             criterion=own.get("criterion", "squared_error"),
             max_features=own["max_features"],
             min_samples_leaf=own["min_samples_leaf"],
             # Trees that can't reach the limit grow depth first, which is quicker.
-            max_leaf_nodes=None if len(train.x) // own["min_samples_leaf"] <= most else most,
+            max_leaf_nodes=None if natural <= most else most,
+            max_depth=most_depth(min(natural, most)),
             n_jobs=budget.threads,
             random_state=seed % 2**31,
             warm_start=True,
@@ -259,6 +259,11 @@ class _Watch:
 def _width(task: Task) -> int:
     """Return how many numbers a leaf holds in the graph."""
     return task.n_classes if task.kind is TaskKind.MULTICLASS else 1
+
+
+def _natural_leaves(rows: int, own: Config) -> int:
+    """Return how many leaves a tree may have for the rows' sake."""
+    return max(2, rows // int(own["min_samples_leaf"]))
 
 
 def _most_leaves(trees: int, width: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,14 +9,14 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.errors import InternalError, TrialError
 from tidemill.core.space import Categorical, Float, Int, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
-from tidemill.models.tabular.families import _rounds
-from tidemill.models.tabular.trees import TreeTable, as_scores, bound, emit_scores, emit_trees, floor32
+from tidemill.models.tabular.families import _offers, _rounds
+from tidemill.models.tabular.families._boosted import FittedBoosting
+from tidemill.models.tabular.trees import TreeTable, bound, floor32, most_depth
 
 _OBJECTIVE = {TaskKind.BINARY: "binary", TaskKind.MULTICLASS: "multiclass", TaskKind.REGRESSION: "regression"}
 # Bits of `decision_type` in the text of a model.
@@ -55,14 +54,15 @@ class LightGBM:
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Codes by frequency need few splits and are the cheapest in the graph."""
-        return {"treatment.category": ("code", "target", "both", "onehot")}
+        return _offers.rough(task, profile, category=("code", "target", "both", "mixed"))
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """A bound where the config limits the rounds; else early stopping decides, and nothing is known."""
         rounds = _rounds.known_rounds(self.name, config)
         if rounds is None:
             return Cost()
-        return bound(rounds * _rounds.trees_per_round(task), int(config["lightgbm.num_leaves"]))
+        leaves = int(config["lightgbm.num_leaves"])
+        return bound(rounds * _rounds.trees_per_round(task), leaves, most_depth(leaves))
 
     def fit(
         self,
@@ -82,7 +82,9 @@ class LightGBM:
             data = lgb.Dataset(train.x, train.y, weight=train.weight, params=params)
             booster = lgb.Booster(params, data)
             if valid is not None:
-                booster.add_valid(lgb.Dataset(valid.x, valid.y, weight=valid.weight, reference=data, params=params), "valid")
+                booster.add_valid(
+                    lgb.Dataset(valid.x, valid.y, weight=valid.weight, reference=data, params=params), "valid"
+                )
             watch = _rounds.Watch(rounds, budget, validated=valid is not None)
             _rounds.train(
                 watch,
@@ -99,52 +101,20 @@ class LightGBM:
         return FittedLightGBM(state["model"], task, state["rounds"])
 
 
-class FittedLightGBM:
-    """A trained LightGBM model.
-
-    Parameters
-    ----------
-    text : str
-        The model in LightGBM's own text form.
-    task : Task
-        What it was trained for.
-    rounds : int
-        Rounds that were kept.
-    threads : int
-        For prediction.
-    """
+class FittedLightGBM(FittedBoosting):
+    """A trained LightGBM model; ``text`` is its own text form, ``threads`` are for prediction."""
 
     def __init__(self, text: str, task: Task, rounds: int, threads: int = 1) -> None:
-        self.rounds = rounds
+        super().__init__(text, task, rounds)
         self._text = text
-        self._task = task
         self._threads = threads
         self._booster = lgb.Booster(model_str=text)
-        self._table: TreeTable | None = None
 
-    @property
-    def table(self) -> TreeTable:
-        """The trees; read from the text when first asked for."""
-        if self._table is None:
-            self._table = read_trees(self._text, _rounds.trees_per_round(self._task))
-        return self._table
+    def _native(self, x: Matrix) -> NDArray[Any]:
+        return np.asarray(self._booster.predict(x, num_threads=self._threads))
 
-    @property
-    def cost(self) -> Cost:
-        """As `TreeTable.cost` counts."""
-        return self.table.cost()
-
-    def predict(self, x: Matrix) -> NDArray[np.float32]:
-        """LightGBM's own prediction."""
-        return as_scores(self._booster.predict(x, num_threads=self._threads), self._task.kind)
-
-    def emit(self, graph: GraphBuilder, x: str) -> str:
-        """Trees, then the link."""
-        return emit_scores(graph, emit_trees(graph, x, self.table), self._task.kind)
-
-    def checkpoint(self) -> dict[str, Any]:
-        """The text and the rounds."""
-        return {"model": self._text, "rounds": self.rounds}
+    def _read(self) -> TreeTable:
+        return read_trees(self._text, _rounds.trees_per_round(self._task))
 
 
 def _params(config: Config, task: Task, threads: int, seed: int) -> dict[str, Any]:
@@ -152,6 +122,7 @@ def _params(config: Config, task: Task, threads: int, seed: int) -> dict[str, An
     params = _rounds.own_params("lightgbm", config)
     params["min_gain_to_split"] = params.pop("min_gain")
     params |= {
+        "max_depth": most_depth(params["num_leaves"]),
         "bagging_freq": int(params["bagging_fraction"] < 1),
         "objective": _OBJECTIVE[task.kind],
         "num_threads": threads,
@@ -184,11 +155,13 @@ def read_trees(text: str, trees_per_round: int) -> TreeTable:
     TreeTable
         The raw score before the link.
     """
-    trees = text[: text.index("\nend of trees")]
+    values: dict[str, list[str]] = {}
+    for line in text[: text.index("\nend of trees")].split("\n"):
+        key, _, value = line.partition("=")
+        values.setdefault(key, []).append(value)
 
     def field(name: str) -> NDArray[np.float64]:
-        found = " ".join(re.findall(rf"^{name}=(.+)$", trees, re.MULTILINE))
-        return np.fromstring(found, sep=" ") if found else np.empty(0)
+        return np.array(" ".join(values.get(name, [])).split(), dtype=np.float64)
 
     leaves = field("num_leaves").astype(np.int64)
     if field("num_cat").any():

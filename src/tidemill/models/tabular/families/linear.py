@@ -17,7 +17,7 @@ from tidemill.core.space import Categorical, Float, Param, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
-from tidemill.models.tabular.families import _links
+from tidemill.models.tabular.families import _links, _offers
 from tidemill.models.tabular.pipeline import treated_profile
 
 STRENGTHS = (0.003, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
@@ -52,14 +52,13 @@ class Linear:
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Everything to numbers on one scale."""
-        choices: dict[str, tuple[Any, ...]] = {
-            "treatment.missing": ("impute",),
-            "treatment.number": ("standard",),
-            "treatment.category": ("onehot",),
-        }
-        if not task.kind.is_classification:
-            choices["treatment.target"] = ("raw", "log")
-        return choices
+        return _offers.smooth(
+            task,
+            profile,
+            number=("spline", "standard", "fine spline"),
+            category=("mixed", "onehot", "full"),
+            cross=("none", "pairs", "products"),
+        )
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """A weight per column and output; exact but for columns that the treatment may leave out."""

@@ -11,14 +11,14 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.errors import InternalError, TrialError
 from tidemill.core.space import Categorical, Float, Int, Space, When
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
-from tidemill.models.tabular.families import _rounds
-from tidemill.models.tabular.trees import TreeTable, as_scores, before32, bound, emit_scores, emit_trees, from_nodes
+from tidemill.models.tabular.families import _offers, _rounds
+from tidemill.models.tabular.families._boosted import FittedBoosting
+from tidemill.models.tabular.trees import TreeTable, before32, bound, from_nodes, most_depth
 
 _OBJECTIVE = {
     TaskKind.BINARY: ("binary:logistic", "logloss"),
@@ -63,14 +63,15 @@ class XGBoost:
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Target codes let shallow trees split categories in the order that matters."""
-        return {"treatment.category": ("target", "code", "onehot", "both")}
+        return _offers.rough(task, profile, category=("target", "code", "mixed", "both"))
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """A bound where the config limits the rounds; else early stopping decides, and nothing is known."""
         rounds = _rounds.known_rounds(self.name, config)
         if rounds is None:
             return Cost()
-        return bound(rounds * _rounds.trees_per_round(task), _most_leaves(config, profile.rows))
+        leaves = _most_leaves(config, profile.rows)
+        return bound(rounds * _rounds.trees_per_round(task), leaves, _most_depth(config))
 
     def fit(
         self,
@@ -112,51 +113,18 @@ class XGBoost:
         return FittedXGBoost(state["model"], task, state["rounds"])
 
 
-class FittedXGBoost:
-    """A trained XGBoost model.
-
-    Parameters
-    ----------
-    raw : bytes
-        The model as universal binary JSON, XGBoost's own form.
-    task : Task
-        What it was trained for.
-    rounds : int
-        Rounds that were kept.
-    threads : int
-        For prediction.
-    """
+class FittedXGBoost(FittedBoosting):
+    """A trained XGBoost model; ``raw`` is its universal binary JSON, ``threads`` are for prediction."""
 
     def __init__(self, raw: bytes, task: Task, rounds: int, threads: int = 1) -> None:
-        self.rounds = rounds
-        self._raw = raw
-        self._task = task
+        super().__init__(raw, task, rounds)
         self._booster = xgb.Booster({"nthread": threads, "verbosity": 0}, model_file=bytearray(raw))
-        self._table: TreeTable | None = None
 
-    @property
-    def table(self) -> TreeTable:
-        """The trees; read from the model when first asked for."""
-        if self._table is None:
-            self._table = read_trees(self._booster, self._task.kind)
-        return self._table
+    def _native(self, x: Matrix) -> NDArray[Any]:
+        return np.asarray(self._booster.inplace_predict(x, validate_features=False))
 
-    @property
-    def cost(self) -> Cost:
-        """As `TreeTable.cost` counts."""
-        return self.table.cost()
-
-    def predict(self, x: Matrix) -> NDArray[np.float32]:
-        """XGBoost's own prediction."""
-        return as_scores(self._booster.inplace_predict(x, validate_features=False), self._task.kind)
-
-    def emit(self, graph: GraphBuilder, x: str) -> str:
-        """Trees, then the link."""
-        return emit_scores(graph, emit_trees(graph, x, self.table), self._task.kind)
-
-    def checkpoint(self) -> dict[str, Any]:
-        """The bytes and the rounds."""
-        return {"model": self._raw, "rounds": self.rounds}
+    def _read(self) -> TreeTable:
+        return read_trees(self._booster, self._task.kind)
 
 
 def _most_leaves(config: Config, rows: int) -> int:
@@ -165,11 +133,18 @@ def _most_leaves(config: Config, rows: int) -> int:
     return max(2, min(leaves, rows))
 
 
+def _most_depth(config: Config) -> int:
+    if config["xgboost.grow_policy"] == "lossguide":
+        return most_depth(int(config["xgboost.max_leaves"]))
+    return int(config["xgboost.max_depth"])
+
+
 def _params(config: Config, task: Task, threads: int, seed: int) -> dict[str, Any]:
     """Translate a config into XGBoost's words."""
     params = _rounds.own_params("xgboost", config)
     objective, metric = _OBJECTIVE[task.kind]
     params |= {
+        "max_depth": _most_depth(config),
         "objective": objective,
         "eval_metric": metric,
         "tree_method": "hist",
@@ -177,8 +152,6 @@ def _params(config: Config, task: Task, threads: int, seed: int) -> dict[str, An
         "seed": seed % 2**31,
         "verbosity": 0,
     }
-    if params["grow_policy"] == "lossguide":
-        params["max_depth"] = 0
     if task.kind is TaskKind.MULTICLASS:
         params["num_class"] = task.n_classes
     return params
