@@ -63,9 +63,13 @@ def test_a_regression_has_no_probabilities(written: Written) -> None:
 
 @pytest.mark.parametrize(
     ("label_type", "classes", "dtype"),
-    [("integer", ("0", "1"), np.int64), ("boolean", ("False", "True"), np.bool_), ("number", ("0.5", "1.5"), np.float64),
-     ("string", ("0", "1"), np.object_)],
-)  # fmt: skip
+    [
+        ("integer", ("0", "1"), np.int64),
+        ("boolean", ("False", "True"), np.bool_),
+        ("number", ("0.5", "1.5"), np.float64),
+        ("string", ("0", "1"), np.object_),
+    ],
+)
 def test_labels_have_the_type_of_the_data(tmp_path: Path, label_type: str, classes: Any, dtype: Any) -> None:
     task = Task(TaskKind.BINARY, "y", classes, positive=classes[1], label_type=label_type)
     bundle = write_bundle(tmp_path / "b", small_recipe(task=task), columns_train=small_columns(40))

@@ -13,7 +13,7 @@ import pytest
 
 from tidemill.bundle import golden, manifest
 from tidemill.bundle.runtime import Bundle
-from tidemill.bundle.verify import verify
+from tidemill.bundle.verify import COMPILED, verify
 from tidemill.core.errors import BundleError, NotFoundError
 
 
@@ -30,7 +30,7 @@ def reseal(folder: Path) -> None:
 
 def test_one_flipped_byte_anywhere_is_found_and_named(copied: Path) -> None:
     rng = np.random.default_rng(0)
-    files = sorted(p for p in copied.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    files = sorted(p for p in copied.rglob("*") if p.is_file())
     assert len(files) >= 14
     for path in files:
         whole = path.read_bytes()
@@ -59,6 +59,12 @@ def test_a_missing_file_that_the_manifest_forgot_is_found(copied: Path) -> None:
     (copied / "tests" / "golden.npz").unlink()
     reseal(copied)
     assert names(copied) == ["tests/golden.npz"]
+
+
+def test_compiled_code_is_found(copied: Path) -> None:
+    (copied / "1" / "code" / "__pycache__").mkdir()
+    (copied / "1" / "code" / "__pycache__" / "tidemill_pyfunc.cpython-312.pyc").write_bytes(b"")
+    assert [f.message for f in verify(copied)] == [COMPILED]
 
 
 def test_a_link_is_no_file(copied: Path) -> None:

@@ -24,9 +24,7 @@ Written = Callable[[str], Path]
 def test_a_bundle_is_whole(written: Written, kind: str) -> None:
     folder = written(kind)
     assert [str(f) for f in verify(folder)] == []
-    files = {
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
-    }
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert {
         "1/model.onnx", "1/MLmodel", "config.pbtxt", "bundle.json", "tests/golden.npz", "README.md", "run.py",
         "requirements.txt", "manifest.json",

@@ -109,7 +109,7 @@ def test_id_names():
         (["Nov 3, 2011", "Dec 13, 2012"], "%b %d, %Y"),
         (["03-Nov-11", "04-Nov-11"], "%d-%b-%y"),
         (["31/12/99", "01/01/00"], "%d/%m/%y"),
-        # In doubt the order of the rows decides: first a walk through days, then the same walk as it is written elsewhere.
+        # In doubt the order of the rows decides: the same walk, written in two ways.
         ([f"{d}/{m}/2011" for m in (2, 3) for d in range(1, 13)], "%d/%m/%Y"),
         ([f"{m}/{d}/2011" for m in (2, 3) for d in range(1, 13)], "%m/%d/%Y"),
     ],
@@ -133,7 +133,7 @@ def test_a_few_bad_cells_are_missing_here_and_later():
     assert "row 1,000" in raw.notices[0]
     assert np.isnan(to_columns(raw, schema)["v"]).sum() == 1
     assert np.isnan(to_columns(pa.table({"v": ["n.a."]}), schema)["v"]).all()
-    with pytest.raises(DataError, match="row 2.*'none'"):
+    with pytest.raises(DataError, match=r"row 2.*'none'"):
         to_columns(pa.table({"v": ["1", "none"]}), schema)
     assert infer_schema(pa.table({"v": values[900:]}))["v"].type is SemanticType.IDENTIFIER
 
@@ -187,7 +187,7 @@ def test_what_was_seen_is_kept():
 def test_five_thousand_columns_and_a_hundred_thousand_categories():
     wide = pa.table({f"c{i}": pa.array(texts(RNG.integers(0, 99, 30))) for i in range(5000)})
     assert len(to_columns(wide, infer_schema(wide))) == 5000
-    many = pa.table({"v": texts(np.arange(10**5) // 2 * 2 + 10**6 * 3) + ["x y"], "w": np.zeros(10**5 + 1)})
+    many = pa.table({"v": [*texts(np.arange(10**5) // 2 * 2 + 10**6 * 3), "x y"], "w": np.zeros(10**5 + 1)})
     many = many.set_column(0, "v", pa.array([f"k{v}" for v in many["v"].to_pylist()]))
     schema = infer_schema(many)
     assert schema["v"].type is SemanticType.CATEGORY
@@ -197,7 +197,9 @@ def test_five_thousand_columns_and_a_hundred_thousand_categories():
 REAL = {
     "abalone": {"category": {"sex"}},
     "adult": {
-        "category": {"workclass", "education", "marital_status", "occupation", "relationship", "race", "sex", "native_country"}
+        "category": {
+            "workclass", "education", "marital_status", "occupation", "relationship", "race", "sex", "native_country",
+        }
     },
     "bank_churn": {"identifier": {"RowNumber", "CustomerId"}, "category": {"Surname", "Geography", "Gender"}},
     "bike_hour": {"identifier": {"instant"}, "datetime": {"dteday"}},

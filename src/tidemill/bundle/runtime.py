@@ -277,4 +277,5 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise BundleError(f"The file could not be written: {error.strerror or error}.", where=str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

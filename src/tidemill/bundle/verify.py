@@ -25,6 +25,8 @@ from tidemill.core.errors import BundleError
 
 _MODEL = "1/model.onnx"
 _NEWEST = {"": OPSET, "ai.onnx": OPSET, ML: ML_OPSET}
+COMPILED = "Python left compiled code here, which could run in place of the source; remove it."
+"""What is said of a ``.pyc``: harmless where MLflow's import made it, but nobody can tell."""
 _GOLDEN_SLACK = 4.0
 """Another machine's vector units may round otherwise; golden answers are held to this multiple of the parity bars."""
 
@@ -85,9 +87,7 @@ def verify(path: str | Path) -> list[Finding]:
 
 def _check_files(folder: Path, listed: dict[str, manifest.FileEntry]) -> list[Finding]:
     findings: list[Finding] = []
-    present = {
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() and "__pycache__" not in p.parts
-    }
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     for name in sorted(listed):
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -98,9 +98,8 @@ def _check_files(folder: Path, listed: dict[str, manifest.FileEntry]) -> list[Fi
             findings.append(Finding(name, "The file is missing."))
         else:
             findings += _check_file(path, name, listed[name])
-    findings += [
-        Finding(n, "The file is not part of the bundle.") for n in sorted(present - set(listed) - {manifest.NAME})
-    ]
+    for name in sorted(present - set(listed) - {manifest.NAME}):
+        findings.append(Finding(name, COMPILED if name.endswith(".pyc") else "The file is not part of the bundle."))
     needed = (_MODEL, spec.NAME, golden.NAME, "run.py", "config.pbtxt", "README.md", "1/MLmodel")
     findings += [Finding(n, "A bundle needs this file.") for n in needed if n not in listed]
     return findings

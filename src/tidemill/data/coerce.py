@@ -175,12 +175,18 @@ def _codes(labels: NDArray[Any], table: dict[str, int]) -> NDArray[np.int64]:
 def drop_unlabelled(raw: RawTable, task: Task) -> RawTable:
     """Return the table without rows that can't be learned from: no label, or one that is not a class of the task.
 
-    The same table comes back where all rows can be used. What was dropped is said in its notices.
+    The same table comes back where all rows can be used. How many were dropped is said in its notices.
     """
     y = encode_target(raw, task)
     keep = y >= 0 if task.kind.is_classification else np.isfinite(y)
     if keep.all():
         return raw
+    empty = int((label_texts(raw.table[task.target]) == "").sum())
+    other = int((~keep).sum()) - empty
+    parts = [f"no target {task.target!r} ({empty:,})"] * bool(empty)
+    if other:
+        parts.append(f"a target that is {'no known class' if y.dtype == np.int64 else 'no finite number'} ({other:,})")
+    raw.notices.append(f"{int((~keep).sum()):,} of {raw.rows:,} rows have {' or '.join(parts)}; they are left out.")
     return raw.take(keep)
 
 

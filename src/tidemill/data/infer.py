@@ -154,6 +154,8 @@ def _refuse_misfit(name: str, values: pa.ChunkedArray, wish: SemanticType, unit:
 
 
 def _infer(name: str, column: pa.ChunkedArray, notices: list[str], wish: SemanticType | None = None) -> Column:
+    # Numbers in a dictionary are categories: somebody said so (a pandas categorical).
+    coded = pa.types.is_dictionary(column.type) and wish is None
     try:
         column = vector.plain(column)
     except pa.ArrowInvalid:
@@ -169,6 +171,9 @@ def _infer(name: str, column: pa.ChunkedArray, notices: list[str], wish: Semanti
     if vector.is_date(kind):
         return _summary(name, T.DATETIME, vector.native_seconds(column), unit=textforms.DATE_UNIT + textforms.ISO)
     if vector.is_numeric(kind):
+        if coded:
+            text = vector.cleaned(vector.native_text(column))
+            return _string(name, text, len(pc.unique(text).drop_null()), len(text) - text.null_count)
         if wish is T.DATETIME:
             return _infer_text(name, vector.native_text(column), notices, wish)
         return _number(name, vector.native_numbers(column))
@@ -194,14 +199,15 @@ def _infer_text(name: str, column: pa.ChunkedArray, notices: list[str], wish: Se
     found = _as_dates(name, text, words, present, notices)
     if found is not None:
         return found
-    return _string(name, column, text, len(words), present)
+    return _string(name, text, len(words), present)
 
 
 def _as_numbers(name: str, text: pa.ChunkedArray, present: int, notices: list[str]) -> Column | None:
     head = text.slice(0, 2000)
-    _, bad = vector.numbers(head)
-    if bad.mean() > 0.5 and not _maybe_comma(head):
-        return None
+    if len(text) > 10 * len(head):  # most columns of words are known by their first cells
+        _, bad = vector.numbers(head)
+        if bad.mean() > 0.5 and not _maybe_comma(head):
+            return None
     unit = None
     values, bad = vector.numbers(text)
     if bad.sum() > BAD_SHARE * present and _maybe_comma(head):
@@ -353,15 +359,19 @@ def id_like(name: str) -> bool:
     return words[-1] in _ID_WORDS or words[0] in ("id", "uuid", "guid") or bool(_ID_TAILS.search(joined))
 
 
-def _string(name: str, column: pa.ChunkedArray, text: pa.ChunkedArray, distinct: int, present: int) -> Column:
+def _string(name: str, text: pa.ChunkedArray, distinct: int, present: int) -> Column:
     rows = len(text)
     gone = 1 - present / rows
     base = Column(name, T.CATEGORY, missing=gone, distinct=distinct)
+    if distinct == 0:
+        return replace(base, type=T.CONSTANT, reason="every value is missing")
     if distinct == 1 and present == rows:
         return replace(base, type=T.CONSTANT, reason=f"every value is {str(text[0].as_py())[:40]!r}")
+    share = distinct / present
+    if share < 0.2:  # neither an identifier nor free text: no need to count words
+        return base
     known = text.drop_null()
     tokens = pc.mean(pc.add(pc.count_substring_regex(known, r"\s+"), 1)).as_py()
-    share = distinct / present
     if distinct == present and rows >= 20 and gone < 0.05 and tokens <= (4 if id_like(name) else 1.2):
         return replace(base, type=T.IDENTIFIER, reason="a different text without spaces in every row")
     if _is_text(tokens, distinct, share):

@@ -32,8 +32,8 @@ def infer_task(
     Parameters
     ----------
     raw : RawTable or pyarrow.Table
-        The training table. Rows that can't be used (target missing, a class with a single row) are told in its
-        notices; `tidemill.data.coerce.drop_unlabelled` removes them.
+        The training table. Classes with a single row are left out of the task, with a notice; the rows that can't be
+        used then are removed by `tidemill.data.coerce.drop_unlabelled`.
     schema : Schema
         With a target.
     kind : TaskKind or str, optional
@@ -69,11 +69,9 @@ def infer_task(
             f"The target {target!r} is missing in every row.", where=where, hint="Name another target, or label rows."
         )
     said: list[str] = []
-    if not known.all():
-        said.append(f"{int((~known).sum()):,} of {len(known):,} rows have no target {target!r}; they are left out.")
     values, numeric = _numeric(column, known)
     if (wanted or _guess(values, numeric, column)) is TaskKind.REGRESSION:
-        task = _regression(target, column, values, known, where, said)
+        task = _regression(target, column, values, known, where)
     else:
         task = _classification(target, column, texts[known], wanted, positive, where, said)
     notices += [s for s in said if s not in notices]
@@ -118,7 +116,6 @@ def _regression(
     values: NDArray[np.float64],
     known: NDArray[np.bool_],
     where: str,
-    said: list[str],
 ) -> Task:
     everything, bad = coerce.target_numbers(column) if len(values) else (np.full(len(known), np.nan), known)
     if bad.sum() > 0.005 * known.sum():
@@ -128,11 +125,6 @@ def _regression(
             f"{row + 1:,}.",
             where=where, hint="Choose a classification, or repair the column.",
         )  # fmt: skip
-    if bad.any():
-        said.append(f"{int(bad.sum()):,} rows hold no number in the target {target!r}; they are left out.")
-    infinite = int(np.isinf(everything).sum())
-    if infinite:
-        said.append(f"{infinite:,} rows have an infinite target {target!r}; they are left out.")
     finite = everything[np.isfinite(everything)]
     if len(np.unique(finite)) < 2:
         shown = vector.number_text(float(finite[0])) if len(finite) else "none"

@@ -15,6 +15,7 @@ from tidemill.data import textforms
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
+_MISSING = pa.array(sorted(textforms.MISSING), pa.string())
 _TRUE = pa.array(sorted(textforms.TRUE), pa.string())
 _FALSE = pa.array(sorted(textforms.FALSE), pa.string())
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -54,7 +55,8 @@ def cleaned(column: pa.ChunkedArray, unit: str | None = None) -> pa.ChunkedArray
     """Text cells without surrounding spaces, null where missing (`textforms.clean`, and the unit's own cells)."""
     text = pc.utf8_trim(column, characters=textforms.SPACES)
     extra = textforms.split_unit(unit)[1]
-    gone = pc.is_in(text, value_set=pa.array(sorted(textforms.MISSING | extra), text.type))
+    tokens = pa.array(sorted(textforms.MISSING | extra), pa.string()) if extra else _MISSING
+    gone = pc.is_in(text, value_set=tokens.cast(text.type))
     if not pc.any(gone, min_count=0).as_py():
         return text
     return pc.if_else(gone, pa.scalar(None, text.type), text)

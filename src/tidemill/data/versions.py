@@ -200,12 +200,13 @@ def _canonical(values: pa.ChunkedArray, column: Column) -> pa.Array:
 
 def _kept(values: pa.ChunkedArray, column: Column) -> pa.Array:
     """Text of a column that is no feature; numbers of a numeric target in their shortest form."""
+    if column.type is SemanticType.IGNORED:  # nested values, bytes, unusual types: text is what they have in common
+        cells = [v.hex() if isinstance(v, bytes) else v for v in values.to_pylist()]
+        return pa.array(
+            [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in cells], pa.string()
+        )
     values = vector.plain(values)
     kind = values.type
-    if pa.types.is_nested(kind) or pa.types.is_map(kind):
-        return pa.array([None if v is None else json.dumps(v, default=str) for v in values.to_pylist()], pa.string())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return pa.array([None if v is None else v.hex() for v in values.to_pylist()], pa.string())
     if column.type is SemanticType.TARGET and vector.is_text(kind):
         numbers, bad = coerce.target_numbers(values)
         if not bad.any():

@@ -54,16 +54,24 @@ class Entry:
     @property
     def absent(self) -> str | None:
         """Why the family can't be used here; None where it can."""
-        if self.package is None or importlib.util.find_spec(self.package) is not None:
-            return None
-        wanted = f"tidemill[{self.extra}]" if self.extra else self.package
-        return f"the package {self.package!r} is not installed; install it with: pip install '{wanted}'"
+        if self.package is not None and not _is_there(self.package):
+            wanted = f"tidemill[{self.extra}]" if self.extra else self.package
+            return f"the package {self.package!r} is not installed; install it with: pip install '{wanted}'"
+        module = self.place.partition(":")[0]
+        return None if _is_there(module) else f"{self.origin} registers it, but has no module {module!r}"
 
     def load(self) -> Family:
         """Import the family."""
         module, _, attribute = self.place.partition(":")
         family: Family = getattr(importlib.import_module(module), attribute)
         return family
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
 
 
 # The order is the one in which a search tries them where nothing better is known.

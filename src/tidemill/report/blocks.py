@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Union
+from typing import ClassVar
 
 from tidemill.report.figures import Drawing
 
@@ -95,7 +95,7 @@ class Figure:
     kind: ClassVar[str] = "figure"
 
 
-Block = Union[Text, Note, Items, Cards, Code, Table, Figure]
+Block = Text | Note | Items | Cards | Code | Table | Figure
 
 
 @dataclass(frozen=True)

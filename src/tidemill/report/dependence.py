@@ -107,9 +107,7 @@ def partial_dependence(
     return out
 
 
-def _along(
-    predict: Predict, columns: Columns, column: Column, grid: tuple[float, ...] | tuple[str, ...]
-) -> Dependence:
+def _along(predict: Predict, columns: Columns, column: Column, grid: tuple[float, ...] | tuple[str, ...]) -> Dependence:
     rows = len(columns[column.name])
     repeated = {name: np.tile(values, len(grid)) for name, values in columns.items()}
     kind: type = object if column.type.is_string else np.float64

@@ -111,7 +111,9 @@ def render(analysis: Analysis) -> str:
     from markupsafe import Markup
 
     folder = resources.files("tidemill.report") / "templates"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     style = (folder / "report.css").read_text(encoding="utf-8")
     facts = analysis.facts
@@ -131,6 +133,5 @@ def _colours() -> str:
         return "".join(f"--c{i}:{c};" for i, c in enumerate(colours[: len(COLOURS)]))
 
     return (
-        f":root{{{variables(_LIGHT)}}}\n"
-        f"@media screen and (prefers-color-scheme:dark){{:root{{{variables(_DARK)}}}}}\n"
+        f":root{{{variables(_LIGHT)}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{variables(_DARK)}}}}}\n"
     )

@@ -24,6 +24,8 @@ LEAST_ROWS = 100
 REPEATS = 5
 WANTED_REPEATS = 3
 RESAMPLES = 20
+_PROBES = (100, 400)
+"""Rows of the calls that are timed, after one that warms up."""
 MOST_COLUMNS = 25
 """Only so many columns, the most important ones of the first pass, are shuffled again."""
 
@@ -91,10 +93,8 @@ def permutation_importance(
         Draws rows and shuffles.
     """
     chosen = _choose(len(evidence.y), MOST_ROWS, rng)
-    began = clock.now()
-    base = predict(take_rows(evidence.columns, chosen[:LEAST_ROWS]))
-    fits = _rows_in_time(clock.now() - began, len(base), len(names), until - clock.now())
-    chosen = chosen[: max(fits, min(LEAST_ROWS, len(chosen)))]
+    probe = [_seconds(predict, take_rows(evidence.columns, chosen[:n]), clock) for n in (10, *_PROBES)]
+    chosen = chosen[: max(LEAST_ROWS, _rows_in_time(probe[1], probe[2], len(names), until - clock.now()))]
     columns, y = take_rows(evidence.columns, chosen), evidence.y[chosen]
     work = _Work(predict, measure, columns, y, predict(columns), rng)
     seen: dict[str, list[float]] = {}
@@ -120,10 +120,22 @@ def _choose(n: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rng.permutation(n)[:most]
 
 
-def _rows_in_time(seconds: float, rows: int, columns: int, left_s: float) -> int:
-    """How many rows can be predicted `WANTED_REPEATS` times for each column in the time that is left."""
-    per_row = max(seconds, 1e-9) / max(1, rows)
-    return int(max(0.0, left_s) * 0.6 / (per_row * max(1, columns) * WANTED_REPEATS))
+def _seconds(predict: Predict, columns: Columns, clock: Clock) -> float:
+    began = clock.now()
+    predict(columns)
+    return clock.now() - began
+
+
+def _rows_in_time(few_s: float, many_s: float, columns: int, left_s: float) -> int:
+    """How many rows can be predicted `WANTED_REPEATS` times for each column in the time that is left.
+
+    A call takes a fixed time and one for each row; two probes tell them apart.
+    """
+    few, many = _PROBES
+    per_row = max((many_s - few_s) / (many - few), 1e-7)
+    fixed = max(0.0, few_s - few * per_row)
+    one_call = max(0.0, left_s) * 0.6 / (max(1, columns) * WANTED_REPEATS)
+    return int(max(0.0, one_call - fixed) / per_row)
 
 
 class _Work:

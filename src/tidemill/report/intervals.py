@@ -141,5 +141,3 @@ def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
     values = np.asarray(samples, dtype=np.float64)
     low, high = np.quantile(values, [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
-
-

@@ -16,6 +16,7 @@ from tidemill.core.task import Task
 from tidemill.report.facts import Evidence, ReportFacts
 
 Floats = NDArray[np.float64]
+_MOST_PROBABLE = Decision()
 _NEEDS_TWO_CLASSES = frozenset({"roc_auc", "average_precision", "mcc"})
 
 
@@ -44,7 +45,7 @@ class Measure:
     task: Task
     label: str | None = None
     cost: Floats | None = None
-    decision: Decision = Decision()
+    decision: Decision = _MOST_PROBABLE
 
     def __call__(
         self, y: NDArray[Any], scores: NDArray[np.floating[Any]], decisions: NDArray[np.int64] | None = None
@@ -162,7 +163,7 @@ def check_evidence(task: Task, evidence: Evidence) -> None:
     for name, codes in (("answer", y), ("decision", evidence.decisions)):
         if codes is None:
             continue
-        if codes.shape != y.shape or (len(codes) and not (0 <= codes.min() and codes.max() < task.n_classes)):
+        if codes.shape != y.shape or (len(codes) and not (codes.min() >= 0 and codes.max() < task.n_classes)):
             raise DataError(f"Every {name} must be one code of {task.n_classes} classes.", where=evidence.name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ LEAST_PER_CLASS = 5
 BINS = 5
 TOP_VALUES = 12
 PAIRED = 5
+CLEARLY = 1.25
 RESAMPLED = 24
 RESAMPLES = 30
 SHOWN = 10
@@ -85,9 +86,7 @@ def parts_of(column: Column, values: NDArray[Any]) -> list[Part]:
 def _values(name: str, values: NDArray[Any]) -> list[Part]:
     found, codes, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
     order = np.lexsort((found, -counts))[:TOP_VALUES]
-    return [
-        Part(name, f"{name} is {found[i]}" if found[i] else f"{name} is missing", codes == i) for i in order
-    ]
+    return [Part(name, f"{name} is {found[i]}" if found[i] else f"{name} is missing", codes == i) for i in order]
 
 
 def _bins(column: Column, values: NDArray[np.float64]) -> list[Part]:
@@ -170,11 +169,11 @@ def _pairs(
         most[name] = max(most.get(name, 0.0), s.gap * float(np.sqrt(s.rows)))
     top = sorted((n for n, gap in most.items() if gap > 0), key=lambda n: -most[n])[:PAIRED]
     for a, b in combinations(top, 2):
-        for p in by_column[a]:
-            for q in by_column[b]:
-                s = search.look((p, q))
-                if s is not None and s.gap > 1.25 * max(0.0, single.get(p.words, 0.0), single.get(q.words, 0.0)):
-                    yield s
+        for p, q in product(by_column[a], by_column[b]):
+            both = search.look((p, q))
+            halves = max(0.0, single.get(p.words, 0.0), single.get(q.words, 0.0))
+            if both is not None and both.gap > CLEARLY * halves:
+                yield both
 
 
 class _Search:
@@ -202,7 +201,9 @@ class _Search:
             return None
         self.looked_at += 1
         value = self._value(np.flatnonzero(mask))
-        return Slice(parts, n, Interval(value), self.measure.metric.loss(value) - self.measure.metric.loss(self.overall))
+        return Slice(
+            parts, n, Interval(value), self.measure.metric.loss(value) - self.measure.metric.loss(self.overall)
+        )
 
     def resampled(self, found: Slice, rng: np.random.Generator) -> tuple[Slice, float]:
         """Add the interval, and say how much of the gap is left after one standard error."""

@@ -18,7 +18,7 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.92816), number(1234567), number(1.5e-7), number(None), number(12345.6)
     ('0.928', '1 234 567', '1.5e-07', '–', '12 346')
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
@@ -138,11 +138,11 @@ def date(epoch_s: float) -> str:
 
 
 def label(text: Any, longest: int = LONGEST_LABEL) -> str:
-    """Make a name fit to be drawn: on one line, printable, not too long.
+    r"""Make a name fit to be drawn: on one line, printable, not too long.
 
     Examples
     --------
-    >>> label("a" * 40, 8), label("one\\ntwo"), label("")
+    >>> label("a" * 40, 8), label("one\ntwo"), label("")
     ('aaaaaaa…', 'one two', '(empty)')
     """
     flat = " ".join(str(text).split()) or "(empty)"

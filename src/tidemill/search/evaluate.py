@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.core.errors import TrialTimeoutError
+from tidemill.core.errors import InputError, TrialTimeoutError
 from tidemill.core.metrics import get_metric, metrics_for
 from tidemill.core.pack import pack
 from tidemill.core.task import Task
@@ -310,9 +310,16 @@ def scorer(task: Task, assignment: Assignment) -> Score:
 
 
 def all_scores(task: Task, y: NDArray[Any], scores: NDArray[np.float64]) -> dict[str, float]:
-    """Every metric of the task that needs nothing but the scores."""
-    found = {m.name: m(y, scores, task=task) for m in metrics_for(task.kind) if m.name != "cost"}
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    """Every metric of the task that needs nothing but the scores; those that don't suit the target are left out."""
+    found: dict[str, float] = {}
+    for metric in metrics_for(task.kind):
+        try:
+            value = metric(y, scores, task=task)
+        except InputError:  # a logarithm of a negative target, a class that doesn't occur
+            continue
+        if np.isfinite(value):
+            found[metric.name] = value
+    return found
 
 
 def _thin(curve: Sequence[tuple[int, float]], points: int = 100) -> list[tuple[int, float]]:

@@ -281,7 +281,7 @@ def _choose(study: Study, began: float, on_event: Listener) -> None:
     tell("stage", "ensemble")
     if not study.whole:
         study.workspace.metadata.update_study(study.name, state="failed")
-        reason = f" The last one failed: {failed[-1].error}" if failed else ""
+        reason = f" The last one failed: {failed[-1].error}" if failed else " There was no time to start one."
         raise SearchError(f"No trial of the study {study.name!r} came to an end.{reason}", hint="Give it more time.")
     best = study.best
     if not best.satisfied:

@@ -195,7 +195,7 @@ class Runner:
             trial = self._trial(number, config, asked[1])
             if why is not None:
                 self._reject(trial, why)
-            elif not self._fits(config):
+            elif not self._fits(trial):
                 misfits += 1
             else:
                 self._refused = 0
@@ -217,8 +217,11 @@ class Runner:
         self._refused += 1
         self._keep(replace(trial, state=TrialState.REJECTED, error=f"It would break a constraint: {why}."))
 
-    def _fits(self, config: Config) -> bool:
-        return self.limits.deadline is None or self.forecast.seconds(config) <= self._left_s()
+    def _fits(self, trial: Trial) -> bool:
+        # A baseline is always worth a try: without it there may be no answer at all.
+        if self.limits.deadline is None or trial.origin == "baseline":
+            return True
+        return self.forecast.seconds(trial.config) <= self._left_s()
 
     # ------------------------------------------------------------------------------------------------- running
 

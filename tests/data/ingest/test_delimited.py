@@ -33,7 +33,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("csv")
 
 
-@given(tables(), st.sampled_from(",;\t|"), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), st.sampled_from("\n \r\n".split(" ")))
+@given(
+    tables(),
+    st.sampled_from(",;\t|"),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n"]),
+)
 @settings(deadline=None)
 def test_what_is_written_is_read(folder, table, delimiter, quoting, newline):
     names, rows = table
@@ -49,7 +54,9 @@ def test_what_is_written_is_read(folder, table, delimiter, quoting, newline):
     assert [list(r.values()) for r in got.table.to_pylist()] == rows
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1"]
+)
 def test_encodings(tmp_path, encoding):
     path = tmp_path / "t.csv"
     path.write_bytes("name,city\nZoë,Zürich\nJosé,Málaga\n".encode(encoding))
@@ -74,7 +81,9 @@ def zstd(data):
     return sink.getvalue().to_pybytes()
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)])
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)]
+)
 def test_compression(tmp_path, suffix, pack):
     data = b"a,b\n1,2\n3,4\n"
     path = tmp_path / f"t.csv.{suffix}"

@@ -20,12 +20,13 @@ from tidemill.data.coerce import encode_target, to_columns
 from tidemill.data.infer import infer_schema, infer_task
 from tidemill.data.ingest import RawTable, read
 
+MOMENTS = ["1990-05-17", "1993-12-01", None, "1976-02-29T06:30"]
 ROWS = {
     "age": [31, None, 28, 45] * 5,
     "height": [1.75, 1.8, None, 1.62] * 5,
     "member": [True, False, True, None] * 5,
     "city": ["Ulm", "Köln, am Rhein", "Ulm", None] * 5,
-    "born": [dt.datetime(1990, 5, 17), dt.datetime(1993, 12, 1), None, dt.datetime(1976, 2, 29, 6, 30)] * 5,
+    "born": [moment and dt.datetime.fromisoformat(moment) for moment in MOMENTS] * 5,
     "y": ["a", "b", "b", "a"] * 5,
 }
 TABLE = pa.table(ROWS)
@@ -185,6 +186,14 @@ def test_frames_of_mixed_cells():
     assert read(frame).table.to_pydict() == {"a": ["1", "x", None, "2.5"], "7": ["x", "y", "true", None]}
 
 
+def test_categoricals_of_numbers_are_categories():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": pandas.Categorical([1, 2, None]), "b": [1.5, 2, 3]})
+    schema = infer_schema(read(frame))
+    assert schema["a"].type.value == "category"
+    assert to_columns(read({"a": ["1", "2.0"], "b": [0, 0]}), schema)["a"].tolist() == ["1", "2"]
+
+
 def test_duplicate_names_in_a_frame():
     pandas = pytest.importorskip("pandas")
     with pytest.raises(DataError, match="a"):
@@ -194,7 +203,11 @@ def test_duplicate_names_in_a_frame():
 def test_neither_pandas_nor_polars_is_needed(tmp_path):
     path = as_csv(tmp_path / "t.csv")
     program = (
-        "import sys; sys.modules.update(dict.fromkeys(['pandas', 'polars', 'duckdb', 'psycopg']))\n"
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('pandas', 'polars', 'duckdb', 'psycopg'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
         "from tidemill.data.ingest import read; from tidemill.data.infer import infer_schema\n"
         f"read({{'a': [1]}}); infer_schema(read({str(path)!r}), 'y')\n"
         "print({'sklearn', 'openpyxl', 'charset_normalizer', 'sqlalchemy'} & set(sys.modules))"
@@ -265,7 +278,9 @@ def test_excel_sheets(tmp_path):
 
 def test_queries(tmp_path):
     path = as_sqlite(tmp_path / "t.db")
-    assert read(f"sqlite:///{path}", query="SELECT age + 1 AS next FROM people LIMIT 2").table.to_pydict() == {"next": [32, None]}
+    assert read(f"sqlite:///{path}", query="SELECT age + 1 AS next FROM people LIMIT 2").table.to_pydict() == {
+        "next": [32, None]
+    }
     assert read(path, query="people").rows == 20
     with pytest.raises(NotFoundError, match="'people'"):
         read(path, query="peple")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ class OnnxFile:
             temporary.write_bytes(bundle.model_path.read_bytes())
             temporary.replace(path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise BundleError(f"The file could not be written: {error.strerror or error}.", where=str(path)) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
 

@@ -26,7 +26,7 @@ def leakage(table: Examined) -> Iterator[Finding]:
     if table.task is None or table.y is None or len(rows) < _ROWS:
         return
     y = table.y[rows]
-    half = np.random.default_rng(0).permutation(len(rows)) % 2 == 0
+    half = _halves(y)
     if len(np.unique(y[half])) < 2 or len(np.unique(y[~half])) < 2:
         return
     for column in table.schema.features:
@@ -39,6 +39,14 @@ def leakage(table: Examined) -> Iterator[Finding]:
                 f"This column predicts the target {table.task.target!r} alone ({name} {score:.4f} on unseen rows).",
                 "Leave it out if it is known only after the fact.",
             )  # fmt: skip
+
+
+def _halves(y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Split at random, so that both halves have the same share of each class or range of values."""
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    half = np.empty(len(y), dtype=bool)
+    half[shuffled[np.argsort(y[shuffled], kind="stable")]] = np.arange(len(y)) % 2 == 0
+    return half
 
 
 def score_alone(values: NDArray[Any], y: NDArray[Any], learn: NDArray[np.bool_], task: Task) -> tuple[str, float]:

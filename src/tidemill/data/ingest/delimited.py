@@ -155,7 +155,7 @@ def _record(delimiter: str) -> re.Pattern[bytes]:
 
 
 def _ragged(data: bytes, layout: _Layout, where: str) -> DataError | None:
-    """Find the records whose number of fields differs from the header's, with their lines; None where quotes mislead."""
+    """Find the records whose number of fields differs from the header's; None where quotes mislead."""
     d = layout.delimiter.encode()
     split = re.compile(rb"(?:\A|" + re.escape(d) + rb')(?:"[^"]*(?:""[^"]*)*")?[^' + re.escape(d) + rb"]*")
     record = _record(layout.delimiter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,8 @@ def from_oblivious(trees: Sequence[ObliviousTree], bias: Floats) -> TreeTable:
     count = 0
     for depth in np.unique(depths):
         which = np.nonzero(depths == depth)[0]
-        feature = np.stack([trees[t].feature for t in which])
-        threshold = np.stack([trees[t].threshold for t in which])
+        feature = np.stack([trees[t].feature for t in which.tolist()])
+        threshold = np.stack([trees[t].threshold for t in which.tolist()])
         number = first_leaf[which, None] + np.arange(2**depth)
         node = np.where(_reachable(feature, threshold), ~number, _DEAD).astype(np.int32)
         for bit in range(depth):  # from the leaves upwards; the last bit is the root
@@ -120,7 +121,7 @@ def _join(node: Ints, feature: Ints, threshold: Floats, leaf: Floats, count: int
 def _assemble(parts: Sequence[_Splits], root: Ints, leaf: Floats, bias: Floats) -> TreeTable:
     """Put the splits together and leave out the leaves that nothing leads to."""
 
-    def joined(name: str, dtype: type) -> NDArray[np.generic]:
+    def joined(name: str, dtype: type) -> NDArray[Any]:
         return np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)]).astype(dtype)
 
     left, right = joined("left", np.int32), joined("right", np.int32)
@@ -129,8 +130,9 @@ def _assemble(parts: Sequence[_Splits], root: Ints, leaf: Floats, bias: Floats) 
     new = np.zeros(len(leaf), dtype=np.int32)
     new[used] = np.arange(len(used))
 
-    def renumbered(node: NDArray[np.generic]) -> Ints:
-        return np.where(node >= 0, node, ~new[~np.minimum(node, -1)]).astype(np.int32)
+    def renumbered(node: NDArray[Any]) -> Ints:
+        moved: Ints = np.where(node >= 0, node, ~new[~np.minimum(node, -1)]).astype(np.int32)
+        return moved
 
     feature = joined("feature", np.int32)
     return TreeTable(

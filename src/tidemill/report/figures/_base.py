@@ -103,7 +103,8 @@ class Easel:
         import matplotlib
         from matplotlib.figure import Figure
 
-        with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        style: Any = _STYLE
+        with matplotlib.rc_context(style), warnings.catch_warnings():
             # The page's font has the glyphs that the layout's font lacks; a stray one can't stop a report.
             warnings.filterwarnings("ignore", message=r"Glyph \d+")
             figure = Figure(figsize=(width, height))
@@ -112,12 +113,14 @@ class Easel:
             panel_width = (width - left - right - gaps[0] * (columns - 1)) / columns
             panel_height = (height - top - bottom - gaps[1] * (rows - 1)) / rows
             axes = [
-                figure.add_axes((
-                    (left + j * (panel_width + gaps[0])) / width,
-                    (bottom + (rows - 1 - i) * (panel_height + gaps[1])) / height,
-                    panel_width / width,
-                    panel_height / height,
-                ))
+                figure.add_axes(
+                    (
+                        (left + j * (panel_width + gaps[0])) / width,
+                        (bottom + (rows - 1 - i) * (panel_height + gaps[1])) / height,
+                        panel_width / width,
+                        panel_height / height,
+                    )
+                )
                 for i in range(rows)
                 for j in range(columns)
             ]

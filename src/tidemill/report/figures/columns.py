@@ -19,13 +19,11 @@ PER_ROW = 2
 _TURNED: dict[str, Any] = {"rotation": 30.0, "ha": "right", "rotation_mode": "anchor"}
 
 
-def draw_importance(easel: Easel, columns: Sequence[Importance], metric: str) -> Drawing:
+def draw_importance(easel: Easel, columns: Sequence[Importance], metric: str, greater_is_better: bool) -> Drawing:
     """Draw a bar for each column, longest on top, with its interval."""
     shown = list(columns[:MOST_BARS])[::-1]
     names = [label(i.column) for i in shown]
-    with easel.canvas(
-        8.6, 0.75 + 0.27 * len(shown), margins=(0.15 + text_inches(names), 0.15, 0.1, 0.48)
-    ) as canvas:
+    with easel.canvas(8.6, 0.75 + 0.27 * len(shown), margins=(0.15 + text_inches(names), 0.15, 0.1, 0.48)) as canvas:
         ax = canvas.ax
         at = np.arange(len(shown))
         values = np.array([i.value for i in shown])
@@ -35,7 +33,8 @@ def draw_importance(easel: Easel, columns: Sequence[Importance], metric: str) ->
         ax.axvline(0, color=INK, linewidth=0.7)
         ax.set_yticks(at, names, color=INK)
         ax.grid(visible=False, axis="y")
-        ax.set_xlabel(f"{label(metric_words(metric))} lost when the column is shuffled")
+        change = "lost" if greater_is_better else "added"
+        ax.set_xlabel(f"{label(metric_words(metric))} {change} when the column is shuffled")
         top = ", ".join(i.column for i in columns[:5])
         return canvas.done(f"Bars of the {len(shown)} most important columns; the first are {top}.")
 
@@ -45,8 +44,11 @@ def draw_dependence(
 ) -> Drawing:
     """Draw a panel for each column; ``outputs`` are the columns of the scores to show and their names."""
     rows = -(-len(found) // PER_ROW)
+    words = any(d.column.type.is_string or d.column.type is SemanticType.DATETIME for d in found)
+    below = 0.65 if words else 0.3  # room for slanted words
+    height = 0.3 + (1.5 + below + 0.3) * rows
     with easel.canvas(
-        8.6, 0.7 + 2.4 * rows, (rows, PER_ROW), margins=(0.62, 0.12, 0.28, 0.75), gaps=(0.45, 0.9)
+        8.6, height, (rows, PER_ROW), margins=(0.62, 0.12, 0.28, below), gaps=(0.45, below + 0.3)
     ) as canvas:
         for i, ax in enumerate(canvas.axes):
             if i >= len(found):
@@ -90,8 +92,7 @@ def _panel(ax: Any, found: Dependence, outputs: Sequence[tuple[int, str]]) -> No
         ax.plot(x, mean, label=label(name, 16), **style)
     ax.set_title(label(found.column.name + (f" ({found.column.unit})" if found.column.unit else ""), 40))
     if texts:
-        words = {0.0: "no", 1.0: "yes"} if found.column.type is SemanticType.BOOLEAN else {}
-        names = [label(words.get(v, v) if v != "" else "(missing)", 16) for v in found.grid]  # type: ignore[call-overload]
+        names = [_value_words(found, v) for v in found.grid]
         turn = sum(len(n) for n in names) > 30
         ax.set_xticks(x, names, fontsize=7.5, **(_TURNED if turn else {}))
         ax.margins(x=0.08)
@@ -104,3 +105,9 @@ def _panel(ax: Any, found: Dependence, outputs: Sequence[tuple[int, str]]) -> No
     else:
         ax.plot(x, np.zeros(len(x)), "|", color=INK, alpha=0.5, markersize=5, transform=ax.get_xaxis_transform())
         ax.locator_params(axis="x", nbins=6)
+
+
+def _value_words(found: Dependence, value: float | str) -> str:
+    if found.column.type is SemanticType.BOOLEAN:
+        return "yes" if value else "no"
+    return label(value if value != "" else "(missing)", 16)

@@ -19,14 +19,15 @@ def draw_confusion(easel: Easel, counts: NDArray[np.float64], classes: Sequence[
     from matplotlib.patches import Rectangle
 
     k = len(classes)
-    side = float(np.clip(1.4 + 0.5 * k, 3.0, 7.4))
+    side = float(np.clip(1.2 + 0.45 * k, 2.6, 6.6))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     small = 9.0 if k <= 5 else 7.0 if k <= MOST_NUMBERED else 6.5
     names = [label(c, 14) for c in classes]
     room = text_inches(names, small)
     across = k > 4 or room > 0.8
     below = 0.42 + (0.75 * room if across else 0.15)
-    with easel.canvas(side + room, side + below, margins=(room + 0.42, 0.1, 0.1, below)) as canvas:
+    left = room + 0.42
+    with easel.canvas(left + side + 0.1, side + below + 0.1, margins=(left, 0.1, 0.1, below)) as canvas:
         ax = canvas.ax
         for i in range(k):
             for j in range(k):
@@ -37,9 +38,7 @@ def draw_confusion(easel: Easel, counts: NDArray[np.float64], classes: Sequence[
                 ax.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=colour, alpha=0.08 + 0.92 * share))
                 if k <= MOST_NUMBERED:
                     text = f"{number(counts[i, j])}\n{100 * share:.0f} %" if k <= 6 else number(counts[i, j])
-                    ax.text(
-                        j, i, text, ha="center", va="center", fontsize=small, color=PAPER if share > 0.55 else INK
-                    )
+                    ax.text(j, i, text, ha="center", va="center", fontsize=small, color=PAPER if share > 0.55 else INK)
         turned = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"} if across else {}
         ax.set_xticks(range(k), names, fontsize=small, **turned)  # type: ignore[arg-type]
         ax.set_yticks(range(k), names, fontsize=small)

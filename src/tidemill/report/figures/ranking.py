@@ -12,6 +12,8 @@ from tidemill.report.figures._base import MOST_LINES, MUTED, Drawing, Easel, lab
 
 Floats = NDArray[np.float64]
 
+MOST_POINTS = 250
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -63,9 +65,11 @@ def draw_roc(easel: Easel, curves: Sequence[Curve]) -> Drawing:
     with easel.canvas(4.1, 3.95) as canvas:
         ax = canvas.ax
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":")
+        area = ", area" if len(curves) == 1 else ""
         for i, c in enumerate(curves[:MOST_LINES]):
             some = _along(c.false_positive_rate, c.recall)
-            ax.plot(c.false_positive_rate[some], c.recall[some], label=f"{label(c.name, 16)}  {c.area:.3f}", **look(i))
+            text = f"{label(c.name, 16)}{area}  {c.area:.3f}"
+            ax.plot(c.false_positive_rate[some], c.recall[some], label=text, **look(i))
         _unit_square(ax, "Share of other rows chosen by mistake", "Share of its rows found")
         legend(ax, loc="lower right", title="area" if len(curves) > 1 else None)
         return canvas.done("ROC curves; area " + ", ".join(f"{c.name}: {c.area:.3f}" for c in curves[:MOST_LINES]))
@@ -89,10 +93,12 @@ def draw_precision_recall(easel: Easel, curves: Sequence[Curve]) -> Drawing:
 
 def _along(x: Floats, y: Floats) -> NDArray[np.int64]:
     """Points at even distances along the curve, both ends included."""
+    if len(x) <= MOST_POINTS:
+        return np.arange(len(x))
     length = np.cumsum(np.hypot(np.diff(x, prepend=x[0]), np.diff(y, prepend=y[0])))
     if length[-1] == 0:
         return np.array([0, len(x) - 1])
-    wanted = np.linspace(0, length[-1], 140)
+    wanted = np.linspace(0, length[-1], MOST_POINTS)
     return np.unique(np.append(np.searchsorted(length, wanted).clip(0, len(x) - 1), [0, len(x) - 1]))
 
 

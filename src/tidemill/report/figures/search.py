@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidemill.report.figures._base import ACCENT, INK, MUTED, SECOND, Drawing, Easel, label, legend
 from tidemill.report.words import metric_words, score
+
+Floats = NDArray[np.float64]
 
 _UNITS = {"latency_ms": ("Latency of one row, ms", 1.0), "size_bytes": ("Size, MB", 1e-6)}
 
@@ -65,7 +68,7 @@ def draw_pareto(
             )
             front.sort(key=lambda i: x[i])
             ax.plot(x[front], v[front], color=ACCENT, drawstyle="steps-post", linewidth=1.2, label="not beaten")
-            for i in front[-3:]:
+            for i in _apart(front[::-1], np.log(x), v):
                 ax.annotate(
                     label(shown[i].get("trial"), 20), (x[i], v[i]), xytext=(4, -10 if greater_is_better else 6),
                     textcoords="offset points", fontsize=7.5, color=INK,
@@ -80,9 +83,7 @@ def draw_pareto(
         return canvas.done(f"Points of {len(rows)} trials: {metric} against {' and '.join(costs)}.")
 
 
-def draw_history(
-    easel: Easel, history: Sequence[tuple[float, float]], metric: str, greater_is_better: bool
-) -> Drawing:
+def draw_history(easel: Easel, history: Sequence[tuple[float, float]], metric: str, greater_is_better: bool) -> Drawing:
     """Draw each finished trial and the best so far against time."""
     times, values = (np.array(side, dtype=np.float64) for side in zip(*history, strict=True))
     best = np.maximum.accumulate(values) if greater_is_better else np.minimum.accumulate(values)
@@ -100,7 +101,17 @@ def draw_history(
         )
 
 
-def _clip_outliers(ax: Any, values: np.ndarray[Any, Any], greater_is_better: bool) -> None:
+def _apart(order: Sequence[int], x: Floats, y: Floats, most: int = 3) -> list[int]:
+    """Those points of an order whose names would not be written over one another."""
+    wide, high = float(np.ptp(x)) or 1.0, float(np.ptp(y)) or 1.0
+    out: list[int] = []
+    for i in order:
+        if all(abs(x[i] - x[j]) > 0.3 * wide or abs(y[i] - y[j]) > 0.1 * high for j in out):
+            out.append(i)
+    return out[:most]
+
+
+def _clip_outliers(ax: Any, values: Floats, greater_is_better: bool) -> None:
     """Keep a few very bad trials from pressing all others into one line."""
     if len(values) < 5:
         return

@@ -64,7 +64,7 @@ def _measured(analysis: Analysis) -> str:
     where = f"{measured} ({evidence.name})."
     if value is None:
         return where
-    sure = f" (95 % sure: {interval(value.low, value.high)})" if value.low is not None else ""
+    sure = f", with 95 % confidence {interval(value.low, value.high)}" if value.low is not None else ""
     return f"{where} Its {metric_words(analysis.measure.name)} there is {score(value.value)}{sure}."
 
 
@@ -127,10 +127,12 @@ def multiclass_words(task: Task, counts: NDArray[np.float64]) -> list[str]:
         best, worst = int(seen[recall.argmax()]), int(seen[recall.argmin()])
         wrong = counts[worst].copy()
         wrong[worst] = -1
-        taken = f", which it most often takes for {quoted(task.classes[int(wrong.argmax())])}" if wrong.max() > 0 else ""
+        taken = (
+            f", which it most often takes for {quoted(task.classes[int(wrong.argmax())])}" if wrong.max() > 0 else ""
+        )
         words.append(
-            f"It is best at {quoted(task.classes[best])} ({percent(float(recall.max()))} of them are found) and weakest "
-            f"at {quoted(task.classes[worst])} ({percent(float(recall.min()))}){taken}."
+            f"It is best at {quoted(task.classes[best])} ({percent(float(recall.max()))} of them are found) and "
+            f"weakest at {quoted(task.classes[worst])} ({percent(float(recall.min()))}){taken}."
         )
     return words
 
@@ -195,7 +197,8 @@ def _beware(analysis: Analysis) -> list[str]:
         out.append(f"Every figure here rests on {rows} only; with others it may come out quite differently.")
     severe = [f for f in facts.findings if str(f.get("severity")) in ("error", "critical", "high", "warning", "warn")]
     if severe:
-        out.append(f"{count(len(severe), 'data check')} ask for attention; see “Data checks”.")
+        asks = "asks" if len(severe) == 1 else "ask"
+        out.append(f"{count(len(severe), 'data check')} {asks} for attention; see “Data checks”.")
     if analysis.slices is not None and analysis.slices.worst:
         worst = analysis.slices.worst[0]
         words = label(worst.words, 90)

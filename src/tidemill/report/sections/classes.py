@@ -23,18 +23,18 @@ def ranking(analysis: Analysis, easel: Easel) -> Section:
     """ROC and precision over recall."""
     curves, total = _curves(analysis)
     if not curves:
-        note = Note("The rows hold a single class, so that there is no order to draw a ROC or precision-recall curve of.")
+        note = Note("The rows hold a single class, so that there is no ROC or precision-recall curve to draw.")
         return Section("ranking", "How well it ranks", [note])
     of = f"the {len(curves)} most frequent of {total} classes" if total > len(curves) else "each class"
     against = f" One line for {of}, against all others." if analysis.facts.task.n_classes > 2 else ""
     roc = (
-        "ROC. The line should climb steeply at the left and lie far above the dotted one, which is guessing. The area is "
-        f"the chance that a row of the class is scored above another.{against}"
+        "ROC. The line should climb steeply at the left and lie far above the dotted one, which is guessing. The area "
+        f"is the chance that a row of the class is scored above another.{against}"
     )
     flat = " The dotted line is guessing." if len(curves) == 1 else ""
     pr = (
-        "Precision over recall. Pick the share that must be found and read off how many alarms are then right; look for "
-        f"where the line breaks down.{flat}"
+        "Precision over recall. Pick the share that must be found and read off how many alarms are then right; look "
+        f"for where the line breaks down.{flat}"
     )
     blocks: list[Block] = [Figure(draw_roc(easel, curves), roc), Figure(draw_precision_recall(easel, curves), pr)]
     return Section("ranking", "How well it ranks", blocks)
@@ -63,17 +63,20 @@ def _curves(analysis: Analysis) -> tuple[list[Curve], int]:
 def decisions(analysis: Analysis, easel: Easel) -> Section:
     """Confusion matrix and the table by class."""
     evidence, task = analysis.evidence, analysis.facts.task
-    assert evidence is not None and analysis.decisions is not None
+    assert evidence is not None
+    assert analysis.decisions is not None
     counts = confusion_matrix(evidence.y, analysis.decisions, task.n_classes)
     blocks: list[Block] = []
     if task.n_classes <= MOST_CLASSES:
         caption = (
-            f"Rows are what is true, columns what was decided {_rule(analysis)}. All should lie on the diagonal; look for "
-            "dark cells beside it: those classes are taken for each other. The shade is the share of the row."
+            f"Rows are what is true, columns what was decided {_rule(analysis)}. All should lie on the diagonal; look "
+            "for dark cells beside it: those classes are taken for each other. The shade is the share of the row."
         )
         blocks.append(Figure(draw_confusion(easel, counts, task.classes), caption))
     else:
-        blocks.append(Note(f"A matrix of {task.n_classes} classes can't be read; the table names the worst confusions."))
+        blocks.append(
+            Note(f"A matrix of {task.n_classes} classes can't be read; the table names the worst confusions.")
+        )
     blocks.append(_by_class(analysis, counts))
     return Section("decisions", "What it decides", blocks)
 
@@ -124,8 +127,8 @@ def calibration(analysis: Analysis, easel: Easel) -> Section:
         stated, hit, what = scores[np.arange(len(top)), top], top == evidence.y, "the most probable class"
     found = reliability(stated, hit)
     caption = (
-        f"Calibration error (ECE) {score(found.error)} over {count(len(found.rows), 'bin')}. The line should follow the "
-        "dotted one: of all rows given 70 %, 70 % should come true. Below it the model promises too much, above it too "
+        f"Calibration error (ECE) {score(found.error)} over {count(len(found.rows), 'bin')}. The line should follow "
+        "the dotted one: of all rows given 70 %, 70 % should come true. Below it the model promises too much, above it too "
         "little. Bars below show how many rows stand behind each point; where they are few, trust the line less."
     )
     return Section("calibration", "Whether its probabilities can be trusted", [

@@ -26,7 +26,10 @@ def checks(analysis: Analysis) -> Section:
         ]
         for f in findings
     ]
-    caption = "What was seen in the data before training. Look at the severe ones first: a leak makes every figure above too good."
+    caption = (
+        "What was seen in the data before training. Look at the severe ones first: a leak makes every figure above too "
+        "good."
+    )
     return Section("checks", "Data checks", [Table(["Severity", "Column", "What", "What to do"], rows, caption)])
 
 
@@ -43,7 +46,10 @@ def constraints(analysis: Analysis) -> Section:
         ]
         for c in found
     ]
-    caption = "The bounds of the objective. One that is not satisfied means that no candidate kept them all; this is the nearest."
+    caption = (
+        "The bounds of the objective. One that is not satisfied means that no candidate kept them all; this is the "
+        "nearest."
+    )
     if all(c.get("satisfied") for c in found):
         caption = "The bounds of the objective, all of them kept. Look at how near to its bound a value is."
     return Section("constraints", "Constraints", [Table(["Bound", "Measured", ""], rows, caption, frozenset({1}))])

@@ -19,15 +19,16 @@ def importance(analysis: Analysis, easel: Easel) -> Section:
     title = "What it leans on"
     if found is None:
         return Section("importance", title, [Note(analysis.left_out["importance"])])
-    few = found.repeats < WANTED_REPEATS
+    name, measure = metric_words(analysis.measure.name), analysis.measure
+    few = ", fewer than usual, as time was short" if found.repeats < WANTED_REPEATS else ""
     caption = (
-        f"How much {metric_words(analysis.measure.name)} is lost on {count(found.rows, 'row')} when one column is shuffled "
-        f"and so made useless ({count(found.repeats, 'shuffle')} each{', fewer than usual, as time was short' if few else ''}; "  # noqa: E501
-        "thin lines: 95 % of resamples). Look for a column that should not matter but does: it may leak the answer. Columns "
-        "that say the same share their importance, so that each looks small; this shows what the model uses, not what "
-        "causes what."
+        f"How much worse {name} gets on {count(found.rows, 'row')} when one column is shuffled and so made useless "
+        f"({count(found.repeats, 'shuffle')} each{few}; thin lines: 95 % of resamples). Look for a column that should "
+        "not matter but does: it may leak the answer. Columns that say the same share their importance, so that each "
+        "looks small; this shows what the model uses, not what causes what."
     )
-    blocks: list[Block] = [Figure(draw_importance(easel, found.columns, analysis.measure.name), caption)]
+    drawing = draw_importance(easel, found.columns, measure.name, measure.metric.greater_is_better)
+    blocks: list[Block] = [Figure(drawing, caption)]
     if len(found.columns) > MOST_BARS:
         nothing = sum(c.low <= 0 for c in found.columns)
         blocks.append(Note(
@@ -47,12 +48,15 @@ def dependence(analysis: Analysis, easel: Easel) -> Section:
     if not found:
         return Section("dependence", title, [Note(analysis.left_out["dependence"])])
     outputs, y_label = _outputs(analysis)
-    single = len(outputs) == 1
-    spread = " The shade (or thin line) holds the middle 80 % of single rows: where it is wide, the effect depends on other columns." if single else ""  # noqa: E501
+    spread = (
+        " The shade (or thin line) holds the middle 80 % of single rows: where it is wide, the effect depends on other "
+        "columns."
+    )
+    spread = spread if len(outputs) == 1 else ""
     rows = sorted({d.rows for d in found})
     caption = (
-        f"Mean answer over {joined([number(r) for r in rows])} rows when one column is set to each value and all others "
-        f"stay as they are. Look for the direction and for jumps. Marks at the bottom show where the data are.{spread} "
+        f"Mean answer over {joined([number(r) for r in rows])} rows when one column is set to each value and all "
+        f"others stay as they are. Look for the direction and for jumps. Marks at the bottom show where the data are.{spread} "
         "Combinations that never occur are averaged too, so read the ends with care."
     )
     drawing = draw_dependence(easel, found, outputs, y_label)
@@ -89,8 +93,8 @@ def slices(analysis: Analysis) -> Section:
         for s in found.worst
     ]  # fmt: skip
     caption = (
-        f"The worst of {count(found.looked_at, 'group')} of {least}, over one column and over two. Look for groups that "
-        "matter to you, and get more data of them."
+        f"The worst of {count(found.looked_at, 'group')} of {least}, over one column and over two. Look for groups "
+        "that matter to you, and get more data of them."
     )
     warning = (
         "These groups were found by searching, so that some of their gap is chance: on new rows most of them will look "

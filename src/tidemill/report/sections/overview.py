@@ -45,7 +45,9 @@ def headline(analysis: Analysis) -> Section:
     rows: list[list[str | Cell]] = []
     for i, line in enumerate(analysis.headlines):
         better = "greater" if line.measure.metric.greater_is_better else "smaller"
-        row: list[str | Cell] = [Cell(metric_words(line.measure.name) + (" (objective)" if i == 0 else ""), strong=i == 0)]
+        row: list[str | Cell] = [
+            Cell(metric_words(line.measure.name) + (" (objective)" if i == 0 else ""), strong=i == 0)
+        ]
         row.append(better)
         for found in line.intervals:
             row += [score(found.value), interval(found.low, found.high)] if found else ["–", "–"]
@@ -104,7 +106,9 @@ def pareto(analysis: Analysis, easel: Easel) -> Section:
     facts = analysis.facts
     costs = [c for c in ("latency_ms", "size_bytes") if len(usable(facts.leaderboard, c)) >= 2]
     if not costs:
-        note = Note("Fewer than two trials have both a value and a measured latency or size, so there is no trade to show.")
+        note = Note(
+            "Fewer than two trials have both a value and a measured latency or size, so there is no trade to show."
+        )
         return Section("pareto", "Quality against cost", [note])
     shown = [r for r in facts.leaderboard if any(r in usable(facts.leaderboard, c) for c in costs)]
     drawing = draw_pareto(easel, shown, costs, analysis.measure.name, facts.greater_is_better, facts.pareto)

@@ -49,7 +49,9 @@ def errors(analysis: Analysis, easel: Easel) -> Section:
     )
     rows = [[percent(share), number(within), number(signed)] for share, within, signed in quantile_rows(y, predicted)]
     headers = ["Share of rows", "Error is at most", "True − predicted is below"]
-    caption = "Quantiles of the error. Read: this share of the rows is off by no more than this, in units of the target."
+    caption = (
+        "Quantiles of the error. Read: this share of the rows is off by no more than this, in units of the target."
+    )
     return Section("errors", "How large the errors are", [
         Figure(draw_error_histogram(easel, y - predicted), histogram),
         Table(headers, rows, caption, frozenset({0, 1, 2})),

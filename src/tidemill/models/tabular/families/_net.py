@@ -93,13 +93,7 @@ class Net:
 
     def layers(self) -> list[Layer]:
         """The weights as they act: scaled, and with the factors on the inputs multiplied in."""
-        out = []
-        for i, scale in enumerate(self._scales):
-            w = self._params[1 + 2 * i] * scale
-            if i == 0:
-                w = w * self._params[0].transpose(0, 2, 1)
-            out.append(Layer(w, self._params[2 + 2 * i].copy()))
-        return out
+        return [Layer(self._acting(i), self._params[2 + 2 * i].copy()) for i in range(self.n_layers)]
 
     def start_output(self, bias: Array) -> None:
         """Let the networks begin with the mean answer."""
@@ -107,35 +101,45 @@ class Net:
 
     def forward(self, x: Array, dropout: float, rng: np.random.Generator) -> tuple[Array, list[Any]]:
         """Outputs (M, B, K) and what `backward` needs; ``x`` is (M, B, F)."""
-        h = x * self._params[0]
-        tape: list[Any] = [x]
-        for i, scale in enumerate(self._scales):
-            z = h @ (self._params[1 + 2 * i] * scale)
+        tape: list[Any] = []
+        h = x
+        for i in range(self.n_layers):
+            w = self._acting(i)
+            z = h @ w
             z += self._params[2 + 2 * i]
             if i == self.n_layers - 1:
-                tape.append((h, None, None))
+                tape.append((h, w, None))
                 return z, tape
             a, slope = activate(z, self.activation)
             if dropout > 0:
                 mask = _mask(a.shape, dropout, rng)
                 a *= mask
                 slope *= mask
-            tape.append((h, slope, None))
+            tape.append((h, w, slope))
             h = a
         raise AssertionError("a network has an output layer")
 
     def backward(self, g: Array, tape: list[Any]) -> None:
         """Fill `grad` from the loss's slope in the outputs."""
         for i in range(self.n_layers - 1, -1, -1):
-            h, slope, _ = tape[1 + i]
+            h, w, slope = tape[i]
             if slope is not None:
                 g *= slope
-            w = self._params[1 + 2 * i]
-            np.matmul(h.transpose(0, 2, 1), g, out=self._grads[1 + 2 * i])
-            self._grads[1 + 2 * i] *= self._scales[i]
+            grad = self._grads[1 + 2 * i]
+            np.matmul(h.transpose(0, 2, 1), g, out=grad)
+            grad *= self._scales[i]
             np.sum(g, axis=1, keepdims=True, out=self._grads[2 + 2 * i])
-            g = g @ (w.transpose(0, 2, 1) * self._scales[i])
-        np.einsum("mbf,mbf->mf", g, tape[0], out=self._grads[0][:, 0, :])
+            if i:
+                g = g @ w.transpose(0, 2, 1)
+        # The factors on the inputs: what the first weights would get, had they no factor.
+        np.einsum("mfh,mfh->mf", grad, self._params[1], out=self._grads[0][:, 0, :])
+        grad *= self._params[0].transpose(0, 2, 1)
+
+    def _acting(self, i: int) -> Array:
+        w = self._params[1 + 2 * i] * self._scales[i]
+        if i == 0:
+            w *= self._params[0].transpose(0, 2, 1)
+        return w
 
 
 class Adam:

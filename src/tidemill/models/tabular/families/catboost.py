@@ -30,6 +30,9 @@ _LOSS = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind
 _MISSING = np.finfo(np.float32).min
 """Stands for NaN: below every border, and unlike NaN allowed where training saw none."""
 
+_NEVER = np.float32(-1e4)
+"""Raw score of a class that training didn't see; its probability is 0."""
+
 
 class CatBoost:
     """Oblivious trees: slower to train than the others, and often the best with little tuning."""
@@ -129,7 +132,7 @@ class FittedCatBoost(FittedBoosting):
         return native[:, 1] if kind is TaskKind.BINARY else native
 
     def _read(self) -> TreeTable:
-        return read_trees(self._booster)
+        return read_trees(self._booster, _rounds.trees_per_round(self._task))
 
 
 class _Callback:
@@ -160,13 +163,15 @@ def _save(model: catboost.CatBoost, form: str) -> bytes:
         return path.read_bytes()
 
 
-def read_trees(model: catboost.CatBoost) -> TreeTable:
+def read_trees(model: catboost.CatBoost, n_outputs: int) -> TreeTable:
     """Read the trees of a CatBoost model from its JSON.
 
     Parameters
     ----------
     model : catboost.CatBoost
         With numeric features and oblivious trees only.
+    n_outputs : int
+        1, or the number of classes; CatBoost leaves out those that training didn't see.
 
     Returns
     -------
@@ -175,22 +180,25 @@ def read_trees(model: catboost.CatBoost) -> TreeTable:
     """
     content = json.loads(_save(model, "json"))
     scale, bias = content["scale_and_bias"]
-    bias = np.atleast_1d(np.asarray(bias, dtype=np.float64))
+    seen = content["model_info"]["class_params"]["class_to_label"] if n_outputs > 1 else [0]
     column = {f["feature_index"]: f["flat_feature_index"] for f in content["features_info"]["float_features"]}
     trees = []
     for tree in content["oblivious_trees"]:
         splits = tree["splits"] or []
         if any(split["split_type"] != "FloatFeature" for split in splits):
             raise InternalError("A CatBoost model with categories can't be exported.")
+        leaf = np.zeros((2 ** len(splits), n_outputs), dtype=np.float32)
+        leaf[:, seen] = np.reshape(tree["leaf_values"], (len(leaf), -1)) * scale
         trees.append(
             ObliviousTree(
                 feature=np.array([column[s["float_feature_index"]] for s in splits], dtype=np.int32),
                 threshold=np.array([s["border"] for s in splits], dtype=np.float32),
-                leaf=(np.array(tree["leaf_values"]) * scale).reshape(2 ** len(splits), -1).astype(np.float32),
+                leaf=leaf,
             )
         )
-    width = trees[0].leaf.shape[1] if trees else len(bias)
-    return from_oblivious(trees, np.broadcast_to(bias, (width,)).astype(np.float32))
+    base = np.full(n_outputs, _NEVER, dtype=np.float32)
+    base[seen] = bias
+    return from_oblivious(trees, base)
 
 
 FAMILY = CatBoost()

@@ -111,7 +111,9 @@ class Forest:
             start_s = time.perf_counter()
             forest.n_estimators = min(own["trees"], forest.n_estimators + _CHUNK)
             try:
-                forest.fit(train.x, train.y, sample_weight=train.weight)
+                # scikit-learn looks for NaN in the sum of a column, which may overflow.
+                with np.errstate(over="ignore"):
+                    forest.fit(train.x, train.y, sample_weight=train.weight)
             except ValueError as error:
                 raise TrialError(f"The forest could not be grown: {error}.") from error
             if watch:

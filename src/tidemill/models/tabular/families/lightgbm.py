@@ -172,7 +172,8 @@ def read_trees(text: str, trees_per_round: int) -> TreeTable:
 
     def node(name: str) -> NDArray[np.int32]:
         own = field(name).astype(np.int64)
-        return np.where(own >= 0, own + split_of, own - leaf_of).astype(np.int32)
+        moved: NDArray[np.int32] = np.where(own >= 0, own + split_of, own - leaf_of).astype(np.int32)
+        return moved
 
     threshold = field("threshold")
     decision = field("decision_type").astype(np.int64)

@@ -20,7 +20,7 @@ from tidemill.models.tabular.families import _links, _offers
 from tidemill.models.tabular.families._net import Adam, Layer, Net, run_layers
 from tidemill.models.tabular.pipeline import treated_profile
 
-_SHAPES = {"small": (64, 64), "medium": (128, 128), "deep": (128, 128, 128), "wide": (256, 256)}
+_SHAPES = {"small": (64, 64), "medium": (128, 128), "deep": (128, 128, 128), "tall": (256, 128, 64), "wide": (256, 256)}
 _CHUNK = 4096
 
 
@@ -44,7 +44,7 @@ class MLP:
                 Float("mlp.dropout", 0.0, 0.5, 0.15),
                 Float("mlp.weight_decay", 1e-4, 0.3, 0.02, log=True),
                 Float("mlp.label_smoothing", 0.0, 0.1, 0.0),
-                Categorical("mlp.members", (1, 4, 8), 4),
+                Categorical("mlp.members", (1, 2, 4, 8), 4),
             ]
         )
 
