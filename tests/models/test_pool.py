@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,21 @@ def test_a_family_whose_package_is_absent_is_left_out_with_its_reason(monkeypatc
         pool.families(["catboost"])
 
 
-def test_a_registration_that_leads_nowhere_is_listed_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("lost", "no_such_package.family:FAMILY", pool.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Let a package outside register a family."""
+
+    def add(name: str, place: str) -> None:
+        point = importlib.metadata.EntryPoint(name, place, pool.GROUP)
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+        pool._outside.cache_clear()
+
+    yield add
+    pool._outside.cache_clear()
+
+
+def test_a_registration_that_leads_nowhere_is_listed_with_its_reason(register: Callable[[str, str], None]) -> None:
+    register("lost", "no_such_package.family:FAMILY")
     assert "lost" not in pool.families()
     assert "has no module 'no_such_package.family'" in pool.listing()
 
@@ -70,10 +82,8 @@ class _Mine:
 MINE = _Mine()
 
 
-def test_packages_outside_add_families_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("mine", f"{__name__}:MINE", pool.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
-    monkeypatch.setitem(sys.modules, "tests.models.test_pool", sys.modules[__name__])
+def test_packages_outside_add_families_by_entry_point(register: Callable[[str, str], None]) -> None:
+    register("mine", f"{__name__}:MINE")
     assert pool.families(["mine"]) == {"mine": MINE}
     space = pool.space(BINARY, PROFILE, ["mine"])
     assert space.default() == {"family": "mine", "mine.treatment.missing": "impute", "mine.a": 1}
@@ -84,7 +94,9 @@ def test_packages_outside_add_families_by_entry_point(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("kind", list(TaskKind))
 def test_the_joined_space_is_conditional_on_the_family(kind: TaskKind) -> None:
-    task = Task(kind, "y", () if kind is TaskKind.REGRESSION else ("a", "b", "c")[: 2 if kind is TaskKind.BINARY else 3])
+    task = Task(
+        kind, "y", () if kind is TaskKind.REGRESSION else ("a", "b", "c")[: 2 if kind is TaskKind.BINARY else 3]
+    )
     space = pool.space(task, PROFILE)
     assert Space.from_json(space.to_json()) == space
     rng = np.random.default_rng(0)

@@ -98,7 +98,8 @@ def test_resampling_follows_its_seed_and_stops_at_its_time() -> None:
 
     assert run(0.0) == run(0.0)
     assert run(0.0)["m"].resamples == 200
-    assert run(0.05)["m"].resamples < 30
+    assert run(0.1)["m"].resamples < 30
+    assert run(10)["m"].resamples == 12
 
 
 def linear(columns: Columns) -> NDArray[np.float32]:

@@ -44,6 +44,18 @@ def test_classifier_answers_with_its_labels(iris_model: TidemillClassifier) -> N
     np.testing.assert_allclose(iris_model.predict_proba(X).sum(axis=1), 1)
 
 
+def test_frames_with_numbered_columns_and_a_class_of_one_row() -> None:
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    X = X.set_axis(range(4), axis=1)
+    y = y.to_numpy().copy()
+    y[7] = 9
+    model = TidemillClassifier(**QUICK).fit(X, y)
+    assert model.classes_.tolist() == [0, 1, 2, 9]
+    scores = model.predict_proba(X)
+    assert scores.shape == (150, 4)
+    assert (scores[:, 3] == 0).all()
+
+
 def test_pickle_and_clone(iris_model: TidemillClassifier) -> None:
     X, _ = load_iris(return_X_y=True, as_frame=True)
     again = pickle.loads(pickle.dumps(iris_model))

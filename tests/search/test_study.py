@@ -23,12 +23,13 @@ from tidemill.search.settings import SearchSettings
 from tidemill.search.study import Study
 from tidemill.store.workspace import Workspace
 
+FOUR = Budget(trials=4, cpus=1)
 SETTINGS = SearchSettings(folds=3, repeats=1, families=("lightgbm", "linear"))
 
 
 def search(workspace: Workspace, make_table: MakeTable, kind: TaskKind, **more: object) -> Study:
     table, task = make_table(kind)
-    options: dict[str, object] = {"budget": Budget(trials=4, cpus=1), "settings": SETTINGS, "executor": InProcessExecutor()}
+    options: dict[str, object] = {"budget": FOUR, "settings": SETTINGS, "executor": InProcessExecutor()}
     options |= more
     name = str(options.pop("name", "s"))
     objective = parse_objective(str(options.pop("objective", "auto")))
@@ -153,7 +154,7 @@ def test_a_finished_study_can_be_given_more(workspace: Workspace, make_table: Ma
 
 def test_a_search_without_a_single_whole_trial_says_why(workspace: Workspace, make_table: MakeTable) -> None:
     with pytest.raises(SearchError, match="came to an end"):
-        search(workspace, make_table, TaskKind.BINARY, budget=Budget(time_s=0.02, cpus=1), reserve_s=lambda rows, budget: 0.0)
+        search(workspace, make_table, TaskKind.BINARY, budget=Budget(time_s=0.02, cpus=1))
     assert workspace.metadata.get_study("s").state == "failed"
     states = {t.state for t in workspace.metadata.trials("s")}
     assert states <= {TrialState.FAILED}
@@ -163,8 +164,9 @@ def test_time_ordered_rows_are_never_predicted_from_later_ones(workspace: Worksp
     table, task = make_table(TaskKind.REGRESSION)
     ordered = replace(table, time=np.arange(len(table.y), dtype=np.float64))
     study = run_search(
-        workspace, "t", ordered, task, parse_objective("auto"), Budget(trials=2, cpus=1), SETTINGS, executor=InProcessExecutor()
-    )
+        workspace, "t", ordered, task, parse_objective("auto"), Budget(trials=2, cpus=1), SETTINGS,
+        executor=InProcessExecutor(),
+    )  # fmt: skip
     rows = study.covered_rows
     assert rows.min() > 0
     assert all(len(p) == len(rows) for p in study.predictions().values())
@@ -174,3 +176,23 @@ def test_time_ordered_rows_are_never_predicted_from_later_ones(workspace: Worksp
 def test_wrong_settings_are_told_together() -> None:
     with pytest.raises(OptionError, match=r"folds.*lag"):
         SearchSettings(folds=1, lag=0)
+
+
+def test_a_name_that_is_taken_is_refused_and_the_study_left_alone(workspace: Workspace, make_table: MakeTable) -> None:
+    search(workspace, make_table, TaskKind.BINARY, budget=Budget(trials=1, cpus=1))
+    with pytest.raises(OptionError, match="s"):
+        search(workspace, make_table, TaskKind.BINARY, budget=Budget(trials=1, cpus=1))
+    assert workspace.metadata.get_study("s").state == "complete"
+
+
+def test_with_rows_as_fidelity_a_config_starts_on_a_share_of_them(workspace: Workspace, make_table: MakeTable) -> None:
+    table, task = make_table(TaskKind.REGRESSION, n=40_000)  # type: ignore[call-arg]
+    settings = SearchSettings(folds=2, repeats=1, families=("linear",), schedule="rows")
+    study = run_search(
+        workspace, "rows", table, task, parse_objective("auto"), Budget(trials=3, cpus=1), settings,
+        executor=InProcessExecutor(),
+    )  # fmt: skip
+    raced = [t for t in study.trials() if t.origin != "baseline"]
+    assert raced
+    assert all("fold1@0.25" in t.scores for t in raced)
+    assert study.best.value < np.std(table.y)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tidemill.core.errors import TidemillError
@@ -37,11 +38,18 @@ def for_people(as_json: bool = False) -> Iterator[None]:
         _say(str(error), code=type(error).__name__, as_json=as_json)
         raise Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        _say("Interrupted.", code="Interrupted", as_json=as_json)
+        _say("Interrupted; every finished trial is kept, see: tidemill studies", code="Interrupted", as_json=as_json)
         raise Exit(INTERRUPTED) from error
     except BrokenPipeError as error:  # the reader of our output went away, `tidemill … | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nor may the last flush complain
         raise Exit(DONE) from error
+    except OSError as error:  # the system's own word on a file that no room below has put into better ones
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"{place}{error.strerror or error}.", code=type(error).__name__, as_json=as_json)
+        raise Exit(FAILED) from error
+    except MemoryError as error:
+        _say("There is not enough memory.", code="MemoryError", as_json=as_json)
+        raise Exit(FAILED) from error
 
 
 def _say(message: str, *, code: str, as_json: bool) -> None:
@@ -51,8 +59,8 @@ def _say(message: str, *, code: str, as_json: bool) -> None:
     print(f"Error: {message}", file=sys.stderr)
 
 
-def unexpected(error: BaseException, write: Callable[[str], object] = sys.stderr.write) -> int:
+def unexpected(error: BaseException) -> int:
     """Report a bug of ours: the traceback, and the request to report it."""
-    write("".join(traceback.format_exception(error)))
-    write("\nThis is a bug in Tidemill. Please report it with the lines above.\n")
+    print("".join(traceback.format_exception(error)), file=sys.stderr)
+    print("This is a bug in Tidemill. Please report it with the lines above.", file=sys.stderr)
     return FAILED

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         return end.code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    except Exception as error:  # a door's edge: whatever comes here is a bug of ours, and says so
+    except Exception as error:  # noqa: BLE001  a door's edge: whatever comes here is a bug of ours, and says so
         return unexpected(error)
     return result if isinstance(result, int) else 0
 

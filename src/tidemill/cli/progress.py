@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ def progress(*, as_json: bool, quiet: bool) -> Iterator[Listener]:
 
 def _print_json(event: Event) -> None:
     if event.kind != "tick":
-        print(json.dumps(show.finite(event.to_json()), default=str), flush=True)
+        show.emit_json_line(event.to_json())
 
 
 class _State:

@@ -14,6 +14,11 @@ def emit_json(value: Any) -> None:
     print(json.dumps(finite(value), indent=2, default=str))
 
 
+def emit_json_line(value: Any) -> None:
+    """Write one JSON document on a line of its own, for streams of events."""
+    print(json.dumps(finite(value), default=str), flush=True)
+
+
 def finite(value: Any) -> Any:
     """Replace NaN and infinities by None, for JSON."""
     if isinstance(value, float):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 COMPUTING_S = 3.0
 """Seconds for resampling, importance, dependence and slices where nobody sets a deadline."""
-DRAWING_S = 1.8
+DRAWING_S = 2.0
 """Seconds kept for drawing and writing, which can't be shortened."""
 
 

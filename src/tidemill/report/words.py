@@ -11,12 +11,12 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many significant digits, whole ones in full, with a space between thousands.
+    r"""Write a number with so many significant digits, whole ones in full, with a space between thousands.
 
     Examples
     --------
     >>> number(0.92816), number(1234567), number(1.5e-7), number(None), number(12345.6)
-    ('0.928', '1 234 567', '1.5e-07', '–', '12 346')
+    ('0.928', '1\u202f234\u202f567', '1.5e-07', '–', '12\u202f346')
     """
     if value is None or math.isnan(value):
         return "–"
@@ -36,12 +36,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def score(value: float | None) -> str:
-    """Write the value of a metric: always with the same digits, so that columns line up.
+    r"""Write the value of a metric: always with the same digits, so that columns line up.
 
     Examples
     --------
     >>> score(0.5), score(1234.5678), score(-0.25)
-    ('0.5000', '1 235', '−0.2500')
+    ('0.5000', '1\u202f235', '−0.2500')
     """
     if value is None or not math.isfinite(value):
         return number(value)
@@ -62,12 +62,12 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share in per cent, never rounding to all or nothing what is neither.
+    r"""Write a share in per cent, never rounding to all or nothing what is neither.
 
     Examples
     --------
     >>> percent(0.834), percent(0.9991), percent(1.0), percent(0.0004)
-    ('83 %', '99.9 %', '100 %', '0.04 %')
+    ('83\xa0%', '99.9\xa0%', '100\xa0%', '0.04\xa0%')
     """
     value = 100 * share
     for digits in (0, 1, 2):
@@ -78,12 +78,12 @@ def percent(share: float) -> str:
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
-    """Write a number of things.
+    r"""Write a number of things.
 
     Examples
     --------
     >>> count(1, "row"), count(2, "study", "studies")
-    ('1 row', '2 studies')
+    ('1\xa0row', '2\xa0studies')
     """
     return f"{number(n)}\N{NO-BREAK SPACE}{noun if n == 1 else plural or noun + 's'}"
 
@@ -93,7 +93,7 @@ def seconds(value: float | None) -> str:
 
     Examples
     --------
-    >>> seconds(0.25), seconds(75), seconds(7300)
+    >>> seconds(0.25), seconds(75), seconds(7320)
     ('0.25 s', '1 min 15 s', '2 h 2 min')
     """
     if value is None:

@@ -84,7 +84,8 @@ def _link(name: str, site: Path) -> None:
 def _prove(python: Path) -> None:
     check = (
         "import importlib.util as u, sys, numpy, onnxruntime; "
-        "bad = [m for m in ('tidemill', 'sklearn', 'lightgbm', 'pyarrow', 'onnx', 'pandas', 'scipy') if u.find_spec(m)]; "
+        "strangers = ('tidemill', 'sklearn', 'lightgbm', 'pyarrow', 'onnx', 'pandas', 'scipy'); "
+        "bad = [m for m in strangers if u.find_spec(m)]; "
         "sys.exit(f'also importable: {bad}' if bad else 0)"
     )
     done = subprocess.run([str(python), "-I", "-c", check], capture_output=True, text=True)

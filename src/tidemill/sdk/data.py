@@ -45,7 +45,7 @@ def versions(workspace: str | Path | None = None) -> list[dict[str, Any]]:
                 "hash": r["hash"],
                 "rows": r["rows"],
                 "columns": len(r["schema"]),
-                "created": dt.datetime.fromtimestamp(r["created_at"]).isoformat(" ", "seconds"),
+                "created": dt.datetime.fromtimestamp(r["created_at"], dt.timezone.utc).isoformat(" ", "seconds"),
             }
             for r in opened.metadata.dataset_versions()
         ]

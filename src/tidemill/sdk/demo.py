@@ -88,7 +88,7 @@ def run_demo(out: Path, *, time: str = "60s", on_event: Listener = ignore) -> De
     )
     _tell(on_event, "predicting with run.py in a bare environment", begin)
     answers = out / "answers.csv"
-    _predict_bare(out, result.bundle, test, answers)
+    _predict_bare(out, out / "model.tm", test, answers)
     return _count(result, test, answers, out, _now() - begin)
 
 
@@ -141,10 +141,7 @@ def _predict_bare(out: Path, bundle: Path, test: Path, answers: Path) -> None:
 
 def _count(result: FitResult, test: Path, answers: Path, out: Path, seconds: float) -> DemoResult:
     with test.open(newline="") as known, answers.open(newline="") as said:
-        pairs = [
-            (a[TARGET], b["prediction"])
-            for a, b in zip(csv.DictReader(known), csv.DictReader(said), strict=True)
-        ]
+        pairs = [(a[TARGET], b["prediction"]) for a, b in zip(csv.DictReader(known), csv.DictReader(said), strict=True)]
     return DemoResult(
         fit=result,
         leaderboard=result.study.leaderboard(),

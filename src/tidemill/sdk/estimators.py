@@ -26,6 +26,7 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
     """What the classifier and the regressor share: the table, the search, the bundle."""
 
     _kind: str | None
+    _opened: Bundle
 
     def __init__(
         self,
@@ -66,7 +67,8 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
 
             frame = nw.from_native(X, eager_only=True)
             _check_n_features(self, X, reset=reset)
-            return {str(name): frame[name].to_arrow() for name in frame.columns}
+            # By place: pandas may call its columns by numbers.
+            return {str(name): frame[:, place].to_arrow() for place, name in enumerate(frame.columns)}
         array = check_array(X, dtype=None, ensure_all_finite=False, estimator=self, input_name="X")
         if array.dtype.kind in "fc":
             # Infinities are refused like scikit-learn does; NaN means missing.
@@ -97,6 +99,7 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
                     seed=self.random_state,
                     test_size=0.0,
                     keep_all_features=True,
+                    in_process=self.cpus == 1 and self.time is None and self.memory is None,
                 ),
                 workspace=self.workspace or Path(scratch) / "workspace",
                 report=False,
@@ -104,21 +107,26 @@ class _TidemillEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
             with result.study as study:
                 self.leaderboard_ = study.leaderboard()
             self.bundle_files_ = _files(Path(scratch) / "bundle.tm")
-            self.__dict__.pop("_opened", None)
+        self._opened = self._open()
 
     def _bundle(self) -> Bundle:
         check_is_fitted(self, "bundle_files_")
-        cached = self.__dict__.get("_opened")
-        if cached is None:
-            with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch:
-                cached = Bundle.open(self.export(Path(scratch) / "bundle.tm"))
-                cached.session()  # reads the graph while the folder is there
-            self.__dict__["_opened"] = cached
-        return cached
+        return self._opened
+
+    def _open(self) -> Bundle:
+        with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch:
+            opened = Bundle.open(self.export(Path(scratch) / "bundle.tm"), threads=self.cpus or 0)
+            opened.session()  # reads the graph while the folder is there
+        return opened
 
     def __getstate__(self) -> dict[str, Any]:
         # The open session belongs to this process; the bundle's files are enough to open another.
         return {k: v for k, v in super().__getstate__().items() if k != "_opened"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "bundle_files_" in self.__dict__:
+            self._opened = self._open()
 
     def export(self, out: str | Path) -> Path:
         """Write the bundle folder.
@@ -163,7 +171,7 @@ class TidemillClassifier(ClassifierMixin, _TidemillEstimator):  # type: ignore[m
     memory : str or int or None
         Memory limit of all running trials together, ``"4GB"``.
     cpus : int or None
-        Cores to use; None for all.
+        Cores to use; None for all. With ``1``, and no limit of time or memory, everything runs in this process.
     random_state : int
         Seed.
     workspace : path or None
@@ -215,8 +223,9 @@ class TidemillClassifier(ClassifierMixin, _TidemillEstimator):  # type: ignore[m
         """Probabilities of shape (n, n_classes), columns in the order of ``classes_``."""
         bundle = self._bundle()
         scores = bundle.predict_proba(self._table(X, reset=False)).astype(np.float64)
-        order = [bundle.task.classes.index(f"c{i}") for i in range(len(self.classes_))]
-        picked = scores[:, order]
+        # A class that is too rare to be learned is not in the bundle; it is never predicted.
+        picked = np.zeros((len(scores), len(self.classes_)))
+        picked[:, [int(label[1:]) for label in bundle.task.classes]] = scores
         return np.asarray(picked / picked.sum(axis=1, keepdims=True))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -295,4 +304,6 @@ def _checked_target(estimator: Any, X: Any, y: Any, *, numeric: bool) -> NDArray
     rows = len(X) if hasattr(X, "__len__") else np.asarray(X).shape[0]
     if len(values) != rows:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{rows}, {len(values)}]")
+    if rows < 2:
+        raise ValueError(f"{type(estimator).__name__} needs at least two rows, but got n_samples={rows}.")
     return np.asarray(values)

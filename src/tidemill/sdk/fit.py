@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tidemill.bundle.runtime import Bundle
 from tidemill.core.budget import Budget
-from tidemill.core.errors import OptionError
+from tidemill.core.errors import BundleError, OptionError
 from tidemill.core.objective import Objective, parse_objective
+from tidemill.core.protocols import Executor
 from tidemill.core.task import TaskKind
+from tidemill.jobs.executors.inprocess import InProcessExecutor
 from tidemill.models.tabular.encode import Encoder
 from tidemill.sdk.data import dataset_name
 from tidemill.sdk.options import FitOptions, parse_types
 from tidemill.sdk.prepare import Prepared, prepare
+from tidemill.sdk.resume import resumed
 from tidemill.sdk.sources import keep_source, load_source
 from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
@@ -103,7 +110,7 @@ def fit(
     workspace : path, optional
         Where the study is kept; default ``TIDEMILL_WORKSPACE``, else ``./.tidemill``.
     resume : str, optional
-        Name of a study to go on with; ``data`` and ``target`` are then its own.
+        Name of a study to go on with; data and question are then its own, and so are the limits where none are given.
     on_event : callable
         Hears how the search goes.
     **words
@@ -125,8 +132,14 @@ def fit(
     >>> study.best.export("income.tm")  # doctest: +SKIP
     """
     chosen = _options(options, words)
-    study, _ = _search(data, target, chosen, workspace, resume, on_event, export=False)
-    return study
+    return _search(data, target, chosen, workspace, resume, on_event, export=False).study
+
+
+@dataclass(frozen=True)
+class _Found:
+    study: Study
+    budget: Budget
+    first_model_s: float | None
 
 
 def fit_to_bundle(
@@ -154,18 +167,28 @@ def fit_to_bundle(
     begin = options.clock()
     if out is not None:
         _check_out(out)
-    study, first_model_s = _search(data, target, replace(options, started=begin), workspace, resume, on_event)
+    found = _search(data, target, replace(options, started=begin), workspace, resume, on_event)
+    study = found.study
     tell = _teller(study.name, study.objective.metric, begin, on_event)
     page: Path | None = None
     if out is not None:
         tell("export")
-        bundle = study.best.export(out)
+        bundle = _export(study, out)
         if report:
             tell("report")
-            budget = options.budget()
+            budget = found.budget
             deadline = None if budget.time_s is None else begin + budget.time_s
             page = study.report(_beside(out), deadline=deadline, bundle=bundle)
-    return FitResult(study, out, page, time.monotonic() - begin, first_model_s)
+    return FitResult(study, out, page, time.monotonic() - begin, found.first_model_s)
+
+
+def _export(study: Study, out: Path) -> Bundle:
+    try:
+        return study.best.export(out)
+    except BundleError as error:
+        kept = f"The study is kept; try again with: tidemill fit --resume {study.name} --out {out}"
+        error.hint = f"{error.hint} {kept}" if error.hint else kept
+        raise
 
 
 def _beside(out: Path) -> Path:
@@ -177,6 +200,9 @@ def _check_out(out: Path) -> None:
     from tidemill.bundle.folder import check_replaceable
 
     check_replaceable(out)
+    above = next(p for p in out.absolute().parents if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise OptionError("No bundle can be written there.", where=str(out), hint="Choose another folder with --out.")
 
 
 def _options(options: FitOptions | None, words: dict[str, Any]) -> FitOptions:
@@ -199,17 +225,19 @@ def _search(
     on_event: Listener,
     *,
     export: bool = True,
-) -> tuple[Study, float | None]:
+) -> _Found:
     """Prepare and search; the workers start while the data are read."""
-    begin, budget = options.clock(), options.budget()
+    begin = options.clock()
     opened = Workspace.open(workspace)
     try:
-        name = resume or options.name or _free_name(opened, dataset_name(data))
+        if resume is not None:
+            options = resumed(opened, resume, data, target, options)
+        budget = options.budget()
+        name = resume or _name(opened, data, options)
         settings = SearchSettings(
             seed=options.seed, families=_known_families(options.families), test_share=options.test_size or 0.0
         )
-        executor = open_executor(budget, settings)
-        try:
+        with _executor(options, budget, settings) as executor:
             tell = _teller(name, "", begin, on_event)
             tell("prepare", "reading")
             if resume is not None:
@@ -227,12 +255,21 @@ def _search(
                 reserve_s=_reserve if export else _no_reserve, executor=executor, on_event=listener,
                 resume=resume is not None,
             )  # fmt: skip
-        finally:
-            executor.close()
     except BaseException:
         opened.close()
         raise
-    return Study(opened, search, prepared), first()
+    return _Found(Study(opened, search, prepared), budget, first())
+
+
+@contextmanager
+def _executor(options: FitOptions, budget: Budget, settings: SearchSettings) -> Iterator[Executor]:
+    if options.in_process:
+        with warnings.catch_warnings():  # as a trial in a process of its own, this one keeps its warnings to itself
+            warnings.simplefilter("ignore")
+            yield InProcessExecutor()
+        return
+    with open_executor(budget, settings) as executor:
+        yield executor
 
 
 def _known_families(names: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -281,9 +318,18 @@ def _no_reserve(rows: int, budget: Budget) -> float:
     return 0.0 if budget.time_s is None else min(0.1 * budget.time_s, 1.0 + 2e-5 * rows)
 
 
-def _free_name(workspace: Workspace, stem: str) -> str:
-    """Return ``stem-1``, ``stem-2``…: the first that no study has."""
+def _name(workspace: Workspace, data: Any, options: FitOptions) -> str:
+    """Return the name that was asked for if it is free, else ``stem-1``, ``stem-2``…: the first that no study has."""
     taken = {record.name for record in workspace.metadata.studies()}
+    if options.name in taken:
+        raise OptionError(
+            f"There is a study {options.name!r} already.",
+            where="--name",
+            hint=f"Choose another name, or go on with it: tidemill fit --resume {options.name}",
+        )
+    if options.name is not None:
+        return options.name
+    stem = dataset_name(data)
     number = 1
     while f"{stem}-{number}" in taken:
         number += 1
@@ -301,6 +347,7 @@ def _kept(options: FitOptions) -> dict[str, Any]:
         "types": {name: kind.value for name, kind in options.types.items()},
         "seed": options.seed,
         "keep_all_features": options.keep_all_features,
+        "limits": options.limits(),
     }
 
 

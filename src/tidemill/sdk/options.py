@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tidemill.core.budget import Budget
 from tidemill.core.errors import OptionError, nearest_hint
@@ -53,6 +54,9 @@ class FitOptions:
         `time.monotonic` value at which the clock of ``time`` began; None is now.
     keep_all_features : bool
         Keep columns that look like row numbers or never change, for callers that chose their columns themselves.
+    in_process : bool
+        Train in this process, one trial after the other: quicker to start, but no limit of time or memory can end a
+        trial.
     """
 
     kind: str | None = None
@@ -74,6 +78,7 @@ class FitOptions:
     seed: int = 0
     started: float | None = None
     keep_all_features: bool = False
+    in_process: bool = False
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:
@@ -82,6 +87,8 @@ class FitOptions:
             )
         if self.test is not None and self.test_size:
             raise OptionError("A test file and a test share exclude each other.", where="--test, --test-size")
+        if self.in_process and (self.time is not None or self.memory is not None):
+            raise OptionError("A trial in this process can't be ended.", hint="Leave out `time` and `memory`.")
 
     def budget(self) -> Budget:
         """The limits, with 60 s where neither time nor trials are limited."""
@@ -89,6 +96,10 @@ class FitOptions:
         return Budget.parse(
             time=self.time if limited else DEFAULT_TIME, trials=self.trials, memory=self.memory, cpus=self.cpus
         )
+
+    def limits(self) -> dict[str, Any]:
+        """The limits as they were said, JSON-able."""
+        return {"time": self.time, "trials": self.trials, "memory": self.memory, "cpus": self.cpus}
 
     def clock(self) -> float:
         """`time.monotonic` value at which the fit began."""

@@ -89,11 +89,8 @@ def prepare(source: Any, target: str | None, options: FitOptions) -> Prepared:
     if target is None:
         raise OptionError("Which column is to be predicted?", hint="Name it with --target.", where="--target")
     raw = _read(source, options)
-    schema = infer_schema(
-        raw, target, types=dict(options.types), group=options.group, time=options.time_column
-    )
-    if options.keep_all_features:
-        schema = _keep_all(schema)
+    types = {name: kind for name, kind in _kept(raw).items() if name != target} if options.keep_all_features else {}
+    schema = infer_schema(raw, target, types={**types, **options.types}, group=options.group, time=options.time_column)
     test = None if options.test is None else _read_test(options, target)
     return prepare_raw(raw, test, schema, options)
 
@@ -120,9 +117,7 @@ def _read_test(options: FitOptions, target: str) -> RawTable:
     return test
 
 
-def _assemble(
-    raw: RawTable, test_raw: RawTable | None, schema: Schema, task: Task, options: FitOptions
-) -> Prepared:
+def _assemble(raw: RawTable, test_raw: RawTable | None, schema: Schema, task: Task, options: FitOptions) -> Prepared:
     columns, y = to_columns(raw, schema), encode_target(raw, task)
     findings = tuple(check(raw, schema, task, columns, test=test_raw))
     rows = len(y)
@@ -153,10 +148,10 @@ def _lock(
     return np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
 
 
-def _keep_all(schema: Schema) -> Schema:
-    dropped = {
+def _kept(raw: RawTable) -> dict[str, SemanticType]:
+    """Types of the columns that would be left out, for a caller who chose the columns."""
+    return {
         c.name: SemanticType.NUMBER if c.low is not None else SemanticType.CATEGORY
-        for c in schema
+        for c in infer_schema(raw.table)
         if c.type in (SemanticType.IDENTIFIER, SemanticType.CONSTANT)
     }
-    return schema.with_types(dropped, reason="the caller chose the columns")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.metrics import get_metric
 from tidemill.core.schema import Columns, take_rows
+from tidemill.core.task import TaskKind
 from tidemill.report.facts import Evidence, Predict, ReportFacts
 from tidemill.report.html import write_report
 
@@ -72,12 +73,19 @@ def _row(row: dict[str, Any], weights: Any, metric: str) -> dict[str, Any]:
 
 
 def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    performance, parity = bundle.spec.performance, bundle.spec.parity
+    curve = {point["batch"]: point for point in performance["latency"]}
+    fastest = max(point["rows_per_s"] for point in performance["latency"])
     return {
-        "folder": bundle.path.name,
+        "path": bundle.path.name,
         "size_bytes": bundle.model_path.stat().st_size,
-        "parity": bundle.spec.parity,
-        "performance": bundle.spec.performance,
-        "opset": bundle.spec.opset,
+        "latency_ms": curve[1]["p50_ms"],
+        "best batch": performance["best_batch"],
+        "rows per second": fastest,
+        "peak memory (bytes)": performance["peak_memory_bytes"],
+        "rows proven equal": parity.get("rows"),
+        "largest difference": parity["max_rel" if bundle.task.kind is TaskKind.REGRESSION else "max_abs_dp"],
+        "opset": ", ".join(f"{domain or 'ai.onnx'} {n}" for domain, n in bundle.spec.opset.items()),
     }
 
 

@@ -16,6 +16,8 @@ from tidemill.store.workspace import Workspace
 
 SOURCE = "source"
 """Key of a study's settings under which its data are named."""
+LIMITS = "limits"
+"""Key of a source's options under which the limits of the first fit stand."""
 
 
 def keep_source(workspace: Workspace, dataset: str, prepared: Prepared) -> dict[str, Any]:
@@ -28,10 +30,11 @@ def keep_source(workspace: Workspace, dataset: str, prepared: Prepared) -> dict[
     """
     version = write_version(workspace, dataset, prepared.raw, prepared.schema)
     test = prepared.test_raw
+    locked = None if test is None else write_version(workspace, f"{dataset}.test", test, prepared.schema)
     return {
         "dataset": dataset,
         "version": version.hash,
-        "test_version": None if test is None else write_version(workspace, f"{dataset}.test", test, prepared.schema).hash,
+        "test_version": None if locked is None else locked.hash,
     }
 
 
@@ -55,7 +58,9 @@ def load_source(workspace: Workspace, study: str, options: FitOptions) -> tuple[
         test = RawTable(test_table, f"{source['dataset']}.test")
     words = replace(
         options,
-        **{**kept, "types": {name: SemanticType(kind) for name, kind in kept["types"].items()}, "test": None},
+        **{key: value for key, value in kept.items() if key not in (LIMITS, "types")},
+        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
+        test=None,
     )
     versions = {key: source[key] for key in ("dataset", "version", "test_version")}
     return prepare_raw(raw, test, schema, words), versions

@@ -106,7 +106,8 @@ class Study:
 
     def leaderboard(self, objective: str | None = None) -> list[dict[str, Any]]:
         """Trials, best first; those that keep the objective's constraints before the others."""
-        return self.search.leaderboard(objective or self._objective)
+        wanted = self._objective if objective is None else parse_objective(objective, base_dir=Path.cwd())
+        return self.search.leaderboard(wanted)
 
     def pareto(self, cost: str = "latency_ms") -> list[dict[str, Any]]:
         """Trials that no other trial beats in both quality and one cost.

@@ -61,7 +61,7 @@ def combine(
     found: list[Candidate] = []
     for costs, used in ((bags, models), (singles, dict.fromkeys(models, 1))):
         size = min(abs(loss(np.asarray(p, dtype=np.float64))) for p in predictions.values())
-        prices = Prices(costs, judge.objective, size, most_bytes)
+        prices = Prices(costs, judge.objective, size, most_bytes, rows=len(judge.y))
         if not any(np.isfinite(prices({n: 1.0})) for n in predictions):
             continue
         weights = dict(ensembler.combine(predictions, loss, prices).weights)

@@ -24,7 +24,7 @@ from tidemill.search.splits import TRAIN, VALID, Splits, passes
 
 CALL = "tidemill.search.evaluate:run_trial"
 """The name under which an executor finds `run_trial`."""
-MARGIN = 0.95
+MARGIN = 0.85
 """Share of a fold's part of the time after which a family that trains in rounds stops with what it has."""
 SLACK = 1.5
 """The folds may seem to need so much more than the time that is left before a trial gives up."""
@@ -88,6 +88,7 @@ def run_trial(
     seed: int,
     threads: int = 1,
     time_s: float | None = None,
+    bonus_s: float | None = None,
     race: Race | None = None,
     probe: bool = False,
 ) -> dict[str, Any]:
@@ -106,6 +107,8 @@ def run_trial(
     time_s : float, optional
         Seconds that it may take. A trial that can't finish a pass over the folds within them stops as soon as
         that is clear.
+    bonus_s : float, optional
+        Further passes over the folds are trained only where the first took no longer than this.
     race : Race, optional
         When to stop after the first fold.
     probe : bool
@@ -123,11 +126,20 @@ def run_trial(
     TrialTimeoutError
         Where no pass over the folds fits into ``time_s``.
     """
-    return _Evaluation(config, assignment, seed, threads, time_s).run(race, probe)
+    return _Evaluation(config, assignment, seed, threads, time_s, bonus_s).run(race, probe)
 
 
 class _Evaluation:
-    def __init__(self, config: Config, assignment: Assignment, seed: int, threads: int, time_s: float | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        assignment: Assignment,
+        seed: int,
+        threads: int,
+        time_s: float | None,
+        bonus_s: float | None,
+    ) -> None:
+        self.bonus_s = bonus_s
         self.started = time.monotonic()
         self.end = np.inf if time_s is None else self.started + time_s
         self.config = config
@@ -172,6 +184,8 @@ class _Evaluation:
 
     def _fits(self, index: int, one_pass: int) -> bool:
         now = time.monotonic()
+        if index >= one_pass and self.bonus_s is not None and sum(self.seconds[:one_pass]) > self.bonus_s:
+            return False
         estimate = float(np.mean(self.seconds)) if self.seconds else 0.0
         slack = SLACK if index < one_pass else 1.0
         if estimate * self._ahead(index, one_pass) <= slack * (self.end - now):

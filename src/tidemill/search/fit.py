@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,7 +17,7 @@ from tidemill.core.pack import pack
 from tidemill.core.protocols import Executor
 from tidemill.core.space import Space
 from tidemill.core.task import Task
-from tidemill.core.trial import StudyRecord, TrialState
+from tidemill.core.trial import StudyRecord, Trial, TrialState
 from tidemill.data.splits import make_folds
 from tidemill.jobs.executors.pool import ProcessExecutor
 from tidemill.models import pool
@@ -129,22 +130,24 @@ def run_search(
         objective = objective.resolve(task, table.columns)
     owned = open_executor(budget, settings) if executor is None else None
     used: Any = owned if executor is None else executor
+    started = False
     try:
-        space = pool.space(task, table.profile, settings.families or None)
+        lines = _splits(table, task, settings)
         if resume:
             space = Space.from_json(record.space)
             workspace.metadata.update_study(name, state="running")
-        lines = _splits(table, task, settings)
-        if not resume:
+        else:
+            space = pool.space(task, table.profile, settings.families or None)
             workspace.metadata.create_study(
                 _record(workspace, name, table, task, objective, settings, space, lines, dataset_version, source)
             )
+        started = True
         finished = _run(
             workspace, name, table, task, objective, budget, settings, space, lines, used, began,
             reserve_s(len(table.x), budget), on_event,
         )  # fmt: skip
     except BaseException:
-        if _exists(workspace, name):
+        if started:
             workspace.metadata.update_study(name, state="failed")
         raise
     finally:
@@ -173,7 +176,9 @@ def _run(
     on_event: Listener,
 ) -> bool:
     one_pass = splits.passes(lines)
-    with table.assigned(workspace.path / "scratch", task, objective, lines) as assignment:
+    # A study has one place of its own, so that a resumed one finds what a killed one left; any name makes a folder.
+    scratch = workspace.path / "scratch" / sha256(name.encode()).hexdigest()[:16]
+    with table.assigned(scratch, task, objective, lines) as assignment:
         runner = Runner(
             study=name,
             metadata=workspace.metadata,
@@ -253,10 +258,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _exists(workspace: Workspace, name: str) -> bool:
-    return any(record.name == name for record in workspace.metadata.studies())
-
-
 def _choose(study: Study, began: float, on_event: Listener) -> None:
     """Build the ensemble, and say so; a study without a single whole trial has failed."""
     metric = study.objective.metric
@@ -281,10 +282,23 @@ def _choose(study: Study, began: float, on_event: Listener) -> None:
     tell("stage", "ensemble")
     if not study.whole:
         study.workspace.metadata.update_study(study.name, state="failed")
-        reason = f" The last one failed: {failed[-1].error}" if failed else " There was no time to start one."
-        raise SearchError(f"No trial of the study {study.name!r} came to an end.{reason}", hint="Give it more time.")
+        raise _nothing(study, failed)
     best = study.best
     if not best.satisfied:
         broken = "; ".join(str(r) for r in best.constraints if not r.satisfied)
         tell("notice", "ensemble", f"No model keeps every constraint; the nearest one is taken ({broken}).")
     tell("stage", "done", best.name, best.value, best.name)
+
+
+def _nothing(study: Study, failed: list[Trial]) -> SearchError:
+    """Say why there is no candidate."""
+    message = f"No trial of the study {study.name!r} came to an end."
+    refused = [t for t in study.trials() if t.state is TrialState.REJECTED]
+    if failed:
+        return SearchError(f"{message} The last one failed: {failed[-1].error}", hint="Give it more time or memory.")
+    if refused:
+        return SearchError(
+            f"{message} All {len(refused)} configs were refused before training. {refused[-1].error}",
+            hint="Loosen the constraint.",
+        )
+    return SearchError(f"{message} There was no time to start one.", hint="Give it more time.")

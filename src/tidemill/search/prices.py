@@ -14,6 +14,9 @@ UNIT = 1e-3
 """Differences of a thousandth of the loss are what people begin to care about; prices are fractions of that."""
 SIZE_BYTES = 10_000_000
 LATENCY_MS = 1.0
+BATCH_US = 15.0
+MANY_ROWS = 20_000
+"""With fewer rows to learn from, nobody is expected to have millions to predict."""
 ROOM = 0.95
 """Estimates of costs are trusted up to this share of a bound."""
 SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15)
@@ -24,8 +27,8 @@ SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15)
 class Prices:
     """Price of a combination: ``inf`` where it breaks a bound, else small and growing with size and latency.
 
-    Up to 10 MB and 1 ms a member has to earn little; beyond that the price rises steeply, since a model that doesn't
-    fit where it is needed is worth nothing.
+    Up to 10 MB, 1 ms for a row and, on large tables, 15 µs for a row of many, a member has to earn little; beyond that
+    the price rises steeply, since a model that doesn't fit where it is needed is worth nothing.
 
     Parameters
     ----------
@@ -37,6 +40,8 @@ class Prices:
         Size of the loss, which makes the price relative.
     most_bytes : int
         Bound on the size where the objective has none.
+    rows : int
+        Training rows: how much it matters to predict many rows quickly.
     thrift : float
         Factor of the price; 0 looks at bounds alone.
     """
@@ -45,11 +50,12 @@ class Prices:
     objective: Objective
     loss: float
     most_bytes: int
+    rows: int = 0
     thrift: float = 1.0
 
     def __call__(self, weights: Mapping[int, float]) -> float:
         """Price of the trials that have a weight."""
-        size, latency, params, flops = 0.0, 0.0, 0.0, 0.0
+        size, latency, params, flops, batch_us = 0.0, 0.0, 0.0, 0.0, 0.0
         for number, weight in weights.items():
             if weight > 0:
                 cost = self.costs[number]
@@ -57,6 +63,7 @@ class Prices:
                 latency += cost.latency_ms or 0.0
                 params += cost.params or 0
                 flops += cost.flops or 0
+                batch_us += _batch_us(cost)
         total = {
             "size_bytes": size + (SHARED.size_bytes or 0),
             "latency_ms": latency + (SHARED.latency_ms or 0.0),
@@ -68,7 +75,19 @@ class Prices:
             return float("inf")
         if size > self.most_bytes and not any(c.subject == "size_bytes" for c in bounds):
             return float("inf")
-        return self.thrift * UNIT * abs(self.loss) * (_steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS))
+        many = min(1.0, self.rows / MANY_ROWS)
+        price = _steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS) + many * _steep(batch_us / BATCH_US)
+        return self.thrift * UNIT * abs(self.loss) * price
+
+
+def _batch_us(cost: Cost) -> float:
+    """Microseconds for one row of a large batch: multiplying matrices is quick, walking down trees is not.
+
+    A net does two operations with each number it has learned, a tree looks at few of them.
+    """
+    flops = cost.flops or 0
+    dense = flops >= (cost.params or 0)
+    return flops * (1e-4 if dense else 1.5e-3)
 
 
 def _room(constraint: Constraint) -> float:
@@ -77,7 +96,7 @@ def _room(constraint: Constraint) -> float:
 
 
 def _steep(share: float) -> float:
-    return 0.1 * share if share <= 1 else 0.1 + 0.5 * (share - 1)
+    return 0.1 * share if share <= 1 else 0.1 + (share - 1)
 
 
 def total(costs: Mapping[int, Cost], numbers: Mapping[int, float]) -> Cost:

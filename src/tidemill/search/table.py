@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -79,9 +78,12 @@ class SearchTable:
 
     @contextmanager
     def assigned(self, folder: Path, task: Task, objective: Objective, splits: Splits) -> Iterator[Assignment]:
-        """Write the arrays into files for the workers; they are gone afterwards."""
-        folder.mkdir(parents=True, exist_ok=True)
-        place = Path(mkdtemp(prefix="search-", dir=folder))
+        """Write the arrays into files in ``folder`` for the workers; it is gone afterwards.
+
+        What a search that was killed left there is removed first.
+        """
+        rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         try:
             arrays: dict[str, Any] = {"x": self.x, "y": self.y, "splits": splits}
             if self.weight is not None:
@@ -90,7 +92,7 @@ class SearchTable:
                 arrays["x_test"] = self.x_test
             files = {}
             for name, array in arrays.items():
-                files[name] = str(place / f"{name}.npy")
+                files[name] = str(folder / f"{name}.npy")
                 np.save(files[name], array)
             matrix = objective.cost_matrix
             yield Assignment(
@@ -102,4 +104,4 @@ class SearchTable:
                 cost_matrix=None if matrix is None else matrix.values,
             )
         finally:
-            rmtree(place, ignore_errors=True)
+            rmtree(folder, ignore_errors=True)

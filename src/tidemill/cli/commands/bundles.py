@@ -27,16 +27,17 @@ def predict(
 ) -> None:
     """Predict the rows of a file: `prediction`, then `proba_<label>` for each class."""
     with for_people(as_json):
+        from tidemill.cli import show
         from tidemill.sdk.bundles import predict_to_csv, predict_to_records
 
-        if as_json:
-            from tidemill.cli import show
-
+        if as_json and out is None:
             show.emit_json(predict_to_records(bundle, data))
-        else:
-            rows = predict_to_csv(bundle, data, out)
-            if out is not None:
-                print(f"{rows:,} rows written to {out}")
+            return
+        rows = predict_to_csv(bundle, data, out)
+        if as_json:
+            show.emit_json({"rows": rows, "path": str(out)})
+        elif out is not None:
+            print(f"{rows:,} rows written to {out}")
 
 
 def evaluate(

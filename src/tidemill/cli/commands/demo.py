@@ -33,7 +33,7 @@ def demo(
         with progress(as_json=as_json, quiet=quiet) as listener:
             result = run_demo(out, time=time_, on_event=listener)
         if as_json:
-            show.emit_json({"event": "result", **result.to_json()})
+            show.emit_json_line({"event": "result", **result.to_json()})
         elif not quiet:
             show.table(result.leaderboard[:8], title="Leaderboard")
             print()

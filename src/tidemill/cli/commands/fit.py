@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ EXAMPLES = """
 
   tidemill fit "SELECT * FROM loans" --database sqlite:///bank.db --target bad --test-size 0.2
 
-  tidemill fit --resume income-1
+  tidemill fit --resume income-1 --time 5m --out income.tm
 """
 
 
@@ -57,13 +58,18 @@ def fit(
     database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
     sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="STUDY", help="Go on with a study.")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="STUDY", help="Go on with a study, whose data and question stay.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same trials.")] = 0,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html beside the bundle.")] = True,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write NAME-report.html beside the bundle.")
+    ] = True,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
+    """Search, export and report; the help text stands beside the command's name."""
     started = time.monotonic() - _process_age_s()
     with for_people(as_json):
         from tidemill.cli.progress import progress
@@ -107,7 +113,7 @@ def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
     from tidemill.cli import show
 
     if as_json:
-        show.emit_json({"event": "result", **result.to_json()})
+        show.emit_json_line({"event": "result", **result.to_json()})
     elif not quiet:
         print()
         show.table(result.study.leaderboard()[:8], title=f"Leaderboard of study {result.study.name}")
@@ -116,7 +122,10 @@ def _show(result: Any, *, as_json: bool, quiet: bool) -> None:
 
 
 def _process_age_s() -> float:
-    """Seconds since this process began: the time limit covers start-up too."""
-    import psutil
-
-    return max(0.0, time.time() - psutil.Process().create_time())
+    """Seconds since this process began, where the system tells (Linux): the time limit covers start-up too."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 0.0
+    return max(0.0, uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK"))  # the 22nd field of all: start in ticks

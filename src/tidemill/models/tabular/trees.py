@@ -175,29 +175,32 @@ class TreeTable:
 
     def parts(self, splits: int = PART_SPLITS) -> list[TreeTable]:
         """Return the trees in groups, in their order, of about so many splits; all without bias."""
+        if not len(self.root):
+            return []
         of_split, of_leaf = self.trees_of_nodes()
         sizes = np.bincount(of_split[of_split >= 0], minlength=len(self.root))
-        group = np.maximum(np.cumsum(sizes) - 1, 0) // splits
-        return [self._part(group == g, of_split, of_leaf) for g in np.unique(group)]
+        _, group = np.unique(np.maximum(np.cumsum(sizes) - 1, 0) // splits, return_inverse=True)
+        count = int(group.max()) + 1
+        split, new_split = _grouped(of_split, group, count)
+        leaf, new_leaf = _grouped(of_leaf, group, count)
 
-    def _part(self, chosen: NDArray[np.bool_], of_split: Ints, of_leaf: Ints) -> TreeTable:
-        split, leaf = ((of >= 0) & chosen[of] for of in (of_split, of_leaf))
-        new_split, new_leaf = np.cumsum(split, dtype=np.int32) - 1, np.cumsum(leaf, dtype=np.int32) - 1
-
-        def renumbered(node: Ints) -> Ints:
+        def moved(node: Ints) -> Ints:
             return np.where(node >= 0, new_split[np.maximum(node, 0)], ~new_leaf[~np.minimum(node, -1)])
 
-        return TreeTable(
-            feature=self.feature[split],
-            threshold=self.threshold[split],
-            left=renumbered(self.left[split]),
-            right=renumbered(self.right[split]),
-            missing_left=self.missing_left[split],
-            root=renumbered(self.root[chosen]),
-            leaf=self.leaf[leaf],
-            target=None if self.target is None else self.target[chosen],
-            bias=np.zeros_like(self.bias),
-        )
+        return [
+            TreeTable(
+                feature=self.feature[split[g]],
+                threshold=self.threshold[split[g]],
+                left=moved(self.left[split[g]]),
+                right=moved(self.right[split[g]]),
+                missing_left=self.missing_left[split[g]],
+                root=moved(self.root[group == g]),
+                leaf=self.leaf[leaf[g]],
+                target=None if self.target is None else self.target[group == g],
+                bias=np.zeros_like(self.bias),
+            )
+            for g in range(count)
+        ]
 
     def depths(self) -> Ints:
         """Return the number of tests on the longest path of each tree."""
@@ -234,6 +237,19 @@ class TreeTable:
             np.add.at(bias, self.target[flat], self.leaf[~self.root[flat], 0])
         target = None if self.target is None else self.target[~flat]
         return replace(self, root=self.root[~flat], target=target, bias=bias)
+
+
+def _grouped(tree: Ints, group: NDArray[np.int64], count: int) -> tuple[list[NDArray[np.int64]], Ints]:
+    """Sort nodes by the group of their tree; return each group's nodes, and each node's place in its group.
+
+    Nodes of no tree (-1) are left out.
+    """
+    of_node = np.where(tree >= 0, group[tree], count)
+    order = np.argsort(of_node, kind="stable")
+    start = np.searchsorted(of_node[order], np.arange(count + 1))
+    place = np.zeros(len(tree), dtype=np.int32)
+    place[order] = np.arange(len(tree)) - start[of_node[order]]
+    return [order[start[g] : start[g + 1]] for g in range(count)], place
 
 
 def from_nodes(

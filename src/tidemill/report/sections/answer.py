@@ -64,7 +64,7 @@ def _measured(analysis: Analysis) -> str:
     where = f"{measured} ({evidence.name})."
     if value is None:
         return where
-    sure = f", with 95 % confidence {interval(value.low, value.high)}" if value.low is not None else ""
+    sure = f" (95 % interval: {interval(value.low, value.high)})" if value.low is not None else ""
     return f"{where} Its {metric_words(analysis.measure.name)} there is {score(value.value)}{sure}."
 
 
@@ -75,13 +75,13 @@ def _unit(analysis: Analysis) -> str:
 
 
 def binary_words(task: Task, counts: NDArray[np.float64]) -> list[str]:
-    """Say what is found and what is named rightly.
+    r"""Say what is found and what is named rightly.
 
     Examples
     --------
     >>> task = Task(TaskKind.BINARY, "churn", ("no", "yes"))
     >>> binary_words(task, np.array([[8.0, 0.0], [1.0, 1.0]]))[0]
-    'The model finds 50 % of the rows where “churn” is “yes”; 100 % of those that it names are right.'
+    'The model finds 50\xa0% of the rows where “churn” is “yes”; 100\xa0% of those that it names are right.'
     """
     name, positive = quoted(task.target), quoted(task.classes[1])
     found, named = counts[1].sum(), counts[:, 1].sum()
@@ -104,13 +104,13 @@ def _against_guessing(task: Task, counts: NDArray[np.float64]) -> str:
 
 
 def multiclass_words(task: Task, counts: NDArray[np.float64]) -> list[str]:
-    """Say how often it is right, and which class is easy and which is hard.
+    r"""Say how often it is right, and which class is easy and which is hard.
 
     Examples
     --------
     >>> task = Task(TaskKind.MULTICLASS, "kind", ("a", "b", "c"))
     >>> multiclass_words(task, np.diag([3.0, 2.0, 1.0]))[0]
-    'The model finds the right “kind” for 100 % of the rows.'
+    'The model finds the right “kind” for 100\xa0% of the rows.'
     """
     truth = counts.sum(axis=1)
     right = float(np.trace(counts) / counts.sum())

@@ -128,8 +128,8 @@ def calibration(analysis: Analysis, easel: Easel) -> Section:
     found = reliability(stated, hit)
     caption = (
         f"Calibration error (ECE) {score(found.error)} over {count(len(found.rows), 'bin')}. The line should follow "
-        "the dotted one: of all rows given 70 %, 70 % should come true. Below it the model promises too much, above it too "
-        "little. Bars below show how many rows stand behind each point; where they are few, trust the line less."
+        "the dotted one: of all rows given 70 %, 70 % should come true. Below it the model promises too much, above it "
+        "too little. Bars below show how many rows stand behind each point; where they are few, trust the line less."
     )
     return Section("calibration", "Whether its probabilities can be trusted", [
         Figure(draw_calibration(easel, found, what), caption)

@@ -12,6 +12,9 @@ from tidemill.report.figures.columns import MOST_BARS, MOST_LINES, draw_dependen
 from tidemill.report.importance import WANTED_REPEATS
 from tidemill.report.words import count, interval, joined, label, metric_words, number, quoted, score
 
+_RELATIVE = frozenset({"roc_auc", "average_precision", "r2", "mcc"})
+"""Metrics that compare rows with one another."""
+
 
 def importance(analysis: Analysis, easel: Easel) -> Section:
     """Permutation importance."""
@@ -56,8 +59,8 @@ def dependence(analysis: Analysis, easel: Easel) -> Section:
     rows = sorted({d.rows for d in found})
     caption = (
         f"Mean answer over {joined([number(r) for r in rows])} rows when one column is set to each value and all "
-        f"others stay as they are. Look for the direction and for jumps. Marks at the bottom show where the data are.{spread} "
-        "Combinations that never occur are averaged too, so read the ends with care."
+        f"others stay as they are. Look for the direction and for jumps. Marks at the bottom show where the data "
+        f"are.{spread} Combinations that never occur are averaged too, so read the ends with care."
     )
     drawing = draw_dependence(easel, found, outputs, y_label)
     return Section("dependence", title, [Figure(drawing, caption)])
@@ -100,5 +103,9 @@ def slices(analysis: Analysis) -> Section:
         "These groups were found by searching, so that some of their gap is chance: on new rows most of them will look "
         "better than here (regression to the mean). Take them as places to look at, not as measurements."
     )
+    if analysis.measure.metric.name in _RELATIVE:
+        warning += (
+            f" Rows of one group are also more alike, which alone makes {name} lower within a group than over all."
+        )
     table = Table(["Rows where", "Rows", name, "95 % interval", "On all rows"], rows, caption, frozenset({1, 2, 3, 4}))
     return Section("slices", title, [table, Note(warning)])

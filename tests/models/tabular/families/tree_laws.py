@@ -30,9 +30,7 @@ def task_of(kind: str) -> Task:
     if kind == "regression":
         return Task(TaskKind.REGRESSION, "y")
     count = 2 if kind == "binary" else int(kind.split()[0])
-    return Task(
-        TaskKind.BINARY if count == 2 else TaskKind.MULTICLASS, "y", tuple(f"class {i}" for i in range(count))
-    )
+    return Task(TaskKind.BINARY if count == 2 else TaskKind.MULTICLASS, "y", tuple(f"class {i}" for i in range(count)))
 
 
 @cache
@@ -75,10 +73,11 @@ def check_parity(model: Fitted, x: NDArray[np.float32], task: Task) -> None:
 
 
 class TreeLaws:
-    """Subclass with ``family`` and ``quick``, settings that train in a moment."""
+    """Subclass with ``family``, ``quick`` settings to learn something, and the fewest rounds or trees, ``short``."""
 
     family: Family
     quick: Config
+    short: Config
 
     def config(self, task: Task, data: TabularData, **changes: Any) -> Config:
         space = self.family.space(task, profile_of(data))
@@ -202,6 +201,6 @@ class TreeLaws:
     def test_any_point_of_the_space_trains(self, seed: int) -> None:
         task, data = task_of("3 classes"), table_of("3 classes", rows=120)
         config = self.family.space(task, profile_of(data)).sample(np.random.default_rng(seed))
-        config = {**config, f"{self.family.name}.max_rounds": 8, "family": self.family.name}
+        config = {**config, **self.short, "family": self.family.name}
         train, valid = data.take(np.arange(90)), data.take(np.arange(90, 120))
         check_parity(self.family.fit(config, task, train, valid, FitBudget(), 0), data.x, task)
