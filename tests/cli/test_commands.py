@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import typer.main
 from tests.cli.conftest import QUICK, Small
 
 from tidemill.cli.main import app, run
+from tidemill.core.objective import parse_objective
 
 
 def test_fit_streams_one_event_a_line_and_ends_with_the_result(small: Small) -> None:
@@ -59,6 +61,7 @@ def words(small: Small, tmp_path: Path) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [str(Path(sys.executable).parent / "tidemill")]
 COMMANDS = (
     "studies", "leaderboard", "leaderboard objective", "show", "show trial", "pareto", "reobjective",
@@ -203,6 +206,28 @@ def test_the_completion_script_is_shown() -> None:
     )
     assert "complete -o default" in done.stdout
     assert "tidemill" in done.stdout
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "src/tidemill/cli/README.md"])
+def test_the_pages_name_commands_and_options_that_exist(page: str) -> None:
+    known = {path: {o for p in c.params for o in [*p.opts, *p.secondary_opts]} for path, c in commands()}
+    text = (ROOT / page).read_text(encoding="utf-8")
+    used = re.findall(r"^\$ tidemill (.*)$|`tidemill ([^`]*)`", text, re.MULTILINE)
+    for line in (block or inline for block, inline in used):
+        words = line.partition("#")[0].replace("…", "").split()
+        path = tuple(words[:2]) if words[0] == "data" else tuple(words[:1])
+        if path in {("--help",), ("--install-completion",), ("--version",)}:
+            continue
+        assert path in known, line
+        assert {w for w in words if w.startswith("--")} <= known[path] | {"--help"}, line
+
+
+def test_the_objective_of_the_readme_parses(tmp_path: Path) -> None:
+    (tmp_path / "matrix.csv").write_text(",ok,fraud\nok,0,1\nfraud,5,0\n")
+    found = re.findall(r'(?:--objective |objective=)"([^"]+)"', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found
+    for text in found:
+        parse_objective(text, base_dir=tmp_path)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

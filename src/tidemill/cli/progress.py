@@ -44,9 +44,17 @@ class _State:
         self.heard_at = self.begin
         self.running = ""
         self.values: list[float] = []
+        self.finished = self.failed = 0
+        self.best: tuple[str, float, str | None] | None = None
 
     def hear(self, event: Event) -> None:
         self.last, self.heard_at = event, time.monotonic()
+        # Stages before and after the search know nothing of its trials: what was heard before still holds.
+        self.finished, self.failed = max(self.finished, event.finished), max(self.failed, event.failed)
+        if event.best is not None:
+            self.best = (event.metric, event.best, event.best_trial)
+        if event.kind == "stage":
+            self.running = event.message
         if event.kind == "started" and event.trial is not None:
             self.running = event.trial.name
         if event.kind == "finished" and event.best is not None:
@@ -59,9 +67,10 @@ class _State:
         return f"{show.duration(max(0.0, self.last.left_s - (now - self.heard_at)))} left"
 
     def best_in_words(self) -> str:
-        if self.last is None or self.last.best is None:
+        if self.best is None:
             return ""
-        return f"best {self.last.metric} {show.number(self.last.best)} ({self.last.best_trial})"
+        metric, value, trial = self.best
+        return f"best {metric} {show.number(value)} ({trial})"
 
 
 class _Lines:
@@ -123,7 +132,7 @@ class _Live:
             grid.add_row("starting", state.time_left())
             return grid
         grid.add_row(
-            Text(event.stage, style="bold"), f"{event.finished} trials done, {event.failed} failed", state.time_left()
+            Text(event.stage, style="bold"), f"{state.finished} trials done, {state.failed} failed", state.time_left()
         )
-        grid.add_row(f"{state.running or event.message}", state.best_in_words(), show.sparkline(state.values))
+        grid.add_row(Text(state.running), state.best_in_words(), show.sparkline(state.values))
         return grid

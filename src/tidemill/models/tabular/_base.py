@@ -149,7 +149,8 @@ class Fitted(Protocol):
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
         """Write the model into ``graph``; ``x`` names a float32 (n, n_features) value, the result a float32
-        (n, n_outputs) value with the same meaning as `predict`, within 1e-6."""
+        (n, n_outputs) value with the same meaning as `predict`, within 1e-6.
+        """
 
     def checkpoint(self) -> dict[str, Any]:
         """State as plain values and arrays for `tidemill.core.pack`; no pickle."""
@@ -169,7 +170,8 @@ class Family(Protocol):
 
     def space(self, task: Task, profile: TableProfile) -> Space:
         """The family's own hyper-parameters, names prefixed ``"<family>."``, no condition on ``family`` (added by
-        the pool), treatment not included."""
+        the pool), treatment not included.
+        """
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Choices of treatment parameters that make sense for the family, by parameter name, first = default."""
@@ -187,7 +189,8 @@ class Family(Protocol):
         seed: int,
     ) -> Fitted:
         """Train on treated rows; early-stop on ``valid`` where given. Called from a worker's process. Same seed and
-        threads, same model. Raise `TrialError` for what the data make impossible."""
+        threads, same model. Raise `TrialError` for what the data make impossible.
+        """
 
     def restore(self, state: dict[str, Any], task: Task) -> Fitted:
         """Undo `Fitted.checkpoint`."""

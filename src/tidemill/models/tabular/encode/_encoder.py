@@ -67,7 +67,9 @@ class Encoder:
         """
         features = schema.features
         if not features:
-            raise DataError("No column is left that a model could learn from.", hint="Look at the reasons in the data checks.")
+            raise DataError(
+                "No column is left that a model could learn from.", hint="Look at the reasons in the data checks."
+            )
 
         def named(*types: SemanticType) -> tuple[str, ...]:
             return tuple(c.name for c in features if c.type in types)

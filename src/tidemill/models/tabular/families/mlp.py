@@ -70,7 +70,9 @@ class MLP:
     ) -> FittedMLP:
         """Train by Adam on minibatches, keep the epoch with the best validation loss."""
         if not np.isfinite(train.x).all():
-            raise TrialError("A neural network needs finite columns.", hint="Choose the treatment 'missing' = 'impute'.")
+            raise TrialError(
+                "A neural network needs finite columns.", hint="Choose the treatment 'missing' = 'impute'."
+            )
         with np.errstate(over="ignore", invalid="ignore"):
             return _Training(config, task, train, seed).run(valid, budget)
 
@@ -162,7 +164,12 @@ class _Training:
         self.fixed = get("rounds")
         self.epochs = int(get("epochs", 0)) or int(np.clip(3000 * self.batch / self.n, 16, 120))
         self.net = Net(
-            self.x.shape[1], _links.n_logits(task), _SHAPES[get("shape", "medium")], self.members, self.activation, self.rng
+            self.x.shape[1],
+            _links.n_logits(task),
+            _SHAPES[get("shape", "medium")],
+            self.members,
+            self.activation,
+            self.rng,
         )
         self.targets = self._targets(float(get("label_smoothing", 0.0)))
         self.net.start_output(self._first_bias())
@@ -180,7 +187,9 @@ class _Training:
             done = self._epoch(adam, done, 1.0 / epochs)
             model = self._model(epoch + 1)
             if not np.isfinite(self.net.flat).all():
-                raise TrialError("The weights of the neural network have grown without bound.", hint="Lower the learning rate.")
+                raise TrialError(
+                    "The weights of the neural network have grown without bound.", hint="Lower the learning rate."
+                )
             if valid is None or valid.y is None:
                 best, best_epoch = model, epoch
             else:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tidemill.core.errors import NotFoundError
-from tidemill.models.tabular.treatment._base import FittedStep, Step
 from tidemill.models.tabular._base import FeatureKind
+from tidemill.models.tabular.treatment._base import FittedStep, Step
 from tidemill.models.tabular.treatment.codes import FillCodes, FittedFillCodes
 from tidemill.models.tabular.treatment.cross import FittedPairs, FittedProducts, Pairs, Products
 from tidemill.models.tabular.treatment.impute import FittedImpute, Impute

@@ -33,9 +33,7 @@ class Treatment:
     steps: tuple[FittedStep, ...]
 
     @classmethod
-    def fit(
-        cls, choices: Mapping[str, Any], data: TabularData, task: Task, seed: int
-    ) -> tuple[Treatment, TabularData]:
+    def fit(cls, choices: Mapping[str, Any], data: TabularData, task: Task, seed: int) -> tuple[Treatment, TabularData]:
         """Learn the steps that ``choices`` stand for, from training rows.
 
         Parameters

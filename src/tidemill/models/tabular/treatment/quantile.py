@@ -40,8 +40,9 @@ class Quantile:
         for row, i in enumerate(index):
             k, v = _curve(x[:, i])
             # The last knot is repeated to fill the table; its pieces have no length and are never left.
-            knots[row], values[row] = np.append(k, np.full(KNOTS - len(k), k[-1])), np.append(
-                v, np.full(KNOTS - len(v), v[-1])
+            knots[row], values[row] = (
+                np.append(k, np.full(KNOTS - len(k), k[-1])),
+                np.append(v, np.full(KNOTS - len(v), v[-1])),
             )
         step = FittedQuantile(features, index, knots, values)
         return step, step.transform(x)

@@ -92,7 +92,9 @@ class FittedScale(FittedStep):
         """Subtract, multiply, clip, bend; NaN stays."""
         n = len(self.inputs)
         v = pick(ops, x, self.index, n)
-        v = ops.mul(ops.sub(v, ops.const(self.centre[None, :], np.float32)), ops.const(self.factor[None, :], np.float32))
+        v = ops.mul(
+            ops.sub(v, ops.const(self.centre[None, :], np.float32)), ops.const(self.factor[None, :], np.float32)
+        )
         low, high = ops.const(-_BOUND, np.float32), ops.const(_BOUND, np.float32)
         v = ops.where(ops.less(v, low), low, ops.where(ops.less(high, v), high, v))
         if self.bend:

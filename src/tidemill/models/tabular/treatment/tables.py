@@ -179,9 +179,7 @@ def _kept(n: int, index: Index, keep: bool) -> Index:
     return np.arange(n, dtype=np.int64) if keep else others(n, index)
 
 
-def _features(
-    features: tuple[Feature, ...], index: Index, names: tuple[str, ...], keep: bool
-) -> tuple[Feature, ...]:
+def _features(features: tuple[Feature, ...], index: Index, names: tuple[str, ...], keep: bool) -> tuple[Feature, ...]:
     kept = [features[i] for i in _kept(len(features), index, keep)]
     new = [Feature(f"{features[i].name}: {n}", features[i].source, FeatureKind.NUMBER) for i in index for n in names]
     return (*kept, *new)

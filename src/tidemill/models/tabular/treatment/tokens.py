@@ -91,6 +91,5 @@ class FittedTfIdf(FittedStep):
         """Positions in ``index`` of the words of each text column."""
         sources = [self.inputs[i].source for i in self.index]
         return [
-            np.array([j for j, s in enumerate(sources) if s == name], dtype=np.int64)
-            for name in dict.fromkeys(sources)
+            np.array([j for j, s in enumerate(sources) if s == name], dtype=np.int64) for name in dict.fromkeys(sources)
         ]
