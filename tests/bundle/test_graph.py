@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.latency import session
@@ -23,3 +25,19 @@ def test_equal_constants_are_stored_once() -> None:
     assert g.const(["a"]) == g.const(["a"])
     assert g.const([1], np.int64) != g.const([1], np.float32)
     assert len(g.initializers) == 4
+
+
+@settings(max_examples=60)
+@given(width=st.integers(1, 40), data=st.data())
+def test_columns_are_picked_in_the_order_given(width: int, data: st.DataObject) -> None:
+    index = data.draw(
+        st.one_of(
+            st.lists(st.integers(0, width - 1), min_size=1, max_size=50),
+            st.integers(0, width - 1).map(lambda start: list(range(start, width))),
+        )
+    )
+    g = GraphBuilder()
+    picked = g.columns(g.input("x", np.float32, ["N", width]), index)
+    g.output(picked, "y", np.float32, ["N", len(index)])
+    x = np.arange(3 * width, dtype=np.float32).reshape(3, width)
+    assert np.array_equal(session(g.model().SerializeToString()).run(None, {"x": x})[0], x[:, index])

@@ -21,6 +21,8 @@ ML_OPSET = 5
 IR_VERSION = 10
 """Intermediate representation that onnxruntime reads since 1.18."""
 ML = "ai.onnx.ml"
+_MANY_COLUMNS = 16
+"""From so many columns on, two transposes (2 µs for one row) pay."""
 
 
 class GraphBuilder:
@@ -103,8 +105,19 @@ class GraphBuilder:
     # The few compositions that every part needs.
 
     def columns(self, x: str, index: Sequence[int] | NDArray[np.int64]) -> str:
-        """Pick columns of a 2-d value by position, in the order given."""
-        return self.op("Gather", x, self.const(np.asarray(index, dtype=np.int64)), axis=1)
+        """Pick columns of a 2-d value by position, in the order given.
+
+        onnxruntime gathers along the second axis number by number, at some 10 ns each. Neighbouring columns are cut out
+        with one ``Slice`` instead, and many others are gathered as rows of the transpose: up to fifty times as fast.
+        """
+        places = np.asarray(index, dtype=np.int64)
+        if len(places) and np.all(np.diff(places) == 1) and places[0] >= 0:
+            start, stop, axis = (self.const([v], np.int64) for v in (places[0], places[-1] + 1, 1))
+            return self.op("Slice", x, start, stop, axis)
+        if len(places) < _MANY_COLUMNS:
+            return self.op("Gather", x, self.const(places), axis=1)
+        rows = self.op("Gather", self.op("Transpose", x, perm=[1, 0]), self.const(places), axis=0)
+        return self.op("Transpose", rows, perm=[1, 0])
 
     def concat(self, *values: str, axis: int = 1) -> str:
         """Join values side by side; a single value is returned as it is."""

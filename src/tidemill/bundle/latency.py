@@ -23,23 +23,22 @@ BATCHES = (1, 8, 64, 512, 4096)
 """Batch sizes of the latency curve."""
 
 
-def session(model: bytes | str | Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Start onnxruntime on a model, tuned for small batches on the CPU.
+def session(model: bytes | str | Path) -> onnxruntime.InferenceSession:
+    """Start onnxruntime on a model; every call runs on one thread, and several calls may run at the same time.
+
+    Threads inside one call would have to wait for each other after every operator, which on a busy machine takes longer
+    than the work, and would make sums depend on their number.
 
     Parameters
     ----------
     model : bytes, str or Path
         The serialised model, or its file.
-    threads : int
-        Threads inside one operator.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Waiting threads sleep rather than spin: an idle service must not burn a core.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     source = str(model) if isinstance(model, Path) else model
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -85,14 +84,11 @@ class Performance:
         Largest resident memory of a process that loads onnxruntime and the model and answers the largest batch.
     load_ms : float
         Time to start a session.
-    threads : int
-        Threads that were used.
     """
 
     curve: tuple[LatencyPoint, ...]
     peak_memory_bytes: int
     load_ms: float
-    threads: int
 
     @property
     def best_batch(self) -> int:
@@ -109,14 +105,12 @@ class Performance:
             "best_batch": self.best_batch,
             "peak_memory_bytes": self.peak_memory_bytes,
             "load_ms": round(self.load_ms, 2),
-            "threads": self.threads,
+            "threads": 1,
         }
 
 
-def profile(
-    model: bytes, rows: Mapping[str, NDArray[Any]], *, threads: int = 1, batches: Sequence[int] = BATCHES
-) -> Performance:
-    """Measure the latency curve and the peak memory in a fresh process.
+def profile(model: bytes, rows: Mapping[str, NDArray[Any]], *, batches: Sequence[int] = BATCHES) -> Performance:
+    """Measure the latency curve of one thread, and the peak memory, in a fresh process.
 
     Parameters
     ----------
@@ -124,8 +118,6 @@ def profile(
         The serialised model.
     rows : mapping
         Graph inputs of shape (n, 1); repeated to fill the batches.
-    threads : int
-        Threads inside one operator.
     batches : sequence of int
         Batch sizes to measure.
     """
@@ -135,7 +127,7 @@ def profile(
         # No pickle: strings travel as fixed-width text, cut to what a probe needs.
         plain = {f"i{k}": v.astype("U64") if v.dtype == object else v for k, v in enumerate(rows.values())}
         np.savez(Path(folder) / "rows.npz", allow_pickle=False, **plain)
-        request = {"names": list(rows), "rows": n, "threads": threads, "batches": list(batches)}
+        request = {"names": list(rows), "rows": n, "batches": list(batches)}
         (Path(folder) / "request.json").write_text(json.dumps(request), encoding="utf-8")
         command = [sys.executable, "-m", "tidemill.bundle._probe", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -146,7 +138,6 @@ def profile(
         curve=tuple(LatencyPoint(int(b), float(ms)) for b, ms in answer["curve"]),
         peak_memory_bytes=int(answer["peak_memory_bytes"]),
         load_ms=float(answer["load_ms"]),
-        threads=threads,
     )
 
 

@@ -26,8 +26,10 @@ from tidemill.bundle.parts import TIE_MARGIN, Answers, Recipe
 from tidemill.core.errors import ParityError
 from tidemill.core.schema import Columns, take_rows
 
-CHUNK = 4096
-"""Rows that go through the graph at a time, here and in every program that runs it."""
+CHUNK = 1024
+"""Rows that go through the graph at a time, here and in every program that runs it: the same rows, the same bits."""
+_REFERENCE_CHUNK = 4 * CHUNK
+"""Rows that go through the trained models at a time; some of them take long to start."""
 MAX_DP = 1e-5
 RTOL = 1e-5
 FLOOR = 1e-6
@@ -190,11 +192,15 @@ class _Reference:
     """Answers of the trained models on all rows, computed once."""
 
     def __init__(self, recipe: Recipe, tables: Mapping[str, Columns], threads: int) -> None:
-        jobs = [(name, start) for name, columns in tables.items() for start in range(0, count_rows(columns), CHUNK)]
+        jobs = [
+            (name, start)
+            for name, columns in tables.items()
+            for start in range(0, count_rows(columns), _REFERENCE_CHUNK)
+        ]
 
         def answer(job: tuple[str, int]) -> Answers:
             name, start = job
-            stop = min(start + CHUNK, count_rows(tables[name]))
+            stop = min(start + _REFERENCE_CHUNK, count_rows(tables[name]))
             return recipe.predict(take_rows(tables[name], np.arange(start, stop)))
 
         self.jobs = jobs
@@ -223,13 +229,16 @@ def _compare(
     run = session(model)
     names = input_names(recipe.schema)
 
+    outputs = [o.name for o in run.get_outputs()]
+
     def answer(job: tuple[str, int]) -> dict[str, NDArray[Any]]:
-        name, start = job
-        part = {c: tables[name][c][start : start + CHUNK] for c in names}
-        outputs: dict[str, NDArray[Any]] = dict(
-            zip([o.name for o in run.get_outputs()], run.run(None, feed_of(names, part)), strict=True)
-        )
-        return outputs
+        table, start = tables[job[0]], job[1]
+        stop = min(start + _REFERENCE_CHUNK, count_rows(table))
+        chunks = [
+            run.run(None, feed_of(names, {c: table[c][at : min(at + CHUNK, stop)] for c in names}))
+            for at in range(start, stop, CHUNK)
+        ]
+        return {name: np.concatenate([c[i] for c in chunks]) for i, name in enumerate(outputs)}
 
     got = _map(answer, reference.jobs, threads)
     if recipe.task.kind.is_classification:

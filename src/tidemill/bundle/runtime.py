@@ -20,8 +20,8 @@ from tidemill.bundle.evidence import Evidence, point_values
 from tidemill.bundle.latency import session
 from tidemill.bundle.parity import CHUNK, count_rows, feed_of
 from tidemill.bundle.runner.answers import answer_header, write_answers
+from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.bundle.spec import NAME, BundleInfo, BundleSpec
-from tidemill.core.budget import available_cpus
 from tidemill.core.errors import BundleError, DataError, NotFoundError, OptionError
 from tidemill.core.schema import Columns, Schema
 from tidemill.core.task import Task
@@ -45,13 +45,13 @@ class Bundle:
     spec : BundleSpec
         What the bundle says of itself.
     threads : int
-        Threads inside one operator; 0 means all cores that this process may use.
+        Calls that run at the same time where there are many rows; 0 means as many as this process has cores.
     """
 
     def __init__(self, path: Path, spec: BundleSpec, *, threads: int = 0) -> None:
         self.path = path
         self.spec = spec
-        self.threads = threads or available_cpus()
+        self.threads = threads or cores()
         self._names = input_names(spec.schema)
         self._session: Any = None
 
@@ -160,17 +160,21 @@ class Bundle:
         return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
     def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
-        """Outputs of the graph by name, 4,096 rows at a time; no rows give one empty chunk."""
+        """Outputs of the graph by name, some rows at a time, in order; no rows give one empty chunk."""
         run = self.session()
         outputs = [o.name for o in run.get_outputs()]
-        for start in range(0, max(count_rows(columns), 1), CHUNK):
+
+        def answer(start: int) -> dict[str, NDArray[Any]]:
             part = {name: columns[name][start : start + CHUNK] for name in self._names}
-            yield dict(zip(outputs, run.run(None, feed_of(self._names, part)), strict=True))
+            return dict(zip(outputs, run.run(None, feed_of(self._names, part)), strict=True))
+
+        starts = range(0, max(count_rows(columns), 1), CHUNK)
+        return in_order(answer, starts, min(self.threads, len(starts)))
 
     def session(self) -> Any:
         """The onnxruntime session, started on first use."""
         if self._session is None:
-            self._session = session(self.model_path, threads=self.threads)
+            self._session = session(self.model_path)
         return self._session
 
     def label_values(self, labels: NDArray[Any]) -> NDArray[Any]:

@@ -61,7 +61,7 @@ def write_bundle(
     evidence : sequence of Evidence
         Scores on rows that the models did not see, for metrics and pictures.
     threads : int
-        Threads for the proof and for the measured latency curve.
+        Chunks of rows that are proven at the same time.
 
     Returns
     -------
@@ -85,17 +85,17 @@ def write_bundle(
     known = list(evidence)
     if y_test is not None and columns_test is not None:
         known.append(Evidence("test", y_test, proof.answers["test"].scores))
-    described = describe(proof, _complete(info or BundleInfo(), out), known, edges, threads)
+    described = describe(proof, _complete(info or BundleInfo(), out), known, edges)
     files = _files(proof, described, known, edges, out.name)
     with atomic_folder(out) as folder:
         _write(folder, files)
     return Bundle.open(out)
 
 
-def describe(proof: Proof, info: BundleInfo, evidence: Sequence[Evidence], rows: Columns, threads: int) -> BundleSpec:
+def describe(proof: Proof, info: BundleInfo, evidence: Sequence[Evidence], rows: Columns) -> BundleSpec:
     """Collect what ``bundle.json`` says: metrics with intervals, latency, memory, parity, versions."""
     recipe = proof.recipe
-    performance = profile(proof.model, feed_of(input_names(recipe.schema), rows), threads=threads)
+    performance = profile(proof.model, feed_of(input_names(recipe.schema), rows))
     single = next((p.p50_ms for p in performance.curve if p.batch == 1), None)
     cost = {**info.cost, "size_bytes": len(proof.model), "latency_ms": single}
     return BundleSpec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,6 @@ def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None 
     """Gather everything that a report shows."""
     choice, search = study.best, study.search
     metric = get_metric(choice.metric)
-    board = [_row(row, choice.candidate.weights, metric.name) for row in study.leaderboard()]
     return ReportFacts(
         study=study.name,
         task=study.task,
@@ -48,7 +48,7 @@ def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None 
         objective=str(choice.candidate.objective),
         metric=metric.name,
         greater_is_better=metric.greater_is_better,
-        leaderboard=board,
+        leaderboard=_board(study, choice.candidate.weights, metric.name),
         pareto=[str(row["trial"]) for row in study.pareto()],
         history=_history(study, metric.name),
         evidence=_evidence(study),
@@ -68,8 +68,24 @@ def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None 
     )
 
 
-def _row(row: dict[str, Any], weights: Any, metric: str) -> dict[str, Any]:
-    return {**row, "weight": weights.get(row.get("number"))}
+def _board(study: Study, weights: Mapping[int, float], metric: str) -> list[dict[str, Any]]:
+    """Whole trials as the report's table wants them, best first."""
+    trials = {t.number: t for t in study.search.trials()}
+    return [
+        {
+            "trial": row["trial"],
+            "family": row["family"],
+            "value": row.get(metric),
+            "latency_ms": row["latency_ms"],
+            "size_bytes": row["size_bytes"],
+            "params": row["params"],
+            "folds": trials[row["number"]].folds,
+            "wall_s": trials[row["number"]].usage.wall_s,
+            "state": trials[row["number"]].state.value,
+            "weight": weights.get(row["number"]),
+        }
+        for row in study.leaderboard()
+    ]
 
 
 def _bundle_facts(bundle: Bundle) -> dict[str, Any]:

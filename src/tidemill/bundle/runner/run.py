@@ -26,13 +26,14 @@ import onnxruntime
 
 # <inlined>
 from tidemill.bundle.runner.answers import answer_header, write_answers
+from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.data.ingest.delimited import DELIMITERS, sniff  # noqa: F401 - `sniff` reads DELIMITERS
 from tidemill.data.textforms import header_names, physical
 
 # </inlined>
 
 MODEL = Path(__file__).resolve().parent / "1" / "model.onnx"
-CHUNK = 4096
+CHUNK = 1024
 HEAD_CHARACTERS = 1 << 18
 
 
@@ -65,20 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def start_session(model: Path) -> Any:
-    """Start onnxruntime on all cores."""
+    """Start onnxruntime; every call runs on one thread, and several calls run at the same time."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cores()
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def predict_file(session: Any, path: str, out: TextIO, encoding: str | None = None) -> int:
@@ -88,13 +81,24 @@ def predict_file(session: Any, path: str, out: TextIO, encoding: str | None = No
     names = [output.name for output in session.get_outputs()]
     csv.writer(out, lineterminator="\n").writerow(answer_header(json.loads(about["tidemill.task"])["classes"]))
     done = 0
-    for rows, places in chunks(path, encoding, inputs):
-        feed = {each["input"]: column(rows, place, each, done) for each, place in zip(inputs, places, strict=True)}
-        write_answers(out, dict(zip(names, session.run(None, feed), strict=True)))
-        done += len(rows)
+
+    def answer(feed: dict[str, Any]) -> dict[str, Any]:
+        return dict(zip(names, session.run(None, feed), strict=True))
+
+    for outputs in in_order(answer, feeds(path, encoding, inputs), cores()):
+        write_answers(out, outputs)
+        done += len(next(iter(outputs.values())))
     if not done:
         raise InputFault("The table has a header but no rows.")
     return done
+
+
+def feeds(path: str, encoding: str | None, inputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give the graph's inputs chunk by chunk."""
+    done = 0
+    for rows, places in chunks(path, encoding, inputs):
+        yield {each["input"]: column(rows, place, each, done) for each, place in zip(inputs, places, strict=True)}
+        done += len(rows)
 
 
 def column(rows: list[list[str]], place: int, each: dict[str, Any], done: int) -> Any:

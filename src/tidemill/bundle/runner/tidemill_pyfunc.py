@@ -15,9 +15,12 @@ import pandas as pd
 
 # <inlined>
 from tidemill.bundle.runner.answers import answer_header
+from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.data.textforms import physical
 
 # </inlined>
+
+CHUNK = 1024
 
 
 class Model:
@@ -31,6 +34,8 @@ class Model:
 
     def __init__(self, path: str) -> None:
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # several calls run at the same time instead
+        options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         about = self.session.get_modelmeta().custom_metadata_map
@@ -44,8 +49,10 @@ class Model:
         if absent:
             raise ValueError(f"Columns are missing: {', '.join(map(repr, absent[:20]))}.")
         feed = {each["input"]: graph_input(frame[each["column"]], each) for each in self.inputs}
+        parts = [{n: v[i : i + CHUNK] for n, v in feed.items()} for i in range(0, max(len(frame), 1), CHUNK)]
+        outputs = list(in_order(lambda part: self.session.run(None, part), parts, cores()))
         names = [output.name for output in self.session.get_outputs()]
-        answers = dict(zip(names, self.session.run(None, feed), strict=True))
+        answers = {name: np.concatenate([o[i] for o in outputs]) for i, name in enumerate(names)}
         if not self.classes:
             return pd.DataFrame({"prediction": answers["prediction"]}, index=frame.index)
         columns = [answers["label"], *answers["probabilities"].T]

@@ -148,8 +148,10 @@ class Fitted(Protocol):
         """
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
-        """Write the model into ``graph``; ``x`` names a float32 (n, n_features) value, the result a float32
-        (n, n_outputs) value with the same meaning as `predict`, within 1e-6.
+        """Write the model into ``graph``.
+
+        ``x`` names a float32 (n, n_features) value, the result a float32 (n, n_outputs) value with the same meaning
+        as `predict`, within 1e-6.
         """
 
     def checkpoint(self) -> dict[str, Any]:
@@ -169,8 +171,9 @@ class Family(Protocol):
         """True where the family can be trained in reasonable time on such a task."""
 
     def space(self, task: Task, profile: TableProfile) -> Space:
-        """The family's own hyper-parameters, names prefixed ``"<family>."``, no condition on ``family`` (added by
-        the pool), treatment not included.
+        """The family's own hyper-parameters, names prefixed ``"<family>."``.
+
+        Without a condition on ``family``, which the pool adds, and without the treatment.
         """
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
@@ -188,8 +191,10 @@ class Family(Protocol):
         budget: FitBudget,
         seed: int,
     ) -> Fitted:
-        """Train on treated rows; early-stop on ``valid`` where given. Called from a worker's process. Same seed and
-        threads, same model. Raise `TrialError` for what the data make impossible.
+        """Train on treated rows; early-stop on ``valid`` where given.
+
+        Called from a worker's process. Same seed and threads, same model. Raise `TrialError` for what the data make
+        impossible.
         """
 
     def restore(self, state: dict[str, Any], task: Task) -> Fitted:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Net:
         self.activation = activation
         widths = [n_inputs, *hidden, n_outputs]
         shapes: list[tuple[int, ...]] = [(members, 1, n_inputs)]
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in pairwise(widths):
             shapes += [(members, fan_in, fan_out), (members, 1, fan_out)]
         sizes = [int(np.prod(s)) for s in shapes]
         ends = np.cumsum(sizes)
@@ -208,9 +209,9 @@ def activate(z: Array, kind: str) -> tuple[Array, Array]:
     if kind == "relu":
         slope = (z > 0).astype(np.float32)
         return z * slope, slope
-    s = 1 / (1 + np.exp(-np.clip(z, -60, 60)))
-    a = z * s
-    return a, s * (1 + z - a)
+    s: Array = (1 / (1 + np.exp(-np.clip(z, -60, 60)))).astype(np.float32, copy=False)
+    a: Array = z * s
+    return a, (s * (1 + z - a)).astype(np.float32, copy=False)
 
 
 def _mask(shape: tuple[int, ...], dropout: float, rng: np.random.Generator) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -243,18 +244,18 @@ class _Training:
     def _first_bias(self) -> NDArray[np.float32]:
         mean = self.targets.mean(axis=0, dtype=np.float64)
         if self.task.kind is TaskKind.REGRESSION:
-            return mean.astype(np.float32)
+            return np.asarray(mean, dtype=np.float32)
         share = np.clip(mean, 1e-4, 1 - 1e-4)
         if self.task.kind is TaskKind.BINARY:
-            return np.log(share / (1 - share)).astype(np.float32)
-        return (np.log(share) - np.log(share).mean()).astype(np.float32)
+            return np.asarray(np.log(share / (1 - share)), dtype=np.float32)
+        return np.asarray(np.log(share) - np.log(share).mean(), dtype=np.float32)
 
     def _model(self, rounds: int) -> FittedMLP:
         return FittedMLP(tuple(self.net.layers()), self.activation, self.task, rounds)
 
 
 def _cost(widths: list[int], members: int) -> Cost:
-    products = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    products = sum(a * b for a, b in pairwise(widths))
     params = members * (products + sum(widths[1:]))
     return Cost(params, members * (2 * products + 4 * sum(widths[1:])), 4 * params + 1000)
 

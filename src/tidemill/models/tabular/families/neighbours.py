@@ -132,7 +132,8 @@ class FittedNeighbours:
     @property
     def cost(self) -> Cost:
         """Points, values and counts."""
-        return _cost(*self.points.shape, len(self.prior))
+        points, columns = self.points.shape
+        return _cost(points, columns, len(self.prior))
 
     def predict(self, x: Matrix) -> NDArray[np.float32]:
         """Distances in numpy, in double, some rows at a time."""
@@ -149,7 +150,8 @@ class FittedNeighbours:
     def _distances(self, x: Matrix) -> NDArray[np.float64]:
         points, rows = self.points.astype(np.float64), x.astype(np.float64)
         squares = (rows**2).sum(axis=1)[:, None] + (points**2).sum(axis=1)
-        return np.maximum(squares - 2 * rows @ points.T, 0.0)
+        distances: NDArray[np.float64] = np.maximum(squares - 2 * rows @ points.T, 0.0)
+        return distances
 
     def _answer(self, x: Matrix) -> NDArray[np.float32]:
         distances = self._distances(x)
