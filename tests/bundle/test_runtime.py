@@ -87,8 +87,14 @@ def test_answers_do_not_depend_on_the_neighbours(written: Written) -> None:
         assert np.allclose(alone[0], together[row], atol=1e-6)
 
 
-def test_no_rows_give_no_answers(written: Written) -> None:
-    assert Bundle.open(written("binary")).predict_columns({k: v[:0] for k, v in small_columns(1).items()}).shape == (0,)
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_no_rows_give_no_answers(written: Written, kind: str) -> None:
+    bundle = Bundle.open(written(kind))
+    columns = small_columns(3)
+    none, some = bundle.answer({k: v[:0] for k, v in columns.items()}), bundle.answer(columns)
+    assert {n: (v.dtype, v.shape) for n, v in none.items()} == {
+        n: (v.dtype, (0, *v.shape[1:])) for n, v in some.items()
+    }
 
 
 def test_missing_columns_and_types_that_do_not_fit(written: Written) -> None:

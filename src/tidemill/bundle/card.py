@@ -151,8 +151,8 @@ def _running(spec: BundleSpec, model_bytes: int) -> str:
         else f"largest relative difference {parity['max_rel']:.1e}"
     )
     return (
-        f"## Running it\n\nThe graph has {model_bytes / 1e6:.2f} MB. Median milliseconds for a call, on one thread of the "
-        f"machine that wrote it, by rows in the call:\n\n"
+        f"## Running it\n\nThe graph has {model_bytes / 1e6:.2f} MB. Median milliseconds for a call, on one thread of "
+        f"the machine that wrote it, by rows in the call:\n\n"
         f"| {heads} |\n|{'---:|' * len(run['latency'])}\n| {curve} |\n\n"
         f"Best batch: {run['best_batch']:,} rows. A process that only answers needs "
         f"{run['peak_memory_bytes'] / 1e6:.0f} MB at most.\n\n"

@@ -168,8 +168,14 @@ class Bundle:
             part = {name: columns[name][start : start + CHUNK] for name in self._names}
             return dict(zip(outputs, run.run(None, feed_of(self._names, part)), strict=True))
 
-        starts = range(0, max(count_rows(columns), 1), CHUNK)
-        return in_order(answer, starts, min(self.threads, len(starts)))
+        starts = range(0, count_rows(columns), CHUNK)
+        return in_order(answer, starts, min(self.threads, len(starts))) if starts else iter([self._nothing()])
+
+    def _nothing(self) -> dict[str, NDArray[Any]]:
+        """Answers to no rows; some operators of onnxruntime lose a dimension there."""
+        if not self.task.kind.is_classification:
+            return {PREDICTION: np.empty(0, dtype=np.float32)}
+        return {LABEL: np.empty(0, dtype=object), PROBABILITIES: np.empty((0, self.task.n_classes), dtype=np.float32)}
 
     def session(self) -> Any:
         """The onnxruntime session, started on first use."""

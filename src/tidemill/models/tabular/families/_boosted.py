@@ -59,7 +59,8 @@ class FittedBoosting(ABC):
         """The library's own prediction, as raw scores."""
         native = np.asarray(self._native(x), dtype=np.float64)
         if self._task.kind is TaskKind.MULTICLASS:
-            return native.astype(np.float32)
+            # XGBoost and LightGBM forget the classes where there are no rows.
+            return native.reshape(-1, self._task.n_classes).astype(np.float32)
         value = native.reshape(-1, 1)
         if self._task.kind is TaskKind.BINARY:
             value = np.concatenate([1 - value, value], axis=1)

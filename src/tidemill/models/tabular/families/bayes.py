@@ -21,7 +21,8 @@ from tidemill.models.tabular.pipeline import treated_profile
 _MOST_COLUMNS = 400
 """A shared covariance of more columns takes longer than a family that is only there for variety may take."""
 _FLATTENINGS = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
-"""Factors on the logits: naive Bayes counts the same evidence many times, so its probabilities are too sure."""
+"""Factors on the evidence, not on the shares of the classes: naive Bayes counts the same evidence many times, so its
+probabilities are too sure."""
 
 
 class Bayes:
@@ -73,15 +74,15 @@ class Bayes:
         if not np.isfinite(x).all():
             raise TrialError("Gaussian classifiers need finite columns.")
         estimate = _naive if config["bayes.kind"] == "naive" else _shared
-        square, linear, constant = estimate(x, train.y, train.weight, task.n_classes, shrinkage)
+        sums = estimate(x, train.y, train.weight, task.n_classes, shrinkage)
         if task.kind is TaskKind.BINARY:
-            square, linear, constant = (v[..., 1:] - v[..., :1] for v in (square, linear, constant))
-        model = _model(square, linear, constant, task, 1.0)
+            square, linear, constant, prior = (v[..., 1:] - v[..., :1] for v in sums)
+            sums = square, linear, constant, prior
         if valid is None or valid.y is None:
-            return _model(square, linear, constant, task, float(config.get("bayes.flattening", 0.25)))
-        best, best_loss = model, float("inf")
+            return _model(sums, task, float(config.get("bayes.flattening", 0.25)))
+        best, best_loss = _model(sums, task, 1.0), float("inf")
         for factor in _FLATTENINGS:
-            model = _model(square, linear, constant, task, factor)
+            model = _model(sums, task, factor)
             loss = _links.validation_loss(model.predict(valid.x), valid.y, valid.weight, task)
             if loss < best_loss:
                 best, best_loss = model, loss
@@ -143,7 +144,8 @@ class FittedBayes:
         return {"square": self.square, "linear": self.linear, "constant": self.constant}
 
 
-Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Weights of the squared columns and of the columns, constants, and log shares of the classes."""
 
 
 def _moments(
@@ -168,8 +170,8 @@ def _naive(
     trust = (1 - shrinkage) * (counts / (counts + 5.0))[:, None]
     variance = trust * own / np.maximum(counts, 1e-9)[:, None] + (1 - trust) * pooled
     square, linear = -0.5 / variance, means / variance
-    constant = np.log(shares) - 0.5 * (means**2 / variance + np.log(variance)).sum(axis=1)
-    return square.T, linear.T, constant
+    constant = -0.5 * (means**2 / variance + np.log(variance)).sum(axis=1)
+    return square.T, linear.T, constant, np.log(shares)
 
 
 def _shared(
@@ -182,18 +184,13 @@ def _shared(
     plain = np.diag(np.diag(covariance) + 1e-3)
     covariance = (1 - shrinkage) * covariance + shrinkage * plain
     linear = np.linalg.solve(covariance, means.T)
-    constant = np.log(shares) - 0.5 * np.einsum("kf,fk->k", means, linear)
-    return np.zeros_like(linear), linear, constant
+    constant = -0.5 * np.einsum("kf,fk->k", means, linear)
+    return np.zeros_like(linear), linear, constant, np.log(shares)
 
 
-def _model(
-    square: NDArray[np.float64],
-    linear: NDArray[np.float64],
-    constant: NDArray[np.float64],
-    task: Task,
-    factor: float,
-) -> FittedBayes:
-    parts = [(factor * v).astype(np.float32) for v in (square, linear, constant)]
+def _model(sums: Sums, task: Task, factor: float) -> FittedBayes:
+    square, linear, constant, prior = sums
+    parts = [v.astype(np.float32) for v in (factor * square, factor * linear, factor * constant + prior)]
     if not all(np.isfinite(p).all() for p in parts):
         raise TrialError("The variances of the classes can't be told apart from 0.")
     return FittedBayes(parts[0], parts[1], parts[2], task)

@@ -42,11 +42,11 @@ class Impute:
         gaps = np.isnan(block)
         values = np.zeros(len(index), dtype=np.float32)
         full = ~gaps.all(axis=0)
-        if self.fill == "median":
-            values[full] = np.nanmedian(block[:, full], axis=0)
-        elif self.fill == "mean":
-            values[full] = np.nanmean(block[:, full], axis=0, dtype=np.float64)
-        # Means of values near the largest float32 may overflow.
+        with np.errstate(over="ignore"):  # the mean of two values near the largest float32
+            if self.fill == "median":
+                values[full] = np.nanmedian(block[:, full], axis=0)
+            elif self.fill == "mean":
+                values[full] = np.nanmean(block[:, full], axis=0, dtype=np.float64)
         values = np.nan_to_num(values)
         marked = index[gaps.any(axis=0) & full] if self.indicators else index[:0]
         step = FittedImpute(features, index, values, marked)

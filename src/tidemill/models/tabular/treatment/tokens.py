@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,8 +37,8 @@ class TfIdf:
         return step, step.transform(x)
 
     def width(self, features: tuple[Feature, ...], task: Task) -> tuple[Feature, ...]:
-        """The columns stay, in another order."""
-        return features
+        """The columns stay, in another order; words are quantities now."""
+        return tuple(replace(f, kind=FeatureKind.NUMBER) if f.kind is FeatureKind.COUNT else f for f in features)
 
 
 @dataclass(frozen=True)
