@@ -178,14 +178,15 @@ class FamilySuite:
         assert np.array_equal(np.asarray(mine.y), np.asarray(data.y))
 
     def test_rounds_are_kept_where_nothing_stops_early(self, family: Family, task: Task) -> None:
-        fitted = fit(family, task, table_of(task.kind.value), valid=False, **{f"{family.name}.rounds": 3})
+        short: Config = {f"{family.name}.rounds": 3}
+        fitted = fit(family, task, table_of(task.kind.value), short, valid=False)
         assert fitted.best_round in (None, 3)
         check_parity(fitted, compiled(fitted, task), new_rows(task).x)
 
     def test_cost_is_bounded_before_training(self, family: Family, task: Task) -> None:
         data = table_of(task.kind.value)
         limited = {f"{family.name}.max_rounds": 8}
-        fitted = fit(family, task, data, **limited)
+        fitted = fit(family, task, data, limited)
         config = {**config_of(family, task, data), **limited}
         most = family.cost(config, task, replace(profile_of(data), rows=_TRAIN)).to_json()
         for name, known in fitted.model.cost.to_json().items():
@@ -210,7 +211,7 @@ class FamilySuite:
         data = table_of(kind, 20, seed=2)
         if not family.supports(task, TableProfile(15, data.features)):
             pytest.skip(f"{family.name} does not learn from so few rows")
-        config = config_of(family, task, data)
+        config = {**config_of(family, task, data), f"{family.name}.max_rounds": 60}
         fitted = pipeline.fit(config, task, data, np.arange(15), np.arange(15, 20), FitBudget(), 0, family=family)
         check_scores(fitted.predict(new_rows(task).x), len(new_rows(task).x), task)
         check_parity(fitted, compiled(fitted, task), new_rows(task).x)
@@ -220,7 +221,7 @@ class FamilySuite:
             pytest.skip("this law is about several classes")
         data = table_of(task.kind.value)
         known = np.flatnonzero(np.asarray(data.y)[:_TRAIN] != 0)
-        config = config_of(family, task, data)
+        config = {**config_of(family, task, data), f"{family.name}.max_rounds": 60}
         for valid in (None, np.arange(_TRAIN, len(data.x))):
             fitted = pipeline.fit(config, task, data, known, valid, FitBudget(), 0, family=family)
             scores = fitted.predict(data.x)
@@ -250,8 +251,8 @@ class FamilySuite:
         high = y >= np.median(y) if task.kind is TaskKind.REGRESSION else y == 1
         weight = np.where(high, 1.0, 0.1)
         changes = {f"{family.name}.rounds": 8}
-        heavy = fit(family, task, replace(data, y=y, weight=weight / weight.mean()), valid=False, **changes)
-        plain = fit(family, task, replace(data, y=y), valid=False, **changes)
+        heavy = fit(family, task, replace(data, y=y, weight=weight / weight.mean()), changes, valid=False)
+        plain = fit(family, task, replace(data, y=y), changes, valid=False)
         scores = [m.predict(new_rows(task).x)[:, min(1, task.n_outputs - 1)].mean() for m in (heavy, plain)]
         assert scores[0] > scores[1] + (1.0 if task.kind is TaskKind.REGRESSION else 0.02)
 
@@ -262,7 +263,7 @@ class FamilySuite:
         config = {**config_of(family, task, data), **family.space(task, profile_of(data)).sample(rng)}
         for name, values in family.treatment(task, profile_of(data)).items():
             config[f"{family.name}.{name}"] = values[int(rng.integers(len(values)))]
-        config[f"{family.name}.rounds"] = 4
+        config |= {f"{family.name}.rounds": 4, f"{family.name}.max_rounds": 20}
         fitted = pipeline.fit(config, task, data, np.arange(_TRAIN), None, FitBudget(), seed, family=family)
         check_parity(fitted, compiled(fitted, task), new_rows(task).x)
 
@@ -284,9 +285,11 @@ def config_of(family: Family, task: Task, data: TabularData) -> Config:
     return {"family": family.name, **chosen, **family.space(task, profile).default()}
 
 
-def fit(family: Family, task: Task, data: TabularData, *, valid: bool = True, **changes: Any) -> FittedPipeline:
+def fit(
+    family: Family, task: Task, data: TabularData, changes: Config | None = None, *, valid: bool = True
+) -> FittedPipeline:
     """Train with the defaults and some changes."""
-    config = {**config_of(family, task, data), **changes}
+    config = {**config_of(family, task, data), **(changes or {})}
     stop = np.arange(_TRAIN, len(data.x)) if valid else None
     return pipeline.fit(config, task, data, np.arange(_TRAIN), stop, FitBudget(threads=1), 0, family=family)
 
