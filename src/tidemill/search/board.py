@@ -85,8 +85,13 @@ class Board:
 
     def best(self) -> Trial | None:
         """The whole trial with the smallest mean loss over its folds."""
+        first = self.leaders(1)
+        return first[0] if first else None
+
+    def leaders(self, count: int) -> list[Trial]:
+        """The whole trials with the smallest mean losses over their folds, best first."""
         known = [(loss, t.number) for t in self._trials.values() if (loss := loss_of(t, self.metric)) is not None]
-        return self._trials[min(known)[1]] if known else None
+        return [self._trials[number] for _, number in sorted(known)[:count]]
 
     def settled(self, last: int) -> bool:
         """True where no trial up to ``last`` is under way."""

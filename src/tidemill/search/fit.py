@@ -73,6 +73,7 @@ def run_search(
     source: Mapping[str, Any] | None = None,
     began: float | None = None,
     reserve_s: Callable[[int, Budget], float] = default_reserve_s,
+    proof_rows: int = 0,
     executor: Executor | None = None,
     on_event: Listener = ignore,
     resume: bool = False,
@@ -103,6 +104,9 @@ def run_search(
         `time.monotonic` value at which the job began, default now: the time limit counts from there.
     reserve_s : callable
         Seconds to keep for what the caller does after the search, from rows and budget.
+    proof_rows : int
+        Rows that the caller is going to prove an export on within the time limit; the slower the models that are
+        ahead, the more time is kept for it.
     executor : Executor, optional
         Who runs the trials; default processes on this machine, see `open_executor`.
     on_event : Listener
@@ -144,7 +148,7 @@ def run_search(
         started = True
         finished = _run(
             workspace, name, table, task, objective, budget, settings, space, lines, used, began,
-            reserve_s(len(table.x), budget), on_event,
+            reserve_s(len(table.x), budget), proof_rows, on_event,
         )  # fmt: skip
     except BaseException:
         if started:
@@ -173,6 +177,7 @@ def _run(
     executor: Executor,
     began: float,
     reserve_s: float,
+    proof_rows: int,
     on_event: Listener,
 ) -> bool:
     one_pass = splits.passes(lines)
@@ -196,6 +201,7 @@ def _run(
             rows_test=table.rows_test,
             threads=max(1, budget.cores // executor.capacity),
             on_event=on_event,
+            proof_rows=proof_rows,
         )
         return runner.run()
 

@@ -39,6 +39,7 @@ CHOICES: dict[str, dict[str, tuple[Step, ...]]] = {
         "quantile": (Quantile(),),
         "spline": (Spline(),),
         "fine spline": (Spline(pieces=24),),
+        "quantile and spline": (Quantile(), Spline(pieces=16, keep=True)),
     },
     # Counts of words.
     "tokens": {"all": (), "top": (Select(most=100, kind=FeatureKind.COUNT),), "tfidf": (TfIdf(),)},

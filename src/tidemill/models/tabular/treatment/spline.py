@@ -28,9 +28,12 @@ class Spline:
     ----------
     pieces : int
         Pieces per number; a number with fewer distinct values has fewer.
+    keep : bool
+        Whether the number stays beside its pieces.
     """
 
     pieces: int = 8
+    keep: bool = False
 
     def fit(
         self, x: Matrix, features: tuple[Feature, ...], y: NDArray[Any], task: Task, rng: np.random.Generator
@@ -50,13 +53,13 @@ class Spline:
         begin, end = np.array(begins, dtype=np.float32), np.array(ends, dtype=np.float32)
         # Differences of huge neighbours may overflow, those of tiny ones vanish.
         width = np.clip(end.astype(np.float64) - begin.astype(np.float64), 1e-30, 3e38).astype(np.float32)
-        step = FittedSpline(features, index, np.array(sources, dtype=np.int64), begin, width)
+        step = FittedSpline(features, index, np.array(sources, dtype=np.int64), begin, width, self.keep)
         return step, step.transform(x)
 
     def width(self, features: tuple[Feature, ...], task: Task) -> tuple[Feature, ...]:
         """All pieces."""
         index = of_kind(features, FeatureKind.NUMBER)
-        kept = [features[i] for i in others(len(features), index)]
+        kept = [features[i] for i in _kept(len(features), index, self.keep)]
         return (*kept, *(_piece(features[i], k) for i in index for k in range(self.pieces)))
 
 
@@ -72,11 +75,12 @@ class FittedSpline(FittedStep):
     sources: Index
     begin: NDArray[np.float32]
     width: NDArray[np.float32]
+    keep: bool = False
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """The other columns, then the pieces."""
-        kept = [self.inputs[i] for i in others(len(self.inputs), self.index)]
+        kept = [self.inputs[i] for i in _kept(len(self.inputs), self.index, self.keep)]
         return (*kept, *(_piece(self.inputs[i], b) for i, b in zip(self.sources, self.begin, strict=True)))
 
     @property
@@ -92,16 +96,26 @@ class FittedSpline(FittedStep):
         v = ops.div(v, ops.const(self.width[None, :], np.float32))
         zero, one = ops.const(0.0, np.float32), ops.const(1.0, np.float32)
         v = ops.where(ops.less(v, zero), zero, ops.where(ops.less(one, v), one, v))
-        return beside(ops, x, others(n, self.index), n, v)
+        return beside(ops, x, _kept(n, self.index, self.keep), n, v)
 
     def state(self) -> dict[str, Any]:
         """Plain values."""
-        return {"index": self.index, "sources": self.sources, "begin": self.begin, "width": self.width}
+        return {
+            "index": self.index,
+            "sources": self.sources,
+            "begin": self.begin,
+            "width": self.width,
+            "keep": self.keep,
+        }
 
     @classmethod
     def restore(cls, inputs: tuple[Feature, ...], state: dict[str, Any]) -> FittedSpline:
         """Undo `state`."""
-        return cls(inputs, state["index"], state["sources"], state["begin"], state["width"])
+        return cls(inputs, state["index"], state["sources"], state["begin"], state["width"], state["keep"])
+
+
+def _kept(n: int, index: Index, keep: bool) -> Index:
+    return np.arange(n, dtype=np.int64) if keep else others(n, index)
 
 
 def _knots(column: NDArray[np.float32], pieces: int) -> NDArray[np.float32]:
