@@ -80,9 +80,12 @@ def measure(folder: Path, system: str, time_s: float, environments: Path) -> dic
         with (scratch / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=scratch)
             watch = _Watch(process.pid)
-            process.wait()
+            # The kernel's account of the process and of every descendant that was waited for.
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
         row["total_s"] = round(time.perf_counter() - begin, 1)
-        row |= watch.stop()
+        row["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 1)
+        row["peak_mb"] = round(watch.stop() / 1e6)
         if process.returncode:
             return row | {"note": "FAILED: " + (scratch / "log").read_text()[-300:].replace("\n", " ")}
         facts = json.loads((scratch / "facts.json").read_text())
@@ -139,11 +142,10 @@ def _first_model(events: Path) -> float | None:
 
 
 class _Watch:
-    """Adds up CPU seconds and follows the memory of a process and all its descendants."""
+    """Follows the memory of a process and all its descendants; shared pages count once."""
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
-        self._cpu: dict[int, float] = {}
         self._peak = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -158,19 +160,17 @@ class _Watch:
                 continue
             for process in processes:
                 try:
-                    times = process.cpu_times()
-                    self._cpu[process.pid] = times.user + times.system
                     memory = process.memory_full_info()
                     total += getattr(memory, "pss", memory.rss)
                 except psutil.Error:
                     continue
             self._peak = max(self._peak, total)
 
-    def stop(self) -> dict[str, Any]:
-        """End the watch and return what it saw."""
+    def stop(self) -> int:
+        """End the watch and return the largest sum that it saw, in bytes."""
         self._ended.set()
         self._thread.join()
-        return {"cpu_s": round(sum(self._cpu.values()), 1), "peak_mb": round(self._peak / 1e6)}
+        return self._peak
 
 
 def _short(value: Any) -> str:

@@ -37,7 +37,7 @@ print(json.dumps([result.returncode, usage.ru_utime, result.stdout.decode()]))
 
 
 def cpu_seconds(*command: str) -> float:
-    """Give the median user CPU seconds of five warm runs."""
+    """Give the user CPU seconds of the quickest of five warm runs."""
     # Timed as in a person's terminal: without a coverage tool or a hash seed from the test run.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     seconds = []
