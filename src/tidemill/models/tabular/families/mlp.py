@@ -23,10 +23,35 @@ from tidemill.models.tabular.pipeline import treated_profile
 
 _SHAPES = {"small": (64, 64), "medium": (128, 128), "deep": (128, 128, 128), "tall": (256, 128, 64), "wide": (256, 256)}
 _CHUNK = 4096
+_MANY_ROWS = 4000
+"""From here on pieces of numbers, and mean targets instead of rare one-hot columns, paid in cross-validation; on
+smaller tables they only helped to overfit."""
+_FEW_MEMBERS_ROWS = 10_000
+"""From here on two networks are enough by default: the folds' models are averaged once more."""
 
 
 class MLP:
-    """Small neural networks, trained side by side and averaged."""
+    """Small neural networks, trained side by side and averaged.
+
+    Notes
+    -----
+    Five folds averaged, default config, on the test rows of open data sets, against scikit-learn's perceptron (two
+    layers of 128 units, standardised and one-hot columns, early stopping). Better on five of eight; on three sets of
+    up to some 3,000 rows slightly behind:
+
+    ================== ============= ============= ==============
+    set                metric        this          scikit-learn
+    ================== ============= ============= ==============
+    california_housing RMSE          45399         51890
+    bike_hour          RMSE          35.8          42.8
+    abalone            RMSE          2.088         2.080
+    bank_churn         ROC AUC       0.864         0.849
+    titanic            ROC AUC       0.849         0.853
+    german_credit      ROC AUC       0.824         0.829
+    wine_quality       log loss      0.969         1.044
+    soybean            log loss      0.139         0.401
+    ================== ============= ============= ==============
+    """
 
     name: ClassVar[str] = "mlp"
     bagged: ClassVar[bool] = True
@@ -45,15 +70,17 @@ class MLP:
                 Float("mlp.dropout", 0.0, 0.5, 0.15),
                 Float("mlp.weight_decay", 1e-4, 0.3, 0.02, log=True),
                 Float("mlp.label_smoothing", 0.0, 0.1, 0.0),
-                Categorical("mlp.members", (1, 2, 4, 8), 4),
+                Categorical("mlp.members", (1, 2, 4, 8), 4 if profile.rows < _FEW_MEMBERS_ROWS else 2),
             ]
         )
 
     def treatment(self, task: Task, profile: TableProfile) -> Mapping[str, tuple[Any, ...]]:
         """Everything to numbers of about the same size."""
-        return _offers.smooth(
-            task, profile, number=("quantile", "robust", "spline", "fine spline"), category=("onehot", "mixed", "full")
-        )
+        number: tuple[str, ...] = ("quantile", "quantile and spline", "robust", "spline", "fine spline")
+        category: tuple[str, ...] = ("onehot", "mixed", "full")
+        if profile.rows >= _MANY_ROWS:
+            number, category = (number[1], number[0], *number[2:]), ("mixed", "onehot", "full")
+        return _offers.smooth(task, profile, number=number, category=category)
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """Weights of all members; exact but for columns that the treatment may leave out."""
@@ -184,8 +211,9 @@ class _Training:
         if self.fixed is not None:
             epochs = max(1, int(self.fixed))
         begin_s = time.perf_counter()
-        for epoch in range(epochs):
-            done = self._epoch(adam, done, 1.0 / epochs)
+        epoch = 0
+        while epoch < epochs:
+            done = self._epoch(adam, done, (1.0 - done) / (epochs - epoch), budget)
             model = self._model(epoch + 1)
             if not np.isfinite(self.net.flat).all():
                 raise TrialError(
@@ -200,16 +228,20 @@ class _Training:
                     best, best_loss, best_epoch = model, loss, epoch
                 elif epoch - best_epoch >= patience:
                     break
-            mean_s = (time.perf_counter() - begin_s) / (epoch + 1)
-            if budget.left_s() < 1.5 * mean_s:
-                break
+            epoch += 1
+            # Where time is short the rest of the schedule is run faster, so that training still ends with small steps.
+            affordable = budget.left_s() * epoch / (time.perf_counter() - begin_s) - 0.5
+            if affordable < epochs - epoch:
+                epochs = epoch + int(affordable)
         return best
 
-    def _epoch(self, adam: Adam, done: float, share: float) -> float:
-        """One pass over the rows, each member in its own order."""
+    def _epoch(self, adam: Adam, done: float, share: float, budget: FitBudget) -> float:
+        """One pass over the rows, each member in its own order; ends early at the deadline."""
         order = np.stack([self.rng.permutation(self.n) for _ in range(self.members)])
         starts = range(0, max(self.n - self.batch // 2, 1), self.batch)
         for k, begin in enumerate(starts):
+            if k and budget.left_s() <= 0.0:
+                break
             t = done + share * k / len(starts)
             rate = self.rate * 0.5 * (1 + np.cos(np.pi * t)) * min(1.0, t / 0.02 + 0.1)
             rows = order[:, begin : begin + self.batch]
