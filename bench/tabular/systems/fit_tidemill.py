@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 import pandas as pd
 from _protocol import arguments, timed, write
@@ -35,10 +34,11 @@ from tidemill.data.ingest import read  # noqa: E402
 
 opened = Bundle.open(bundle)
 columns = to_columns(read(given.folder / "test.csv"), opened.schema)
+answers = opened.answer(columns)
 if opened.task.kind.is_classification:
-    scores, names = opened.predict_proba(columns), list(opened.task.classes)
+    scores, names = answers["probabilities"], list(opened.task.classes)
 else:
-    scores, names = np.asarray(opened.predict(columns))[:, None], ["prediction"]
+    scores, names = answers["prediction"].reshape(-1, 1), ["prediction"]
 pd.DataFrame(scores, columns=names).to_csv(given.out / "answers.csv", index=False)
 
 # The bar speaks of plain onnxruntime: no class of ours between the caller and the session.
