@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tidemill.testing.metadata_store", "tidemill.testing.artifact_store")
+pytest.register_assert_rewrite(
+    "tidemill.testing.metadata_store", "tidemill.testing.artifact_store", "tidemill.testing.record_store"
+)
 
 
 @pytest.fixture

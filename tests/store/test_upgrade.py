@@ -16,6 +16,7 @@ from tidemill.core.errors import WorkspaceError
 from tidemill.store import upgrade
 from tidemill.store.database import Database
 from tidemill.store.metadata import SqlMetadataStore
+from tidemill.store.records import SqlRecordStore
 from tidemill.store.tables import PREFIX, VERSION_TABLE, tables
 from tidemill.testing.metadata_store import example_study
 
@@ -53,6 +54,20 @@ def test_migrations_build_the_tables_of_the_code(database_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, tables) == []
     database.close()
+
+
+def test_an_older_database_keeps_its_studies(database_url: str) -> None:
+    store = SqlMetadataStore(database_url)
+    store.create_study(example_study())
+    with store.database.transaction(write=True) as connection:
+        for name in ("records", "journal", "counters"):  # what revision 0002 added
+            connection.execute(text(f"DROP TABLE {PREFIX}{name}"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
+    store.close()
+    store = SqlMetadataStore(database_url)
+    assert store.get_study("income") == example_study()
+    assert SqlRecordStore(store.database).put("k", "a", {}).key == "a"
+    store.close()
 
 
 def test_head_is_the_newest_migration() -> None:

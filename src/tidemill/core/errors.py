@@ -5,7 +5,9 @@
     TidemillError                     something a person must know; ``exit_code`` 1
     ├── InputError                    fix what you gave us; ``exit_code`` 2
     │   ├── DataError                 a file, a row, a column
-    │   ├── ObjectiveError            the text of an objective, with the position
+    │   ├── ExpressionError           a text in one of our small languages, with the position
+    │   │   ├── ObjectiveError        an objective
+    │   │   └── PredicateError        a condition on rows
     │   ├── SpaceError                a search space or a config
     │   ├── OptionError               an option or an argument
     │   └── NotFoundError             no such column, study, dataset, bundle; offers the nearest
@@ -26,7 +28,7 @@ import difflib
 from collections.abc import Iterable
 
 _BEFORE, _AFTER = 60, 50
-"""Characters of an objective that are shown around a mistake."""
+"""Characters of an expression that are shown around a mistake."""
 
 
 class TidemillError(Exception):
@@ -83,8 +85,8 @@ class DataError(InputError):
     """A file, a row or a column can't be used."""
 
 
-class ObjectiveError(InputError):
-    """The text of an objective can't be read; ``position`` is the 0-based offset in it."""
+class ExpressionError(InputError):
+    """A text in one of our small languages can't be read; ``position`` is the 0-based offset in it."""
 
     def __init__(self, message: str, *, text: str = "", position: int = 0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -99,6 +101,14 @@ class ObjectiveError(InputError):
         shown = "".join(" " if c.isspace() or not c.isprintable() else c for c in self.text)
         shown = shown[start : self.position + _AFTER]
         return f"{super().__str__()}\n  {shown}\n  {' ' * (self.position - start)}^"
+
+
+class ObjectiveError(ExpressionError):
+    """The text of an objective can't be read."""
+
+
+class PredicateError(ExpressionError):
+    """A condition on rows can't be read, fits no column, or does more than ask."""
 
 
 class SpaceError(InputError):
@@ -127,6 +137,10 @@ class NotFoundError(InputError):
 
 class WorkspaceError(TidemillError):
     """The workspace can't be used: read-only, written by a newer version, or locked."""
+
+
+class ConflictError(TidemillError):
+    """Somebody else has changed it in the meantime; read again and repeat."""
 
 
 class BundleError(TidemillError):

@@ -153,6 +153,112 @@ class MetadataStore(Protocol):
         """Let the connection go."""
 
 
+@dataclass(frozen=True)
+class Record:
+    """A named document of a workspace, such as an endpoint, a key or a feature group.
+
+    Parameters
+    ----------
+    kind, key : str
+        What it is, and its name among its kind.
+    version : int
+        Change number of the kind when this was written: grows with every write, and no record has one twice.
+    body : mapping
+        Plain JSON.
+    created_at, updated_at : float
+        Seconds since 1970.
+    """
+
+    kind: str
+    key: str
+    version: int
+    body: Mapping[str, Any]
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """One write of `RecordStore.put_all`.
+
+    Parameters
+    ----------
+    kind, key : str
+        Which record.
+    body : mapping or None
+        What it becomes; None deletes it.
+    expect : int or None
+        Version that it must have now, 0 where it must not exist; None writes whatever is there.
+    """
+
+    kind: str
+    key: str
+    body: Mapping[str, Any] | None
+    expect: int | None = None
+
+
+class RecordStore(Protocol):
+    """Small named documents that change, with compare-and-set. Safe for many processes at once."""
+
+    def put(self, kind: str, key: str, body: Mapping[str, Any], *, expect: int | None = None) -> Record:
+        """Write a record; raises `ConflictError` where ``expect`` is not what stands there (see `Change`)."""
+
+    def put_all(self, changes: Sequence[Change]) -> list[Record | None]:
+        """Make all changes or, on a conflict, none; gives the new records, None for deleted ones."""
+
+    def get(self, kind: str, key: str) -> Record:
+        """Raises `NotFoundError` with the nearest keys."""
+
+    def find(self, kind: str, prefix: str = "") -> list[Record]:
+        """Records of a kind whose key begins so, by key."""
+
+    def delete(self, kind: str, key: str, *, expect: int | None = None) -> bool:
+        """Remove a record; False if there was none. Raises `ConflictError` as `put` does."""
+
+    def change_number(self, kind: str) -> int:
+        """A number that grows with every change of that kind, 0 before the first; cheap enough to poll."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a journal.
+
+    Parameters
+    ----------
+    seq : int
+        1, 2, 3… within its stream, without gaps.
+    stream, kind : str
+        Which journal, and what happened.
+    payload : mapping
+        Plain JSON.
+    actor, subject : str
+        Who did it, to what; may be empty.
+    at : float
+        Seconds since 1970.
+    """
+
+    seq: int
+    stream: str
+    kind: str
+    payload: Mapping[str, Any]
+    actor: str
+    subject: str
+    at: float
+
+
+class Journal(Protocol):
+    """Append-only streams. Safe for many processes at once."""
+
+    def append(self, stream: str, kind: str, payload: Mapping[str, Any], *, actor: str = "", subject: str = "") -> int:
+        """Add an entry and give its number; who reads up to a number has seen all entries before it."""
+
+    def read(self, stream: str, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[Entry]:
+        """Entries of a stream after a number, oldest first; of one subject, or of all."""
+
+    def streams(self, prefix: str = "") -> list[str]:
+        """Names of the streams that begin so, sorted."""
+
+
 class Sampler(Protocol):
     """Proposes the next config of a study."""
 

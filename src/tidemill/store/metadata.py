@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tidemill.core.errors import NotFoundError, OptionError
 from tidemill.core.trial import Cost, StudyRecord, Trial, TrialState, Usage
+from tidemill.store.counting import insert_into
 from tidemill.store.database import Database
 from tidemill.store.tables import dataset_versions, events, studies, trials
 
@@ -51,6 +51,11 @@ class SqlMetadataStore:
 
     def __repr__(self) -> str:
         return f"SqlMetadataStore({self._database.where!r})"
+
+    @property
+    def database(self) -> Database:
+        """The database that it writes to; records and journal of the workspace share it."""
+        return self._database
 
     # ------------------------------------------------------------------------------------------------------- studies
 
@@ -111,7 +116,7 @@ class SqlMetadataStore:
         """Insert or replace the trial of that study and number, in one transaction."""
         with self._write() as connection:
             values = _from_trial(trial, _study_id(connection, trial.study, lock=True))
-            added = _insert(connection, trials).values(**values)
+            added = insert_into(connection, trials).values(**values)
             changes = {name: added.excluded[name] for name in values if name not in ("study_id", "number")}
             connection.execute(added.on_conflict_do_update(index_elements=["study_id", "number"], set_=changes))
 
@@ -136,7 +141,7 @@ class SqlMetadataStore:
             raise OptionError(f"A dataset version has the fields {list(_VERSION_FIELDS)}; wrong are {sorted(wrong)}.")
         _check_name("dataset", record["dataset"])
         with self._write() as connection:
-            added = _insert(connection, dataset_versions).values(**record)
+            added = insert_into(connection, dataset_versions).values(**record)
             connection.execute(added.on_conflict_do_nothing(index_elements=["dataset", "hash"]))
 
     def dataset_versions(self, dataset: str | None = None) -> Sequence[Mapping[str, Any]]:
@@ -190,11 +195,6 @@ def _study_id(connection: Connection, name: str, *, lock: bool = False) -> int:
 
 def _no_study(connection: Connection, name: str) -> NotFoundError:
     return NotFoundError.of("study", name, connection.execute(select(studies.c.name)).scalars())
-
-
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    # Both dialects spell "insert or else" alike, but SQLAlchemy keeps two classes.
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def _study(row: Row[Any]) -> StudyRecord:

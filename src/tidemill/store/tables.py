@@ -173,3 +173,33 @@ events = Table(
     Column("kind", String, nullable=False),
     Column("payload", Json, nullable=False),
 )
+
+counters = Table(
+    f"{PREFIX}counters",
+    tables,
+    Column("name", String, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+records = Table(
+    f"{PREFIX}records",
+    tables,
+    Column("kind", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("body", Json, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+journal = Table(
+    f"{PREFIX}journal",
+    tables,
+    Column("stream", String, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("at", Double, nullable=False),
+)

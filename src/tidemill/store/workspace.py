@@ -10,10 +10,12 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from tidemill.core.errors import OptionError, WorkspaceError, nearest_hint
-from tidemill.core.protocols import ArtifactStore, MetadataStore
+from tidemill.core.protocols import ArtifactStore, Journal, MetadataStore, RecordStore
 from tidemill.store.artifacts import LocalArtifactStore
 from tidemill.store.database import may_write
+from tidemill.store.journal import SqlJournal
 from tidemill.store.metadata import SqlMetadataStore
+from tidemill.store.records import SqlRecordStore
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,6 +40,10 @@ class Workspace:
         The ledger.
     artifacts : ArtifactStore
         Bytes by hash.
+    records : RecordStore
+        Named documents that change: endpoints, keys, feature groups, tags.
+    journal : Journal
+        What happened, in order: audit, traffic, datasets.
     settings : mapping
         What ``tidemill.toml`` in the folder says.
 
@@ -54,11 +60,15 @@ class Workspace:
         path: Path,
         metadata: MetadataStore,
         artifacts: ArtifactStore,
+        records: RecordStore,
+        journal: Journal,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.path = path
         self.metadata = metadata
         self.artifacts = artifacts
+        self.records = records
+        self.journal = journal
         self.settings = settings
 
     @classmethod
@@ -95,7 +105,9 @@ class Workspace:
         database = _setting("database_url", database_url, settings) or f"sqlite:///{folder / 'metadata.db'}"
         place = _setting("artifact_url", artifact_url, settings) or "artifacts"
         artifacts = _open_artifacts(place, folder)
-        return cls(folder, SqlMetadataStore(_anchored(database, folder)), artifacts, MappingProxyType(settings))
+        metadata = SqlMetadataStore(_anchored(database, folder))
+        records, journal = SqlRecordStore(metadata.database), SqlJournal(metadata.database)
+        return cls(folder, metadata, artifacts, records, journal, MappingProxyType(settings))
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"
