@@ -105,7 +105,7 @@ class SqlRecordStore:
             return None
         now = self._clock()
         created = now if found is None else float(found.created_at)
-        values = {
+        values: dict[str, Any] = {
             "kind": change.kind,
             "key": change.key,
             "version": number,
@@ -116,7 +116,7 @@ class SqlRecordStore:
         added = insert_into(connection, records).values(**values)
         changed = {name: added.excluded[name] for name in ("version", "body", "updated_at")}
         connection.execute(added.on_conflict_do_update(index_elements=["kind", "key"], set_=changed))
-        return Record(**{**values, "body": dict(change.body)})
+        return Record(**values)
 
 
 def _counter(kind: str) -> str:
