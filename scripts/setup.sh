@@ -55,3 +55,10 @@ say "Installing $lock …"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 "$python" -m pip install -qq --no-deps --no-compile -r "$lock"
 "$python" -m pip install -qq --no-deps --no-build-isolation --editable .
+
+# Where Python may not keep what it compiled, every process would compile all its modules anew: 6 s of CPU for a few imports.
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+  say "Compiling, since PYTHONDONTWRITEBYTECODE is set …"
+  site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  "$python" -m compileall -q -j 0 "$site" >/dev/null || true  # a package may hold files for other Pythons
+fi
