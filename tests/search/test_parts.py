@@ -16,7 +16,7 @@ from tidemill.search.ensembles.stack import LinearStack, fit_stack, stack_where_
 from tidemill.search.forecast import Forecast
 from tidemill.search.ledger import Truth
 from tidemill.search.losses import LogLoss, RootMeanSquare
-from tidemill.search.prices import Prices, single_models
+from tidemill.search.prices import Prices, with_models
 
 MULTICLASS = Task(TaskKind.MULTICLASS, "y", ("a", "b", "c"))
 NUMBER = Task(TaskKind.REGRESSION, "y")
@@ -87,7 +87,8 @@ def test_prices_know_the_bounds() -> None:
     strict = Prices(costs, parse_objective("minimize rmse; params <= 500"), 2.0, 10**9)
     assert np.isfinite(strict({0: 1.0}))
     assert strict({0: 0.5, 1: 0.5}) == np.inf
-    assert single_models(costs, {0: 4, 1: 1})[0].params == 25
+    assert with_models(costs, {0: 4, 1: 1}, {0: 1, 1: 1})[0].params == 25
+    assert with_models(costs, {0: 4, 1: 1}, {0: 3, 1: 1})[0].params == 75
 
 
 def test_forecasts_come_from_trials_of_the_family() -> None:

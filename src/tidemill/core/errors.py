@@ -11,6 +11,7 @@
     │   ├── SpaceError                a search space or a config
     │   ├── OptionError               an option or an argument
     │   └── NotFoundError             no such column, study, dataset, bundle; offers the nearest
+    ├── ConflictError                 somebody else changed it in the meantime
     ├── WorkspaceError                the workspace cannot be used (read-only, newer version, locked)
     ├── BundleError                   a bundle that is broken, or could not be proven
     │   └── ParityError               the graph and the trained model disagree

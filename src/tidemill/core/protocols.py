@@ -218,6 +218,9 @@ class RecordStore(Protocol):
     def change_number(self, kind: str) -> int:
         """A number that grows with every change of that kind, 0 before the first; cheap enough to poll."""
 
+    def kinds(self) -> list[str]:
+        """Kinds of which there are records, sorted."""
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -37,12 +37,15 @@ class Cost:
         Bytes of the exported graph (estimated before export, measured after).
     latency_ms : float or None
         One warm row with onnxruntime on this machine, in milliseconds.
+    batch_us : float or None
+        One row among many with onnxruntime on one thread of this machine, in microseconds.
     """
 
     params: int | None = None
     flops: int | None = None
     size_bytes: int | None = None
     latency_ms: float | None = None
+    batch_us: float | None = None
 
     def __add__(self, other: Cost) -> Cost:
         def plus(a: Any, b: Any) -> Any:
@@ -53,6 +56,7 @@ class Cost:
             plus(self.flops, other.flops),
             plus(self.size_bytes, other.size_bytes),
             plus(self.latency_ms, other.latency_ms),
+            plus(self.batch_us, other.batch_us),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +66,7 @@ class Cost:
             "flops": self.flops,
             "size_bytes": self.size_bytes,
             "latency_ms": self.latency_ms,
+            "batch_us": self.batch_us,
         }
 
     @classmethod

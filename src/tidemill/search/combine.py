@@ -17,7 +17,10 @@ from tidemill.search.candidate import Candidate, join
 from tidemill.search.ensembles.stack import stack_where_it_pays
 from tidemill.search.judge import Judge, Verdict
 from tidemill.search.losses import Loss, of_objective
-from tidemill.search.prices import Prices, single_models, total
+from tidemill.search.prices import Prices, thinness, total, with_models
+
+THIN = 3
+"""Models of a thin bag."""
 
 Predicted = Mapping[int, NDArray[np.float32]]
 
@@ -27,9 +30,10 @@ def combine(
 ) -> Candidate:
     """Choose what serves an objective best, from out-of-fold predictions alone.
 
-    In this order: an ensemble of whole bags; where these break a bound on costs, of single models of the bags; where
-    the ensemble breaks a bound on a metric, the best single trial that keeps it; where nothing keeps the bounds,
-    what comes nearest.
+    In this order: an ensemble of whole bags, or on a large table of thin ones if these, being quicker with many rows,
+    leave room for members that are worth more; where these break a bound on costs, of thin bags, then of single models
+    of the bags; where the ensemble breaks a bound on a metric, the best single trial that keeps it; where nothing keeps
+    the bounds, what comes nearest.
 
     Parameters
     ----------
@@ -56,21 +60,27 @@ def combine(
         )
     models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
     bags = {t.number: t.cost for t in trials}
-    singles = single_models(bags, models)
     loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
+    size = min(abs(loss(np.asarray(p, dtype=np.float64))) for p in predictions.values())
     found: list[Candidate] = []
-    for costs, used in ((bags, models), (singles, dict.fromkeys(models, 1))):
-        size = min(abs(loss(np.asarray(p, dtype=np.float64))) for p in predictions.values())
+    values: list[float] = []
+    for most in sorted({max(models.values()), min(max(models.values()), THIN), 1}, reverse=True):
+        used = {n: min(m, most) for n, m in models.items()}
+        costs = with_models(bags, models, used)
         prices = Prices(costs, judge.objective, size, most_bytes, rows=len(judge.y))
         if not any(np.isfinite(prices({n: 1.0})) for n in predictions):
             continue
-        weights = dict(ensembler.combine(predictions, loss, prices).weights)
+        combination = ensembler.combine(predictions, loss, prices)
+        weights = dict(combination.weights)
         found.append(_candidate(weights, used, costs, predictions, judge, loss))
-        if found[-1].verdict.gap == 0:
+        values.append(combination.loss + prices(weights) + thinness(weights, used, size))
+        if found[-1].verdict.gap == 0 and (most <= THIN or not prices.for_many):
             break
     if not found or min(c.verdict.gap for c in found) > 0:
-        found += _singles(singles, predictions, judge)
-    return min(found, key=lambda c: c.verdict.key)
+        found += _singles(with_models(bags, models, dict.fromkeys(models, 1)), predictions, judge)
+        return min(found, key=lambda c: c.verdict.key)
+    kept = [i for i, c in enumerate(found) if c.verdict.gap == 0]
+    return found[min(kept, key=lambda i: values[i])]
 
 
 def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge) -> list[Candidate]:

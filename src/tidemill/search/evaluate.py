@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tidemill.models.tabular import pipeline
 from tidemill.models.tabular._base import Feature, FeatureKind, FitBudget, TabularData
 from tidemill.search import latency, schedules
 from tidemill.search.board import MODELS
+from tidemill.search.latency import Speed
 from tidemill.search.splits import TRAIN, VALID, Splits, passes
 
 CALL = "tidemill.search.evaluate:run_trial"
@@ -112,14 +113,15 @@ def run_trial(
     race : Race, optional
         When to stop after the first fold.
     probe : bool
-        Export the first fold's model and measure its latency and size.
+        Export the first fold's model and measure its speed and size.
 
     Returns
     -------
     dict
         ``oof`` (n, n_outputs) with NaN where no fold predicted, ``test``, ``checkpoint`` (bytes, or None for a trial
         that was stopped), ``fold_scores``, ``scores``, ``cost``, ``curve``, ``folds``, ``fidelity``, ``stopped``
-        (why it ended early, or None), ``fold_s``, ``probe`` (milliseconds and bytes of one model, or None).
+        (why it ended early, or None), ``fold_s``, ``probe`` (`Speed` of one model, or None), ``probe_flops`` (its
+        operations for a row).
 
     Raises
     ------
@@ -160,7 +162,8 @@ class _Evaluation:
         self.rounds: list[int] = []
         self.curve: list[tuple[int, float]] = []
         self.scores: dict[str, float] = {}
-        self.probed: tuple[float, int] | None = None
+        self.probed: Speed | None = None
+        self.probe_flops: int | None = None
 
     def run(self, race: Race | None, probe: bool) -> dict[str, Any]:
         if race is not None:
@@ -223,6 +226,7 @@ class _Evaluation:
         self.seconds.append(time.monotonic() - begun)
         if probe:
             self.probed = latency.measure(fitted, self.data.x, self.task.n_outputs)
+            self.probe_flops = fitted.cost.flops
 
     def _keep(self, fitted: Any) -> None:
         if self.x_test is not None:
@@ -279,6 +283,7 @@ class _Evaluation:
             "stopped": stopped,
             "fold_s": tuple(self.seconds),
             "probe": self.probed,
+            "probe_flops": self.probe_flops,
         }
 
     def _cost(self) -> Cost:
@@ -287,9 +292,6 @@ class _Evaluation:
         total = self.costs[0]
         for cost in self.costs[1:]:
             total = total + cost
-        if self.probed is not None:
-            one_ms, one_bytes = self.probed
-            total = replace(total, latency_ms=one_ms * len(self.costs), size_bytes=one_bytes * len(self.costs))
         return total
 
     @property

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from tidemill.core.budget import Budget
@@ -26,6 +29,7 @@ from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.forecast import Forecast
 from tidemill.search.gate import Gate
 from tidemill.search.ledger import TRUTH
+from tidemill.search.lock import only_search
 from tidemill.search.runner import Limits, Runner
 from tidemill.search.samplers.baseline import BaselineSampler
 from tidemill.search.samplers.chain import ChainSampler
@@ -122,88 +126,116 @@ def run_search(
     Raises
     ------
     SearchError
-        Where no trial came to an end.
+        Where no trial came to an end, or where another process searches this study.
     """
     began = time.monotonic() if began is None else began
-    if resume:
-        record = workspace.metadata.get_study(name)
-        settings = SearchSettings.from_json(record.settings)
-        objective = Study(workspace, record).objective
-    else:
-        settings = (settings or SearchSettings()).resolved(len(table.x))
-        objective = objective.resolve(task, table.columns)
-    owned = open_executor(budget, settings) if executor is None else None
-    used: Any = owned if executor is None else executor
-    started = False
-    try:
-        lines = _splits(table, task, settings)
+    # A study has one place of its own, so that a resumed one finds what a killed one left; any name makes a folder.
+    scratch = workspace.path / "scratch" / sha256(name.encode()).hexdigest()[:16]
+    limits = _Allowance(budget, began, reserve_s(len(table.x), budget), proof_rows)
+    with only_search(scratch.with_suffix(".lock"), name):
         if resume:
-            space = Space.from_json(record.space)
-            workspace.metadata.update_study(name, state="running")
+            question = _known(workspace, name, table, task)
         else:
-            space = pool.space(task, table.profile, settings.families or None)
-            workspace.metadata.create_study(
-                _record(workspace, name, table, task, objective, settings, space, lines, dataset_version, source)
-            )
-        started = True
-        finished = _run(
-            workspace, name, table, task, objective, budget, settings, space, lines, used, began,
-            reserve_s(len(table.x), budget), proof_rows, on_event,
-        )  # fmt: skip
-    except BaseException:
-        if started:
-            workspace.metadata.update_study(name, state="failed")
-        raise
-    finally:
-        if owned is not None:
-            owned.close()
-    study = Study.open(workspace, name)
-    _choose(study, began, on_event)
-    workspace.metadata.update_study(name, state="complete" if finished else "interrupted")
-    study.record = workspace.metadata.get_study(name)
-    return study
+            question = _asked(table, task, objective, settings or SearchSettings())
+            record = _record(workspace, name, table, question, dataset_version, source)
+        with _used(executor, budget, question.settings) as workers:
+            if resume:
+                workspace.metadata.update_study(name, state="running")
+            else:
+                workspace.metadata.create_study(record)
+            finished = _run(workspace, name, table, question, limits, workers, scratch, on_event)
+        return _chosen(workspace, name, finished, began, on_event)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a study asks; the same whenever it is resumed."""
+
+    task: Task
+    objective: Objective
+    settings: SearchSettings
+    space: Space
+    lines: splits.Splits
+
+
+@dataclass(frozen=True)
+class _Allowance:
+    """What one run of a study may spend, and what it has to leave."""
+
+    budget: Budget
+    began: float
+    reserve_s: float
+    proof_rows: int
+
+
+def _asked(table: SearchTable, task: Task, objective: Objective, settings: SearchSettings) -> _Question:
+    settings = settings.resolved(len(table.x))
+    space = pool.space(task, table.profile, settings.families or None)
+    return _Question(task, objective.resolve(task, table.columns), settings, space, _splits(table, task, settings))
+
+
+def _known(workspace: Workspace, name: str, table: SearchTable, task: Task) -> _Question:
+    record = workspace.metadata.get_study(name)
+    settings = SearchSettings.from_json(record.settings)
+    objective = Study(workspace, record).objective
+    return _Question(task, objective, settings, Space.from_json(record.space), _splits(table, task, settings))
+
+
+@contextmanager
+def _used(executor: Executor | None, budget: Budget, settings: SearchSettings) -> Iterator[Executor]:
+    """Give the caller's executor, or one that is closed after the search."""
+    if executor is not None:
+        yield executor
+        return
+    with open_executor(budget, settings) as owned:
+        yield owned
 
 
 def _run(
     workspace: Workspace,
     name: str,
     table: SearchTable,
-    task: Task,
-    objective: Objective,
-    budget: Budget,
-    settings: SearchSettings,
-    space: Space,
-    lines: splits.Splits,
+    question: _Question,
+    allowance: _Allowance,
     executor: Executor,
-    began: float,
-    reserve_s: float,
-    proof_rows: int,
+    scratch: Path,
     on_event: Listener,
 ) -> bool:
-    one_pass = splits.passes(lines)
-    # A study has one place of its own, so that a resumed one finds what a killed one left; any name makes a folder.
-    scratch = workspace.path / "scratch" / sha256(name.encode()).hexdigest()[:16]
-    with table.assigned(scratch, task, objective, lines) as assignment:
-        runner = Runner(
-            study=name,
-            metadata=workspace.metadata,
-            artifacts=workspace.artifacts,
-            executor=executor,
-            sampler=make_sampler(task, objective, settings, budget),
-            space=space,
-            gate=Gate(objective, pool.families(settings.families or None), task, table.profile),
-            assignment=assignment,
-            objective=objective,
-            settings=settings,
-            limits=Limits.of(budget, began, reserve_s, executor.capacity),
-            forecast=Forecast(len(table.x), table.x.shape[1], one_pass),
-            rows=table.rows,
-            rows_test=table.rows_test,
-            threads=max(1, budget.cores // executor.capacity),
-            on_event=on_event,
-            proof_rows=proof_rows,
-        )
-        return runner.run()
+    """Run trials to the limits; a study whose search breaks off is marked as failed."""
+    task, objective, settings, budget = question.task, question.objective, question.settings, allowance.budget
+    try:
+        with table.assigned(scratch, task, objective, question.lines) as assignment:
+            runner = Runner(
+                study=name,
+                metadata=workspace.metadata,
+                artifacts=workspace.artifacts,
+                executor=executor,
+                sampler=make_sampler(task, objective, settings, budget),
+                space=question.space,
+                gate=Gate(objective, pool.families(settings.families or None), task, table.profile),
+                assignment=assignment,
+                objective=objective,
+                settings=settings,
+                limits=Limits.of(budget, allowance.began, allowance.reserve_s, executor.capacity),
+                forecast=Forecast(len(table.x), table.x.shape[1], splits.passes(question.lines)),
+                rows=table.rows,
+                rows_test=table.rows_test,
+                threads=max(1, budget.cores // executor.capacity),
+                on_event=on_event,
+                proof_rows=allowance.proof_rows,
+            )
+            return runner.run()
+    except BaseException:
+        workspace.metadata.update_study(name, state="failed")
+        raise
+
+
+def _chosen(workspace: Workspace, name: str, finished: bool, began: float, on_event: Listener) -> Study:
+    study = Study.open(workspace, name)
+    _choose(study, began, on_event)
+    workspace.metadata.update_study(name, state="complete" if finished else "interrupted")
+    study.record = workspace.metadata.get_study(name)
+    return study
 
 
 def make_sampler(task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
@@ -226,27 +258,23 @@ def _record(
     workspace: Workspace,
     name: str,
     table: SearchTable,
-    task: Task,
-    objective: Objective,
-    settings: SearchSettings,
-    space: Space,
-    lines: splits.Splits,
+    question: _Question,
     dataset_version: str,
     source: Mapping[str, Any] | None,
 ) -> StudyRecord:
     put = workspace.artifacts.put
     return StudyRecord(
         name=name,
-        task=task.to_json(),
-        objective=str(objective),
-        space=space.to_json(),
-        settings={**settings.to_json(), **({"source": dict(source)} if source is not None else {})},
+        task=question.task.to_json(),
+        objective=str(question.objective),
+        space=question.space.to_json(),
+        settings={**question.settings.to_json(), **({"source": dict(source)} if source is not None else {})},
         dataset_version=dataset_version,
         versions=versions(),
         state="running",
         created_at=time.time(),
         artifacts={
-            TRUTH: put(table.truth(lines).pack()),
+            TRUTH: put(table.truth(question.lines).pack()),
             ENCODER: put(pack(table.encoder.checkpoint())),
             SCHEMA: put(pack(table.schema.to_json())),
         },

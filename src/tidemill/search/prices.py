@@ -14,12 +14,13 @@ UNIT = 1e-3
 """Differences of a thousandth of the loss are what people begin to care about; prices are fractions of that."""
 SIZE_BYTES = 10_000_000
 LATENCY_MS = 1.0
-BATCH_US = 15.0
+BATCH_US = 30.0
+"""On one thread, so that two answer 50,000 rows in a second and there is room for what the members share."""
 MANY_ROWS = 20_000
 """With fewer rows to learn from, nobody is expected to have millions to predict."""
 ROOM = 0.95
 """Estimates of costs are trusted up to this share of a bound."""
-SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15)
+SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15, batch_us=3.0)
 """Allowance for what the members share: the encoder, calibration and decision."""
 
 
@@ -27,8 +28,9 @@ SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15)
 class Prices:
     """Price of a combination: ``inf`` where it breaks a bound, else small and growing with size and latency.
 
-    Up to 10 MB, 1 ms for a row and, on large tables, 15 µs for a row of many, a member has to earn little; beyond that
-    the price rises steeply, since a model that doesn't fit where it is needed is worth nothing.
+    Up to 10 MB, 1 ms for a row and, on large tables, 30 µs for a row of many, a member has to earn little; beyond that
+    the price of size and latency rises steeply, since a model that doesn't fit where it is needed is worth nothing.
+    Each doubling of the time for many rows beyond 30 µs has to earn two thousandths of the loss.
 
     Parameters
     ----------
@@ -76,12 +78,21 @@ class Prices:
         if size > self.most_bytes and not any(c.subject == "size_bytes" for c in bounds):
             return float("inf")
         many = min(1.0, self.rows / MANY_ROWS)
-        price = _steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS) + many * _steep(batch_us / BATCH_US)
+        price = _steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS) + many * _doublings(batch_us / BATCH_US)
         return self.thrift * UNIT * abs(self.loss) * price
+
+    @property
+    def for_many(self) -> bool:
+        """True where it fully counts how quickly many rows are answered."""
+        return self.rows >= MANY_ROWS
 
 
 def _batch_us(cost: Cost) -> float:
-    """Microseconds for one row of a large batch: multiplying matrices is quick, walking down trees is not.
+    return _guess_us(cost) if cost.batch_us is None else cost.batch_us
+
+
+def _guess_us(cost: Cost) -> float:
+    """Guess microseconds for one row of a large batch: multiplying matrices is quick, walking down trees is not.
 
     A net does two operations with each number it has learned, a tree looks at few of them.
     """
@@ -99,6 +110,10 @@ def _steep(share: float) -> float:
     return 0.1 * share if share <= 1 else 0.1 + (share - 1)
 
 
+def _doublings(share: float) -> float:
+    return 0.1 * share if share <= 1 else 0.1 + 2.0 * float(np.log2(share))
+
+
 def total(costs: Mapping[int, Cost], numbers: Mapping[int, float]) -> Cost:
     """Cost of the whole combination, what is shared included; unknown where a member's is unknown."""
     out = replace(SHARED)
@@ -107,17 +122,26 @@ def total(costs: Mapping[int, Cost], numbers: Mapping[int, float]) -> Cost:
     return out
 
 
-def single_models(costs: Mapping[int, Cost], models: Mapping[int, int]) -> dict[int, Cost]:
-    """Costs where one model of each bag is used in place of all."""
-    return {n: _divide(c, models[n]) for n, c in costs.items()}
+def with_models(costs: Mapping[int, Cost], models: Mapping[int, int], used: Mapping[int, int]) -> dict[int, Cost]:
+    """Costs where only some models of each bag are used."""
+    return {n: _share(c, used[n] / models[n]) for n, c in costs.items()}
 
 
-def _divide(cost: Cost, by: int) -> Cost:
-    if by <= 1:
+def thinness(weights: Mapping[int, float], used: Mapping[int, int], loss: float) -> float:
+    """What is lost by small bags, in units of the loss.
+
+    Out-of-fold predictions can't tell: each comes from a single model. The variance that a bag of ``m`` takes away
+    grows as ``1 - 1/m``; all of it is taken to be worth a thousandth of the loss.
+    """
+    return UNIT * abs(loss) * sum(w / used[n] for n, w in weights.items())
+
+
+def _share(cost: Cost, share: float) -> Cost:
+    if share >= 1:
         return cost
 
     def part(value: float | None) -> float | None:
-        return None if value is None else value / by
+        return None if value is None else value * share
 
     params, flops, size = part(cost.params), part(cost.flops), part(cost.size_bytes)
     return Cost(
@@ -125,4 +149,5 @@ def _divide(cost: Cost, by: int) -> Cost:
         flops=None if flops is None else int(np.ceil(flops)),
         size_bytes=None if size is None else int(np.ceil(size)),
         latency_ms=part(cost.latency_ms),
+        batch_us=part(cost.batch_us),
     )

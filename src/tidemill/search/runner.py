@@ -17,17 +17,22 @@ from tidemill.core.objective import Objective
 from tidemill.core.protocols import ArtifactStore, Executor, MetadataStore, Outcome, Step
 from tidemill.core.space import Space
 from tidemill.core.trial import Config, Cost, Trial, TrialState
-from tidemill.search.board import Board
+from tidemill.search.board import MODELS, Board
 from tidemill.search.evaluate import CALL, Assignment, Race
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.forecast import Forecast
 from tidemill.search.gate import Gate
+from tidemill.search.latency import Speed
 from tidemill.search.ledger import put_result
 from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.settings import SearchSettings
 
-PROOF_SHARE = 0.6
-"""Seconds of proof for a second of single-row answers: both sides answer every row, in batches, on two cores."""
+PROVEN = 2
+"""Time for the proof is kept as if so many of the best trials were shipped together."""
+BUILDS = 2.5
+"""The graph is written once and loaded three times: for the proof, the measurement and the golden rows."""
+MOST_PROOF = 0.3
+"""Share of the time that the proof may be given at most."""
 SHARE = 0.45
 """Share of the time that is left which one trial may take, as long as it isn't the last."""
 BONUS = 0.04
@@ -139,7 +144,8 @@ class Runner:
     _next: int = field(default=0, init=False)
     _refused: int = field(default=0, init=False)
     _stage: str = field(default="baselines", init=False)
-    _probed: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
+    _probed: dict[str, tuple[Speed, int]] = field(default_factory=dict, init=False)
+    _speeds: dict[int, Speed] = field(default_factory=dict, init=False)
     board: Board = field(init=False)
 
     def __post_init__(self) -> None:
@@ -278,12 +284,15 @@ class Runner:
     def _proof_s(self) -> float:
         """Seconds that the proof of what would be shipped now is going to take.
 
-        An ensemble is as slow as its members together, and it is rarely slower than the two best trials.
+        Graph and models answer every row, some rows on each core; before, the graph is written and loaded. An ensemble
+        is as slow as its members together, and it is rarely slower than the two best trials.
         """
         if not self.proof_rows:
             return 0.0
-        known = [t.cost.latency_ms for t in self.board.leaders(2) if t.cost.latency_ms is not None]
-        return min(PROOF_SHARE * sum(known) * 1e-3 * self.proof_rows, 0.3 * self._whole_s())
+        known = [self._speeds[t.number] for t in self.board.leaders(PROVEN) if t.number in self._speeds]
+        cores = max(1, self.threads * self.executor.capacity)
+        rows_s = sum(s.batch_us + s.model_us for s in known) * 1e-6 * self.proof_rows / cores
+        return min(rows_s + BUILDS * sum(s.build_s for s in known), MOST_PROOF * self._whole_s())
 
     def _race(self, trial: Trial) -> Race | None:
         slack = RACE_SLACK.get(trial.origin)
@@ -333,13 +342,16 @@ class Runner:
             return
         result = outcome.value
         artifacts = put_result(self.artifacts, result, self.rows, self.rows_test)
+        speed = self._speed(trial.config, result)
+        if speed is not None:
+            self._speeds[trial.number] = speed
         self._keep(
             replace(
                 trial,
                 state=TrialState.COMPLETE,
                 fold_scores=tuple(result["fold_scores"]),
                 scores=result["scores"],
-                cost=self._cost(trial.config, result),
+                cost=_with_speed(result["cost"], speed, measured=result["probe"] is not None),
                 curve=result["curve"],
                 fidelity=result["fidelity"],
                 folds=result["folds"],
@@ -355,18 +367,16 @@ class Runner:
         kind = {TrialState.COMPLETE: "finished", TrialState.REJECTED: "rejected"}.get(trial.state, "failed")
         self._tell(kind, trial)
 
-    def _cost(self, config: Config, result: Mapping[str, Any]) -> Cost:
-        """The trial's cost, with the latency measured or estimated from a measured trial of its class."""
-        cost: Cost = result["cost"]
+    def _speed(self, config: Config, result: Mapping[str, Any]) -> Speed | None:
+        """Speed of all models of a trial, from its own measurement or that of a trial of its class."""
         key = self._class(config)
-        models = max(1, result["folds"])
-        if result["probe"] is not None and cost.flops:
-            self._probed[key] = (result["probe"][0], cost.flops / models)
-        if cost.latency_ms is None and key in self._probed and cost.flops:
-            ms, flops = self._probed[key]
-            # Half of a row's time is overhead that doesn't grow with the model.
-            cost = replace(cost, latency_ms=ms * models * (0.5 + 0.5 * cost.flops / models / flops))
-        return cost
+        if result["probe"] is not None and result["probe_flops"]:
+            self._probed[key] = (result["probe"], result["probe_flops"])
+        cost, models = result["cost"], int(result["scores"].get(MODELS, 1))
+        if key not in self._probed or not cost.flops:
+            return None
+        speed, flops = self._probed[key]
+        return speed.times(models, cost.flops / models / flops)
 
     @staticmethod
     def _class(config: Config) -> str:
@@ -401,6 +411,14 @@ class Runner:
                 left_s=None if self.limits.deadline is None else max(0.0, self._left_s()),
             )
         )
+
+
+def _with_speed(cost: Cost, speed: Speed | None, *, measured: bool) -> Cost:
+    """Add what is known of a trial's speed; its bytes are counted, unless they were measured."""
+    if speed is None:
+        return cost
+    size = speed.size_bytes if measured else cost.size_bytes
+    return replace(cost, latency_ms=speed.row_ms, batch_us=speed.batch_us, size_bytes=size)
 
 
 _STOPPED = {"race": "Stopped after its first fold: clearly behind."}

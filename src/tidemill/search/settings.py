@@ -76,7 +76,7 @@ class SearchSettings:
 
         Few rows make scores noisy and training cheap, so they are split often; many rows the other way round.
         """
-        folds = self.folds or (8 if rows < 3_000 else 5 if rows < 150_000 else 3)
+        folds = self.folds or (8 if rows < 6_000 else 5 if rows < 150_000 else 3)
         repeats = self.repeats or (2 if rows < 1_000 else 1)
         return replace(self, folds=max(2, min(folds, rows // 2)), repeats=repeats)
 

@@ -91,6 +91,11 @@ class SqlRecordStore:
         with self._database.transaction() as connection:
             return last_number(connection, _counter(kind))
 
+    def kinds(self) -> list[str]:
+        """Kinds of which there are records, sorted."""
+        with self._database.transaction() as connection:
+            return sorted(connection.execute(select(records.c.kind).distinct()).scalars())
+
     def _apply(self, connection: Connection, change: Change, number: int) -> Record | None:
         found = _row(connection, change.kind, change.key)
         standing = 0 if found is None else int(found.version)

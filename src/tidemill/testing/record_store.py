@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -29,7 +29,7 @@ class RecordStoreSuite:
         raise NotImplementedError("supply the fixture open_records")
 
     @pytest.fixture
-    def records(self, open_records: OpenRecords) -> Iterator[RecordStore]:
+    def records(self, open_records: OpenRecords) -> RecordStore:
         """An open store."""
         return open_records()
 
@@ -86,6 +86,15 @@ class RecordStoreSuite:
         assert [r.key for r in records.find("window", "b/")] == ["b/1", "b/2"]
         assert [r.key for r in records.find("window", "a")] == ["a%x", "aZx"]
 
+    def test_the_kinds_are_those_of_which_there_are_records(self, records: RecordStore) -> None:
+        assert records.kinds() == []
+        records.put("key", "a", {})
+        records.put("endpoint", "b", {})
+        records.put("endpoint", "c", {})
+        assert records.kinds() == ["endpoint", "key"]
+        records.delete("key", "a")
+        assert records.kinds() == ["endpoint"]
+
     def test_the_change_number_grows_with_its_kind_only(self, records: RecordStore) -> None:
         records.put("key", "a", {})
         before = records.change_number("key")
@@ -140,7 +149,7 @@ class JournalSuite:
         raise NotImplementedError("supply the fixture open_journal")
 
     @pytest.fixture
-    def journal(self, open_journal: OpenJournal) -> Iterator[Journal]:
+    def journal(self, open_journal: OpenJournal) -> Journal:
         """An open journal."""
         return open_journal()
 

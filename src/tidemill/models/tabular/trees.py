@@ -222,8 +222,17 @@ class TreeTable:
         return Cost(
             params=self.n_splits + self.leaf.size,
             flops=int(self.depths().sum()) + len(self.root) * width,
-            size_bytes=size_bytes(self.n_splits, len(self.leaf), len(self.root), width, bool(self.missing_left.any())),
+            size_bytes=size_bytes(
+                self.n_splits, len(self.leaf), len(self.root), width, bool(self.missing_left.any()), self._stored()
+            ),
         )
+
+    def _stored(self) -> int:
+        """Wide leaves that a graph keeps: in each part of it, equal ones once."""
+        if self.leaf.shape[1] == 1:
+            return 0
+        different = len(_unique_rows(self.leaf)[0])
+        return min(len(self.leaf), different * (1 + self.n_splits // PART_SPLITS))
 
     def folded(self) -> TreeTable:
         """Return the same function with the trees that have no split moved into the bias."""
@@ -295,9 +304,11 @@ def from_nodes(
     )
 
 
-def size_bytes(splits: int, leaves: int, trees: int, width: int = 1, missing: bool = True) -> int:
-    """Estimate the bytes of trees in a graph."""
-    table = leaves * width * 4 if width > 1 else 0
+def size_bytes(
+    splits: int, leaves: int, trees: int, width: int = 1, missing: bool = True, stored: int | None = None
+) -> int:
+    """Estimate the bytes of trees in a graph; ``stored`` counts the different wide leaves, as a rule all are."""
+    table = (leaves if stored is None else stored) * width * 4 if width > 1 else 0
     return 256 + splits * (_SPLIT_BYTES + _MISSING_BYTES * missing) + leaves * _LEAF_BYTES + trees * _TREE_BYTES + table
 
 

@@ -80,7 +80,7 @@ class GreedyEnsembler:
         self, members: NDArray[np.float32], fast: Any, numbers: list[int], penalty: Penalty
     ) -> NDArray[np.float64]:
         rows = members.shape[1]
-        bags = self._bags or (1 if rows >= 10_000 or not hasattr(fast, "take") else 8 if rows >= 2_000 else 16)
+        bags = self._bags or (1 if rows >= 10_000 or not hasattr(fast, "take") else 8 if rows >= 2_000 else 48)
         every = np.arange(len(numbers))
         if bags == 1:
             return _select(members, every, fast, numbers, penalty, self._rounds)

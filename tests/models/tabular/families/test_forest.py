@@ -27,6 +27,16 @@ class TestForest(TreeLaws):
         assert 5_000 < len(graph.model().SerializeToString()) <= 44_000
         check_parity(model, data.x, task)
 
+    def test_trees_with_room_for_their_pure_leaves_grow_to_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole, _, _ = self.fit("19 classes", **{"forest.min_samples_leaf": 1})
+        pure = np.sort(whole.table.leaf, axis=1)[:, -1] * len(whole.table.root)
+        assert (pure > 0.999).mean() > 0.99
+        graph = GraphBuilder()
+        graph.output(whole.emit(graph, graph.input("x", np.float32, ["N", COLUMNS])), "y", np.float32, ["N", "K"])
+        size, estimate = len(graph.model().SerializeToString()), whole.cost.size_bytes
+        assert estimate is not None
+        assert 0.8 * size <= estimate <= 1.6 * size, "equal leaves are counted once"
+
     def test_the_number_of_chunks_does_not_matter(self) -> None:
         whole, data, _ = self.fit("regression")
         with pytest.MonkeyPatch.context() as patch:

@@ -22,8 +22,10 @@ from tidemill.models.tabular.families import _offers
 from tidemill.models.tabular.families._rounds import own_params
 from tidemill.models.tabular.trees import TreeTable, bound, emit_trees, floor32, from_nodes, most_depth, size_bytes
 
-MOST_BYTES = 12_000_000
+MOST_BYTES = 16_000_000
 """Of one forest in a graph; the leaves of a tree are limited so that it holds."""
+PURE = 0.6
+"""Leaves for a row of a classification tree that grows to the end: the others share a leaf with their like."""
 _CHUNK = 10
 """Trees between two looks at the clock."""
 _NODE_FIELDS = {
@@ -77,7 +79,8 @@ class Forest:
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """A bound from the rows and the limit on the leaves."""
         own = own_params(self.name, config)
-        leaves = min(_natural_leaves(profile.rows, own), _most_leaves(own["trees"], _width(task)))
+        natural = _natural_leaves(profile.rows, own)
+        leaves = min(natural, _most_leaves(own, natural, _width(task)))
         return bound(own["trees"], leaves, most_depth(leaves), _width(task))
 
     def fit(
@@ -93,7 +96,8 @@ class Forest:
         if train.y is None:
             raise TrialError("A forest needs targets to train.")
         own = own_params(self.name, config)
-        natural, most = _natural_leaves(len(train.x), own), _most_leaves(own["trees"], _width(task))
+        natural = _natural_leaves(len(train.x), own)
+        most = _most_leaves(own, natural, _width(task))
         forest = _FORESTS[own["kind"], task.kind.is_classification](
             n_estimators=0,
             criterion=own.get("criterion", "squared_error"),
@@ -271,9 +275,16 @@ def _natural_leaves(rows: int, own: Config) -> int:
     return max(2, rows // int(own["min_samples_leaf"]))
 
 
-def _most_leaves(trees: int, width: int) -> int:
-    """Return how many leaves a tree may have, for all trees to keep within `MOST_BYTES`."""
-    return max(2, int(MOST_BYTES / trees / size_bytes(1000, 1000, 1, width) * 1000))
+def _most_leaves(own: Config, natural: int, width: int) -> int:
+    """Return how many leaves a tree may have, for all trees to keep within `MOST_BYTES`.
+
+    Trees that grow to the end have pure leaves: a class is all that these say, and the graph keeps each class's leaf
+    once. Such trees aren't limited where `MOST_BYTES` has room for as many leaves as they have as a rule.
+    """
+    room = MOST_BYTES / int(own["trees"])
+    if int(own["min_samples_leaf"]) == 1 and PURE * natural * size_bytes(1000, 1000, 1) / 1000 <= room:
+        return natural
+    return max(2, int(room / size_bytes(1000, 1000, 1, width) * 1000))
 
 
 FAMILY = Forest()

@@ -1,4 +1,4 @@
-"""Nearest neighbours with weights that fall to 0 at the farthest of them."""
+"""Nearest neighbours with weights that fall to 0 at the farthest of them, as steeply as the table likes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ class Neighbours:
     """The average of the nearest training rows: no shape is assumed, so it is a good partner in an ensemble.
 
     With squared distances ``d`` to the ``k`` nearest points and the farthest of them at ``D``, a point weighs
-    ``count · (D - d)``, an Epanechnikov kernel of adaptive width, and the prior weighs ``prior``. A point at ``D``
-    weighs nothing, so it does not matter which of two points at the same distance is the last to be counted: the
-    answer is a continuous function of the row, in every arithmetic. Rows that are equal after treatment become one
-    point with a count. Distances are computed in double on both sides.
+    ``count · (D - d) / (1 + d / core)``, and the prior as much as ``prior`` points at no distance where ``D`` is as it
+    is in the middle of the rows. With a wide core that is an Epanechnikov kernel of adaptive width; a narrow one hears
+    above all the points that are nearly equal, which is best where rows come again. A point at ``D`` weighs nothing,
+    so it does not matter which of two points at the same distance is the last to be counted: the answer is a
+    continuous function of the row, in every arithmetic. Rows that are equal after treatment become one point with a
+    count. Distances are computed in double on both sides.
 
     References
     ----------
@@ -48,12 +50,13 @@ class Neighbours:
         return profile.rows >= 10 and 0 < len(profile.features) <= _MOST_COLUMNS
 
     def space(self, task: Task, profile: TableProfile) -> Space:
-        """How many neighbours, and how much the prior counts."""
+        """How many neighbours, how much the prior counts, and how much the nearest of them."""
         most = max(4, min(100, profile.rows // 3))
         return Space(
             [
                 Int("neighbours.k", 3, most, min(20, most), log=True),
                 Float("neighbours.prior", 0.02, 2.0, 0.2, log=True),
+                Float("neighbours.core", 0.001, 1000.0, 1000.0, log=True),
             ]
         )
 
@@ -96,13 +99,14 @@ class Neighbours:
         sums = np.stack([np.bincount(place, weights=weight * v, minlength=len(points)) for v in values.T], axis=1)
         prior = sums.sum(axis=0) / counts.sum()
         k = int(min(config["neighbours.k"] + 1, len(points)))
-        model = FittedNeighbours(points, np.concatenate([sums, counts[:, None]], axis=1), prior, 1.0, k)
-        scale = model.typical_width(np.random.default_rng(seed))
-        return FittedNeighbours(points, model.totals, prior, float(config["neighbours.prior"]) * scale, k)
+        model = FittedNeighbours(points, np.concatenate([sums, counts[:, None]], axis=1), prior, 1.0, k, 1.0, 1.0)
+        width = model.typical_width(np.random.default_rng(seed))
+        core = float(config["neighbours.core"]) * width
+        return FittedNeighbours(points, model.totals, prior, float(config["neighbours.prior"]), k, core, width)
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedNeighbours:
         """Read the points."""
-        return FittedNeighbours(state["points"], state["totals"], state["prior"], state["weight"], state["k"])
+        return FittedNeighbours(**state)
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,13 @@ class FittedNeighbours:
     prior : ndarray of float64, shape (n_outputs,)
         Mean of all values.
     weight : float
-        What the prior weighs, in squared distance times rows.
+        What the prior weighs, in rows at no distance whose farthest neighbour is at ``width``.
     k : int
         Neighbours, the last of which weighs nothing.
+    core : float
+        Squared distance at which a point weighs half as much as one at no distance.
+    width : float
+        Typical squared distance to the farthest neighbour.
     """
 
     points: Matrix
@@ -128,6 +136,8 @@ class FittedNeighbours:
     prior: NDArray[np.float64]
     weight: float
     k: int
+    core: float
+    width: float
 
     @property
     def cost(self) -> Cost:
@@ -157,7 +167,7 @@ class FittedNeighbours:
         distances = self._distances(x)
         nearest = np.argpartition(distances, self.k - 1, axis=1)[:, : self.k]
         near = np.take_along_axis(distances, nearest, axis=1)
-        kernel = near.max(axis=1, keepdims=True) - near
+        kernel = (near.max(axis=1, keepdims=True) - near) / (near * (self.width / self.core) + self.width)
         total = np.einsum("nk,nkv->nv", kernel, self.totals[nearest]) + self.weight * np.append(self.prior, 1.0)
         return np.asarray(total[:, :-1] / total[:, -1:], dtype=np.float32)
 
@@ -173,6 +183,8 @@ class FittedNeighbours:
         distances = graph.op("Max", distances, graph.const(0.0, np.float64))
         near, index = graph.ops("TopK", distances, graph.const([self.k], np.int64), outputs=2, axis=1, largest=0)
         kernel = graph.op("Sub", graph.op("ReduceMax", near, axis, keepdims=1), near)
+        slope = graph.op("Mul", near, graph.const(self.width / self.core, np.float64))
+        kernel = graph.op("Div", kernel, graph.op("Add", slope, graph.const(self.width, np.float64)))
         known = graph.op("Gather", graph.const(self.totals), index, axis=0)
         total = graph.op("MatMul", graph.op("Unsqueeze", kernel, axis), known)
         total = graph.op("Squeeze", total, axis)
@@ -189,6 +201,8 @@ class FittedNeighbours:
             "prior": self.prior,
             "weight": self.weight,
             "k": self.k,
+            "core": self.core,
+            "width": self.width,
         }
 
 
