@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# The laws of the public suites are told in full where they break.
+pytest.register_assert_rewrite("tidemill.testing")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # The same examples in every run: a failure is found again, and a busy machine is not a failure.

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from tests.bundle.small import make
 
-pytest.register_assert_rewrite("tidemill.testing.exporter")
-
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "tidemill.testing.metadata_store", "tidemill.testing.artifact_store", "tidemill.testing.record_store"
-)
-
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:

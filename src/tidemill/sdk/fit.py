@@ -23,7 +23,7 @@ from tidemill.sdk.data import dataset_name
 from tidemill.sdk.options import FitOptions, parse_types
 from tidemill.sdk.prepare import Prepared, prepare
 from tidemill.sdk.resume import resumed
-from tidemill.sdk.sources import keep_source, load_source
+from tidemill.sdk.sources import keep_source, load_source, read_version
 from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.fit import open_executor, run_search
@@ -230,8 +230,12 @@ def _search(
     begin = options.clock()
     opened = Workspace.open(workspace)
     try:
+        named = None
         if resume is not None:
             options = resumed(opened, resume, data, target, options)
+        elif options.database is None and (named := read_version(data, opened, training=True)) is not None:
+            target = target or named.target
+            options = named.options(options, target)
         budget = options.budget()
         name = resume or _name(opened, data, options)
         settings = SearchSettings(
@@ -241,10 +245,10 @@ def _search(
             tell = _teller(name, "", begin, on_event)
             tell("prepare", "reading")
             if resume is not None:
-                prepared, versions = load_source(opened, name, options)
+                prepared, versions = load_source(opened, name, options, training=True)
             else:
-                prepared = prepare(data, target, options)
-                versions = keep_source(opened, dataset_name(data), prepared)
+                prepared = prepare(data if named is None else named.raw, target, options)
+                versions = keep_source(opened, dataset_name(data), prepared, named)
             _tell_findings(prepared, tell)
             objective = _objective(options, prepared)
             table = _encode(prepared)
@@ -305,10 +309,10 @@ def _encode(prepared: Prepared) -> SearchTable:
 
 
 def _reserve(rows: int, budget: Budget) -> float:
-    """Seconds for ensemble, export and report without the proof: 3 s measured on two cores, more with more rows."""
+    """Seconds for ensemble, export and report without the proof: 3 s on quiet cores, 4 on busy ones, more with rows."""
     if budget.time_s is None:
         return 0.0
-    return min(0.4 * budget.time_s, 3.5 + 2e-5 * rows + 0.02 * budget.time_s)
+    return min(0.4 * budget.time_s, 4.5 + 2e-5 * rows + 0.02 * budget.time_s)
 
 
 def _no_reserve(rows: int, budget: Budget) -> float:

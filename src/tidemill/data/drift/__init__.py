@@ -1,0 +1,1 @@
+"""Drift over all columns at once, from histograms that are kept with every version."""

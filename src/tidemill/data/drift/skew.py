@@ -1,0 +1,102 @@
+"""Train/serve skew: whether what an endpoint is asked looks like what its model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from tidemill.data.checks._base import SEVERITIES, Finding
+from tidemill.data.drift.compare import Drift
+from tidemill.data.drift.kept import table_drift, version_sketch
+from tidemill.data.matching._vectors import KINDS, column_types
+from tidemill.data.versions import find_version
+from tidemill.store.workspace import Workspace
+
+_LISTED = 30
+
+
+@dataclass(frozen=True)
+class Skew:
+    """What differs between training and serving.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        Absent columns and other types (errors), more missing values and drift (warnings), new columns (info).
+    drift : Drift
+        Of the columns that both have in one type.
+    """
+
+    findings: tuple[Finding, ...]
+    drift: Drift
+
+
+def skew(
+    workspace: Workspace, ref: str, served: pa.Table, *, columns: Sequence[str] | None = None, **options: Any
+) -> Skew:
+    """Hold captured rows against the version that a model was trained on.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the version is.
+    ref : str
+        The version.
+    served : pyarrow.Table
+        Rows that came to an endpoint.
+    columns : sequence of str, optional
+        What the model asks for; default every column of the version but its target.
+    **options
+        As for `tidemill.data.drift.compare.drift`.
+    """
+    version = find_version(workspace, ref)
+    reference = version_sketch(workspace, version.hash)
+    features = [c.name for c in version.schema.features]
+    wanted = [n for n in (features if columns is None else columns) if n in reference.grid.axes]
+    types = column_types(served)
+    alike = [n for n in wanted if types.get(n) is reference.grid.axes[n].kind]
+    moved = table_drift(workspace, version.hash, served.select(alike), **options)
+    findings = [*_shape(wanted, types, reference.grid.axes, served.column_names), *_moved(moved)]
+    return Skew(tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))), moved)
+
+
+def _shape(wanted: Sequence[str], types: dict[str, type], axes: Any, there: Sequence[str]) -> list[Finding]:
+    out = []
+    for name in wanted:
+        if name not in there:
+            out.append(
+                Finding("error", "column_absent", name, "Training had this column; requests lack it.",
+                        "Send it, or train without it.")
+            )  # fmt: skip
+        elif types.get(name) is not axes[name].kind:
+            found = KINDS.get(types[name], "something else") if name in types else "something else"
+            message = f"In training it was {KINDS[axes[name].kind]}, in requests it is {found}."
+            out.append(Finding("error", "type", name, message, "Convert it before it is sent."))
+    new = [n for n in there if n not in axes]
+    if new:
+        out.append(
+            Finding("info", "column_new", None, f"Requests carry {len(new)} columns that training lacked: "
+                    f"{', '.join(map(repr, new[:5]))}.", "They are not used.")
+        )  # fmt: skip
+    return out
+
+
+def _moved(moved: Drift) -> list[Finding]:
+    out = []
+    for c in moved.drifted[:_LISTED]:
+        why = f"population stability index {c.psi:.2f}"
+        if c.missing_after - c.missing_before > 0.05:
+            why += f", missing {c.missing_before:.1%} → {c.missing_after:.1%}"
+        if c.unseen > 0.01:
+            why += f", {c.unseen:.1%} values that training never saw"
+        out.append(
+            Finding("warning", "skew", c.column, f"Requests are distributed differently ({why}).",
+                    "Look how the value is computed where requests are made.")
+        )  # fmt: skip
+    if len(moved.drifted) > _LISTED:
+        rest = len(moved.drifted) - _LISTED
+        out.append(Finding("warning", "skew", None, f"The same holds for {rest:,} more columns.", "See the report."))
+    return out

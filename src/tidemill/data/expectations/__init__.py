@@ -1,0 +1,1 @@
+"""What is expected of the next version of a dataset, and what happens where it is not met."""

@@ -1,0 +1,1 @@
+"""The feature store: groups of features by entity, joined as of a time and answered online."""

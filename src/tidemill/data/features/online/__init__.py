@@ -1,0 +1,1 @@
+"""The newest values of every entity, answered in microseconds from packed rows."""

@@ -1,0 +1,192 @@
+"""Answers on the way to another program: JSON, an Arrow stream, or packed numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.data.features.online.answer import Answer
+from tidemill.data.features.online.features import OnlineFeatures, entities_of
+
+JSON, ARROW, PACKED = "application/json", "application/vnd.apache.arrow.stream", "application/vnd.tidemill.features"
+TYPES = (JSON, ARROW, PACKED)
+
+MAX_ENTITIES = 1000
+"""Entities of one question."""
+MAX_VALUES = 5_000_000
+"""Entities × features of one question."""
+
+_MARK = b"tidemill features 1\n"
+_SIZE = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Answers to one question, by group.
+
+    Parameters
+    ----------
+    keys : mapping of str to sequence
+        What was asked for, by key column.
+    answers : mapping of str to Answer
+        By name of the group, in the order asked for.
+    """
+
+    keys: Mapping[str, Sequence[Any]]
+    answers: Mapping[str, Answer]
+
+
+def ask(online: OnlineFeatures, features: Sequence[str], keys: Mapping[str, Sequence[Any]]) -> Found:
+    """Read features of several groups for the same entities.
+
+    Parameters
+    ----------
+    online : OnlineFeatures
+        The workspace's online features.
+    features : sequence of str
+        ``"user"`` for all features of a group, ``"user:age"`` for one.
+    keys : mapping of str to sequence
+        Key columns by name, all of one length.
+
+    Raises
+    ------
+    NotFoundError
+        For an unknown group, feature or key column, with the nearest names.
+    DataError
+        For keys that are missing, of the wrong type, or of different lengths.
+    OptionError
+        Where too much is asked for at once.
+    """
+    if not features:
+        raise OptionError("Ask for at least one feature or group.")
+    lengths = {name: len(column) for name, column in keys.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"Key columns must have one length, but have {lengths}.", hint="Give at least one entity.")
+    count = next(iter(lengths.values()))
+    if not 0 < count <= MAX_ENTITIES:
+        raise OptionError(f"A question is about 1 to {MAX_ENTITIES:,} entities, but got {count:,}.", hint="Split it.")
+    wanted: dict[str, list[str] | None] = {}
+    for reference in features:
+        name, _, feature = reference.partition(":")
+        if not feature:
+            wanted[name] = None
+        elif wanted.setdefault(name, []) is not None:
+            columns = wanted[name]
+            if columns is not None and feature not in columns:
+                columns.append(feature)
+    asked = {name: online.group(name) for name in wanted}
+    used = {key for group in asked.values() for key in group.group.entity_names}
+    for name in keys:
+        if name not in used:
+            raise NotFoundError.of("entity key in these groups:", name, used)
+    values = count * sum(len(c) if c is not None else len(asked[n].group.features) for n, c in wanted.items())
+    if values > MAX_VALUES:
+        raise OptionError(f"A question is about {MAX_VALUES:,} values, but this is about {values:,}.", hint="Split it.")
+    answers = {name: group.read(entities_of(group, keys), wanted[name]) for name, group in asked.items()}
+    return Found(keys, answers)
+
+
+def to_json(found: Found, *, names: bool = True) -> bytes:
+    """Write JSON: for each group its features, and for each entity values, state and event time (ISO 8601)."""
+    import orjson
+
+    groups = [_head(name, a, names) | {"values": _rows(a)} for name, a in found.answers.items()]
+    return orjson.dumps({"groups": groups}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def to_arrow(found: Found) -> bytes:
+    """Write an Arrow stream: the keys, the features, and for each group ``group__event_time`` and ``group__state``.
+
+    Features are called ``group__feature`` where more than one group was asked for.
+    """
+    columns: dict[str, Any] = {name: pa.array(values) for name, values in found.keys.items()}
+    several = len(found.answers) > 1
+    for name, answer in found.answers.items():
+        table = answer.to_arrow()
+        for column in answer.names:
+            columns[f"{name}__{column}" if several else column] = table[column]
+        columns |= {f"{name}{c}": table[c] for c in ("__event_time", "__state")}
+    table = pa.table(columns)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def to_packed(found: Found, *, names: bool = False) -> bytes:
+    """Write numbers as they are used: a short JSON head, then one float32 matrix for each group (NaN is missing).
+
+    Raises
+    ------
+    OptionError
+        Where a feature is no packed number: text, times and 64-bit numbers need JSON or Arrow.
+    """
+    for name, answer in found.answers.items():
+        if not answer.selection.plain:
+            packed = {f.name for f in answer.selection.rows.layout.packed}
+            other = next(n for n in answer.names if n not in packed)
+            raise OptionError(
+                f"The feature {other!r} of group {name!r} is no packed number.", hint=f"Accept {ARROW} or {JSON}."
+            )
+    heads = [_head(name, a, names) | {"width": a.numbers.shape[1]} for name, a in found.answers.items()]
+    head = json.dumps({"rows": len(next(iter(found.answers.values()))), "groups": heads}).encode()
+    front = _MARK + _SIZE.pack(len(head)) + head
+    matrices = [np.ascontiguousarray(a.numbers, "<f4").data for a in found.answers.values()]
+    return b"".join([front, bytes(-len(front) % 8), *matrices])
+
+
+def read_packed(data: bytes) -> dict[str, tuple[NDArray[np.float32], dict[str, Any]]]:
+    """Read what `to_packed` wrote: for each group the matrix (a view of ``data``) and its head.
+
+    Raises
+    ------
+    DataError
+        Where it was not written so.
+    """
+    try:
+        if not data.startswith(_MARK):
+            raise ValueError("it begins otherwise")
+        (size,) = _SIZE.unpack_from(data, len(_MARK))
+        at = len(_MARK) + _SIZE.size
+        head = json.loads(data[at : at + size])
+        at += size
+        at += -at % 8
+        found = {}
+        for group in head["groups"]:
+            count = head["rows"] * group["width"]
+            if count < 0 or group["width"] < 0:
+                raise ValueError("a size is negative")
+            matrix = np.frombuffer(data, "<f4", count, at).reshape(head["rows"], group["width"])
+            found[str(group["group"])] = (matrix, group)
+            at += 4 * count
+        if at != len(data):
+            raise ValueError("it has another length than it says")
+    except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+        raise DataError(f"This is no packed answer: {error}.") from error
+    return found
+
+
+def _head(name: str, answer: Answer, names: bool) -> dict[str, Any]:
+    head: dict[str, Any] = {
+        "group": name,
+        "schema_version": answer.selection.rows.group.schema_version,
+        "states": answer.states,
+        "event_time": answer.times(),
+    }
+    return head | {"features": answer.names} if names else head
+
+
+def _rows(answer: Answer) -> Any:
+    """Give values for JSON: a float32 matrix where all are float32, else lists of plain values."""
+    if answer.selection.all_float32:
+        return np.ascontiguousarray(answer.numbers)
+    return [list(row.values()) for row in answer.to_rows()]

@@ -1,0 +1,58 @@
+"""Datasets: kept in versions, combined, looked at, governed; one file for each kind of use.
+
+>>> from tidemill.sdk import data
+>>> data.add("cases.csv", name="cases", target="fraud")  # doctest: +SKIP
+>>> data.merge(["cases", "corrections"], identity=["case"], rule="trusted", trusted=["mia"])  # doctest: +SKIP
+"""
+
+from tidemill.sdk.data.govern import (
+    audit_log,
+    drop,
+    expire,
+    facts,
+    forget,
+    gc,
+    say,
+    tag,
+    untag,
+)
+from tidemill.sdk.data.judge import drift, expect, gate, judge, overlap
+from tidemill.sdk.data.keep import add, append
+from tidemill.sdk.data.look import blame, check, describe, diff, export, log, verify, versions
+from tidemill.sdk.data.make import dedupe, filter_, merge, relabel, sample, split
+from tidemill.sdk.data.names import actor_name, dataset_name
+
+__all__ = [
+    "actor_name",
+    "add",
+    "append",
+    "audit_log",
+    "blame",
+    "check",
+    "dataset_name",
+    "dedupe",
+    "describe",
+    "diff",
+    "drift",
+    "drop",
+    "expect",
+    "expire",
+    "export",
+    "facts",
+    "filter_",
+    "forget",
+    "gate",
+    "gc",
+    "judge",
+    "log",
+    "merge",
+    "overlap",
+    "relabel",
+    "sample",
+    "say",
+    "split",
+    "tag",
+    "untag",
+    "verify",
+    "versions",
+]

@@ -1,0 +1,99 @@
+"""What every use does at the door: open the workspace, check the role, write down who did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.sdk.data.names import actor_name
+from tidemill.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tidemill.data.versions import DatasetVersion
+
+
+@dataclass(frozen=True)
+class Door:
+    """An open workspace, and who came in.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Open.
+    actor : str
+        Who.
+    """
+
+    workspace: Workspace
+    actor: str
+
+    def may_read(self, *refs: str) -> None:
+        """Refuse who may not read these versions."""
+        from tidemill.data.versions import find_version
+        from tidemill.data.versions.governance import Role, check_access
+
+        for name in sorted({find_version(self.workspace, ref).dataset for ref in refs}):
+            check_access(self.workspace, name, self.actor, Role.READER)
+
+    def may_write(self, dataset: str) -> None:
+        """Refuse who may not add versions to a dataset; a new one is open to everybody."""
+        from tidemill.data.versions.governance import Role, check_access
+
+        check_access(self.workspace, dataset, self.actor, Role.WRITER)
+
+    def may_rule(self, dataset: str) -> None:
+        """Refuse who may not rule over a dataset."""
+        from tidemill.data.versions.governance import Role, check_access
+
+        check_access(self.workspace, dataset, self.actor, Role.OWNER)
+
+    def made(self, version: DatasetVersion, known: bool = False) -> dict[str, Any]:
+        """Write a new version into the audit log, and describe it."""
+        from tidemill.data.versions.governance import audit
+
+        if not known:
+            told = {"version": version.hash, "operation": version.operation, "rows": version.rows}
+            audit(self.workspace, "dataset_version", version.dataset, self.actor, told)
+        return summary(version)
+
+
+@contextmanager
+def enter(workspace: str | Path | None, actor: str | None) -> Iterator[Door]:
+    """Open a workspace for somebody."""
+    with Workspace.open(workspace) as opened:
+        yield Door(opened, actor_name(actor))
+
+
+def summary(version: DatasetVersion) -> dict[str, Any]:
+    """Describe a version in short."""
+    return {
+        "dataset": version.dataset,
+        "hash": version.hash,
+        "rows": version.rows,
+        "columns": len(version.schema),
+        "operation": version.operation,
+        "parents": list(version.parents),
+    }
+
+
+def hashes(door: Door, dataset: str) -> set[str]:
+    """Versions that a dataset has already."""
+    return {str(r["hash"]) for r in door.workspace.metadata.dataset_versions(dataset)}
+
+
+def words(values: Sequence[str] | str | None) -> list[str]:
+    """Read a list of names, or one text with commas between them.
+
+    Examples
+    --------
+    >>> words("a, b"), words(["c"]), words(None)
+    (['a', 'b'], ['c'], [])
+    """
+    if values is None:
+        return []
+    if isinstance(values, str):
+        return [w.strip() for w in values.split(",") if w.strip()]
+    return [w for value in values for w in words(value)]

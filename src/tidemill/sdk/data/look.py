@@ -1,0 +1,277 @@
+"""What is there, what differs, where it comes from."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tidemill.core.errors import OptionError
+from tidemill.sdk.data.doors import enter, words
+from tidemill.sdk.data.judge import judge, plain
+from tidemill.store.workspace import Workspace
+
+
+def versions(workspace: str | Path | None = None, *, dataset: str | None = None) -> list[dict[str, Any]]:
+    """List the dataset versions of the workspace, oldest first.
+
+    Parameters
+    ----------
+    workspace : path, optional
+        As in `add`.
+    dataset : str, optional
+        Only of this one.
+    """
+    from tidemill.data.versions import list_versions
+
+    with Workspace.open(workspace) as opened:
+        return [
+            {
+                "dataset": v.dataset,
+                "hash": v.hash,
+                "rows": v.rows,
+                "columns": len(v.schema),
+                "operation": v.operation,
+                "created": dt.datetime.fromtimestamp(v.created_at, dt.timezone.utc).isoformat(" ", "seconds"),
+            }
+            for v in list_versions(opened, dataset)
+        ]
+
+
+def describe(dataset: str, workspace: str | Path | None = None) -> dict[str, Any]:
+    """Describe a dataset version, by name (its newest), by ``name@tag``, or by the beginning of its hash."""
+    from tidemill.data.versions import find_version
+    from tidemill.data.versions.governance import facts_of, tags_of
+
+    with Workspace.open(workspace) as opened:
+        record = find_version(opened, dataset)
+        facts = facts_of(opened, record.dataset)
+        tags = [name for name, key in tags_of(opened, record.dataset).items() if key == record.hash]
+        return {
+            "dataset": record.dataset,
+            "hash": record.hash,
+            "rows": record.rows,
+            "operation": record.operation,
+            "parameters": dict(record.parameters),
+            "parents": list(record.parents),
+            "tags": tags,
+            **facts.to_json(),
+            "columns": [{**c.to_json(), "pii": facts.pii.get(c.name)} for c in record.schema],
+        }
+
+
+def log(
+    dataset: str | None = None, *, out: str | Path | None = None, workspace: str | Path | None = None
+) -> dict[str, Any]:
+    """Show how versions came about.
+
+    Parameters
+    ----------
+    dataset : str, optional
+        With all that it was made from and all that was made of it; default every version.
+    out : path, optional
+        Draw a picture: ``.svg`` or ``.html``.
+    workspace : path, optional
+        As in `add`.
+
+    Returns
+    -------
+    dict
+        ``versions``, newest first, and the graph as ``text``; ``picture`` where one was drawn.
+    """
+    from tidemill.data.versions.lineage import draw_html, draw_svg, draw_text
+    from tidemill.data.versions.lineage import log as run
+
+    with Workspace.open(workspace) as opened:
+        nodes = run(opened, dataset)
+    told: dict[str, Any] = {"versions": [n.to_json() for n in nodes], "text": draw_text(nodes)}
+    if out is not None:
+        path = Path(out)
+        title = f"Lineage of {dataset}" if dataset else "Lineage of all datasets"
+        drawn = {".svg": lambda: draw_svg(nodes), ".html": lambda: draw_html(nodes, title)}.get(path.suffix.lower())
+        if drawn is None:
+            raise OptionError("A picture ends in .svg or .html.", where=str(path))
+        path.write_text(drawn(), encoding="utf-8")
+        told["picture"] = str(path)
+    return told
+
+
+def diff(
+    a: str,
+    b: str,
+    *,
+    key: Sequence[str] | str = (),
+    label: str | None = None,
+    workspace: str | Path | None = None,
+    actor: str | None = None,
+) -> dict[str, Any]:
+    """Compare two versions: rows, labels, columns, distributions.
+
+    Parameters
+    ----------
+    a, b : str
+        The versions.
+    key : sequence of str
+        Columns that tell which rows are the same; default all but the label.
+    label : str, optional
+        The label column; default the target.
+    workspace, actor : optional
+        As in `add`.
+    """
+    from tidemill.data.versions.diff import diff as run
+
+    with enter(workspace, actor) as door:
+        door.may_read(a, b)
+        return run(door.workspace, a, b, key=words(key), label=label).to_json()
+
+
+def blame(
+    dataset: str | None = None,
+    *,
+    row: int | None = None,
+    where: str | None = None,
+    label: str | None = None,
+    workspace: str | Path | None = None,
+    actor: str | None = None,
+) -> dict[str, Any]:
+    """Say which versions hold certain rows, which models saw them, and which label came from whom.
+
+    Parameters
+    ----------
+    dataset : str, optional
+        The version in which ``row`` is counted; without it ``where`` is asked of all.
+    row : int, optional
+        Row number, from 0.
+    where : str, optional
+        A condition, for example ``"person = 'p17'"``.
+    label : str, optional
+        The label column; default the target.
+    workspace, actor : optional
+        As in `add`.
+    """
+    from tidemill.data.versions.blame import blame as run
+
+    with enter(workspace, actor) as door:
+        if dataset is not None:
+            door.may_read(dataset)
+        return run(door.workspace, dataset, row=row, where=where, label=label).to_json()
+
+
+def check(
+    source: Any,
+    *,
+    target: str | None = None,
+    test: Any = None,
+    expected: str | Path | None = None,
+    workspace: str | Path | None = None,
+    actor: str | None = None,
+) -> list[dict[str, Any]]:
+    """Look for what spoils a model; one dictionary for each finding, worst first.
+
+    Parameters
+    ----------
+    source : path, table or str
+        Rows, or a dataset version. Of a version every byte is checked, too, and what is expected of it: where that
+        fails with an error, no model may learn from the version until somebody opens its gate.
+    target : str, optional
+        The column to predict; default a version's own.
+    test : path or table, optional
+        Test rows to compare with.
+    expected : path, optional
+        Of a version: a file of expectations in place of those that are kept for the dataset.
+    workspace, actor : optional
+        As in `add`.
+    """
+    from tidemill.data.checks import check as run
+    from tidemill.data.checks._base import SEVERITIES
+    from tidemill.data.coerce import to_columns
+    from tidemill.data.infer import infer_schema, infer_task
+    from tidemill.data.ingest import read
+    from tidemill.sdk.sources import read_version
+
+    found: list[dict[str, Any]] = []
+    named = read_version(source, workspace, actor=actor)
+    if named is not None:
+        found = [_broken(problem) for problem in verify(str(source), workspace=workspace)["problems"]]
+        if found:
+            return found
+        found = judge(str(source), expected=expected, workspace=workspace, actor=actor)["findings"]
+        raw, target = named.raw, target or named.target
+        types = {k: v for k, v in named.types.items() if k != target}
+        schema = infer_schema(raw, target, types=types)
+    elif expected is not None:
+        hint = "Add the rows first: tidemill data add DATA"
+        raise OptionError("Expectations are held against dataset versions.", hint=hint, where="--expect")
+    else:
+        raw = read(source)
+        schema = infer_schema(raw, target)
+    task = infer_task(raw, schema) if target is not None else None
+    findings = run(raw, schema, task, to_columns(raw, schema), test=None if test is None else read(test))
+    return sorted([*found, *plain(findings)], key=lambda f: SEVERITIES.index(f["severity"]))
+
+
+def verify(dataset: str, *, workspace: str | Path | None = None) -> dict[str, Any]:
+    """Check every byte that a version needs.
+
+    Parameters
+    ----------
+    dataset : str
+        The version.
+    workspace : path, optional
+        As in `add`.
+    """
+    from tidemill.data.versions import find_version
+    from tidemill.data.versions.verify import verify as run
+
+    with Workspace.open(workspace) as opened:
+        version = find_version(opened, dataset)
+        return {"version": version.ref, "problems": run(opened, version)}
+
+
+def export(
+    dataset: str,
+    out: str | Path,
+    *,
+    form: str | None = None,
+    with_pii: bool = False,
+    workspace: str | Path | None = None,
+    actor: str | None = None,
+) -> dict[str, Any]:
+    """Write a version as files that other tools read.
+
+    Parameters
+    ----------
+    dataset : str
+        The version.
+    out, form
+        As in `tidemill.data.versions.export.export`.
+    with_pii : bool
+        Columns that are marked as personal data are written, too; only a writer or an owner may ask for it.
+    workspace, actor : optional
+        As in `add`.
+
+    Returns
+    -------
+    dict
+        ``path``, ``version`` and ``without``: the columns that were left out.
+    """
+    from tidemill.data.versions import find_version
+    from tidemill.data.versions.export import export as run
+    from tidemill.data.versions.governance import audit, facts_of
+
+    with enter(workspace, actor) as door:
+        version = find_version(door.workspace, dataset)
+        door.may_read(dataset)
+        if with_pii:
+            door.may_write(version.dataset)
+        pii = [] if with_pii else [c for c in facts_of(door.workspace, version.dataset).pii if c in version.schema]
+        path = run(door.workspace, dataset, out, form=form, without=pii)
+        told = {"version": version.hash, "without": pii}
+        audit(door.workspace, "dataset_exported", version.dataset, door.actor, told)
+        return {"path": str(path), "version": version.ref, "without": pii}
+
+
+def _broken(problem: str) -> dict[str, Any]:
+    hint = "Restore the file from a copy, or add the data again."
+    return {"severity": "error", "code": "damaged", "column": None, "message": problem, "hint": hint}
