@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The services that tests need: a private PostgreSQL server on loopback, and a browser.
+# The services that tests need: private PostgreSQL and Redis servers on loopback, and a browser.
 #
-#   scripts/services.sh start   start the server, find the browser, write .services/env
-#   scripts/services.sh stop    stop the server and remove its data
+#   scripts/services.sh start   start the servers, find the browser, write .services/env
+#   scripts/services.sh stop    stop the servers and remove their data
 #
 # TIDEMILL_SERVICES names another folder than .services, so that two test runs of one checkout do not share a server.
-# The file env in it exports TIDEMILL_TEST_POSTGRES (a URL) and TIDEMILL_TEST_CHROMIUM (a path). A missing program is
+# The file env in it exports TIDEMILL_TEST_POSTGRES, TIDEMILL_TEST_REDIS (URLs) and TIDEMILL_TEST_CHROMIUM (a path). A missing program is
 # installed where apt-get and root are at hand. What cannot be had leaves its variable unset, and its tests skip with
 # a word; under CI=true that is a failure instead.
 set -euo pipefail
@@ -125,6 +125,47 @@ stop_postgres() {
   rm -f -- "$dir/postgres.data" "$dir/postgres.bin" "$dir/postgres.url" "$dir/env"
 }
 
+start_redis() {
+  local data port
+  if ! command -v redis-server >/dev/null; then
+    # The package would start a server of its own; ours is private.
+    RUNLEVEL=1 apt_install redis-server || true
+    command -v redis-server >/dev/null || {
+      lacking "no Redis server here, and it cannot be installed; its tests will skip."
+      return 0
+    }
+  fi
+  data=$(mktemp -d "${TMPDIR:-/tmp}/tidemill-redis-XXXXXX")
+  echo "$data" >"$dir/redis.data"
+  for _ in 1 2 3; do
+    port=$(free_port)
+    # The data lives in memory, as long as one test run.
+    redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$data" --pidfile "$data/pid" \
+      --logfile "$data/log" --daemonize yes </dev/null >/dev/null 2>&1 || continue
+    for _ in $(seq 50); do
+      if [ -s "$data/pid" ] && redis-cli -h 127.0.0.1 -p "$port" ping >/dev/null 2>&1; then
+        printf 'export TIDEMILL_TEST_REDIS=%q\n' "redis://127.0.0.1:$port/0" >>"$dir/env"
+        return 0
+      fi
+      sleep 0.1
+    done
+  done
+  tail -n 5 "$data/log" >&2 || true
+  lacking "the Redis server does not start; its tests will skip."
+}
+
+stop_redis() {
+  if [ -f "$dir/redis.data" ]; then
+    local data
+    data=$(cat "$dir/redis.data")
+    [ -s "$data/pid" ] && kill "$(cat "$data/pid")" 2>/dev/null || true
+    case $data in
+      */tidemill-redis-*) rm -rf -- "$data" ;;
+    esac
+  fi
+  rm -f -- "$dir/redis.data"
+}
+
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
 find_chromium() {
@@ -143,11 +184,16 @@ case ${1:-} in
   start)
     mkdir -p "$dir"
     stop_postgres # what an interrupted run may have left
+    stop_redis
     (umask 077 && : >"$dir/env")
     start_postgres
+    start_redis
     find_chromium
     ;;
-  stop) stop_postgres ;;
+  stop)
+    stop_postgres
+    stop_redis
+    ;;
   *)
     echo "usage: scripts/services.sh start|stop" >&2
     exit 2

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidemill.bundle.runtime import Bundle as Bundle
+    from tidemill.sdk.deploy import endpoint as endpoint
+    from tidemill.sdk.deploy import endpoints as endpoints
     from tidemill.sdk.estimators import TidemillClassifier as TidemillClassifier
     from tidemill.sdk.estimators import TidemillRegressor as TidemillRegressor
     from tidemill.sdk.fit import fit as fit
@@ -30,6 +32,8 @@ __all__ = [
     "TidemillRegressor",
     "Workspace",
     "__version__",
+    "endpoint",
+    "endpoints",
     "fit",
     "load",
 ]
@@ -40,6 +44,8 @@ _HOMES = {
     "TidemillClassifier": "tidemill.sdk.estimators",
     "TidemillRegressor": "tidemill.sdk.estimators",
     "Workspace": "tidemill.store.workspace",
+    "endpoint": "tidemill.sdk.deploy",
+    "endpoints": "tidemill.sdk.deploy",
     "fit": "tidemill.sdk.fit",
     "load": "tidemill.sdk.load",
 }

@@ -13,8 +13,11 @@ from tidemill.core.errors import NotFoundError
 GROUP = "tidemill.exporters"
 """Entry points of packages that add a form: ``name = "package.module:exporter"``."""
 _OURS = {
+    "docker": "tidemill.bundle.exporters.docker:EXPORTER",
+    "kserve": "tidemill.bundle.exporters.kserve:EXPORTER",
     "mlflow": "tidemill.bundle.exporters.mlflow:EXPORTER",
     "onnx": "tidemill.bundle.exporters.onnx_file:EXPORTER",
+    "systemd": "tidemill.bundle.exporters.systemd:EXPORTER",
     "triton": "tidemill.bundle.exporters.triton:EXPORTER",
 }
 
@@ -60,8 +63,9 @@ def export(bundle: Bundle, target: str, out: str | Path) -> Path:
     bundle : Bundle
         What to write.
     target : str
-        ``"onnx"`` (the graph alone), ``"mlflow"`` (an MLflow model), ``"triton"`` (a model repository), or the name of
-        an installed exporter.
+        ``"onnx"`` (the graph alone), ``"mlflow"`` (an MLflow model), ``"triton"`` (a model repository),
+        ``"docker"`` (Dockerfile and compose file), ``"kserve"`` (manifests), ``"systemd"`` (units with socket
+        activation), or the name of an installed exporter.
     out : path
         File or folder to write.
 

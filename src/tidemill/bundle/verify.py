@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from numpy.typing import NDArray
 
 from tidemill import __version__
-from tidemill.bundle import golden, manifest, spec
+from tidemill.bundle import golden, manifest, reference, spec
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, about, input_names
 from tidemill.bundle.graph import IR_VERSION, ML, ML_OPSET, OPSET
 from tidemill.bundle.latency import session
@@ -82,6 +82,7 @@ def verify(path: str | Path) -> list[Finding]:
         return [Finding(spec.NAME, f"It can't be read ({error}).")]
     findings = _check_graph(folder, described)
     findings += _check_program(folder, described)
+    findings += _check_reference(folder, described)
     return findings or _check_golden(folder, described)
 
 
@@ -174,6 +175,18 @@ def _check_program(folder: Path, described: BundleSpec) -> list[Finding]:
         for name, text in expected.items()
         if (folder / name).read_bytes() != text.encode("utf-8")
     ]
+
+
+def _check_reference(folder: Path, described: BundleSpec) -> list[Finding]:
+    """An older bundle has none, which is no fault."""
+    try:
+        held = reference.read_reference(folder)
+    except BundleError as error:
+        return [Finding(reference.NAME, error.message)]
+    known = {c.name for c in held.features} if held is not None else set()
+    if held is not None and known != {c.name for c in described.schema.features}:
+        return [Finding(reference.NAME, "It describes other columns than the bundle has.")]
+    return []
 
 
 def _check_golden(folder: Path, described: BundleSpec) -> list[Finding]:

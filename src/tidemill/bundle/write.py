@@ -12,17 +12,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tidemill import __version__
-from tidemill.bundle import card, golden, manifest, spec
+from tidemill.bundle import card, golden, manifest, reference, spec
 from tidemill.bundle.assemble import input_names
 from tidemill.bundle.evidence import Evidence, measure
 from tidemill.bundle.folder import atomic_folder, check_replaceable
 from tidemill.bundle.graph import IR_VERSION, ML_OPSET, OPSET
 from tidemill.bundle.latency import profile, session
 from tidemill.bundle.parity import Proof, feed_of, prove
-from tidemill.bundle.parts import Recipe
+from tidemill.bundle.parts import Answers, Recipe
 from tidemill.bundle.programs import program
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.serving import REQUIREMENTS, mlflow_files, triton_config
@@ -87,6 +88,7 @@ def write_bundle(
         known.append(Evidence("test", y_test, proof.answers["test"].scores))
     described = describe(proof, _complete(info or BundleInfo(), out), known, edges)
     files = _files(proof, described, known, edges, out.name)
+    files[reference.NAME] = _reference(proof, described, columns_train, known).render()
     with atomic_folder(out) as folder:
         _write(folder, files)
     return Bundle.open(out)
@@ -112,6 +114,19 @@ def describe(proof: Proof, info: BundleInfo, evidence: Sequence[Evidence], rows:
         ir_version=IR_VERSION,
         versions={"tidemill": __version__, "python": platform.python_version(), **_versions()},
     )
+
+
+def _reference(
+    proof: Proof, described: BundleSpec, columns: Columns, evidence: Sequence[Evidence]
+) -> reference.Reference:
+    """How inputs look in training, and answers on rows that the model did not see, where there are any."""
+    recipe = proof.recipe
+    if not evidence:
+        return reference.build(recipe.schema, recipe.task, columns, proof.answers["train"])
+    last = evidence[-1]
+    codes = recipe.decide(last.scores) if recipe.task.kind.is_classification else None
+    shown = Answers(np.asarray(last.scores, dtype=np.float32), codes)
+    return reference.build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=described.metrics)
 
 
 def _complete(info: BundleInfo, out: Path) -> BundleInfo:

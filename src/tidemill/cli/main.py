@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tidemill.cli.commands import bundles, data, demo, fit, studies
+from tidemill.cli.commands import bundles, data, demo, deploy, features, fit, platform, serve, studies, watch
 from tidemill.cli.errors import Exit, unexpected
 
 app = typer.Typer(
@@ -45,6 +45,11 @@ fit.register(app)
 studies.register(app)
 bundles.register(app)
 data.register(app)
+features.register(app)
+deploy.register(app)
+platform.register(app)
+serve.register(app)
+watch.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

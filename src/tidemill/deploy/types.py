@@ -212,9 +212,9 @@ class Endpoint:
             raise OptionError(f"The endpoint's description does not fit: {error}.") from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there is one for every request, and a frozen one takes three times as long to make
 class RequestEvent:
-    """What one request cost; times in milliseconds.
+    """What one request cost; times in milliseconds. Nobody changes it.
 
     Parameters
     ----------
@@ -275,7 +275,10 @@ class Feedback:
 
 
 class Observer(Protocol):
-    """What the engine tells the watch. Nothing here may raise or take more than microseconds, but for `feedback`."""
+    """What the engine tells the watch. Nothing here may raise or take more than microseconds, but for `feedback`.
+
+    One that has a method ``memory(endpoint, revision, resident_bytes)`` is told every few seconds what workers hold.
+    """
 
     def request(self, event: RequestEvent) -> None:
         """After every answer."""

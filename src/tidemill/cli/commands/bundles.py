@@ -59,7 +59,7 @@ def evaluate(
 
 def export(
     bundle: options.Bundle,
-    to: Annotated[str, typer.Option("--to", help="onnx, mlflow or triton.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, mlflow, triton, docker, kserve or systemd.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File or folder to write.")],
     as_json: options.Json = False,
 ) -> None:

@@ -1,0 +1,108 @@
+"""Routes about features: the newest values of entities, in microseconds plus the way over the network."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from starlette.responses import Response
+
+from tidemill.api.errors import HttpError
+from tidemill.api.route import Call, Route
+from tidemill.api.shapes import Field
+from tidemill.data.features.online import wire
+from tidemill.data.features.online.features import OnlineFeatures
+from tidemill.store.workspace import Workspace
+
+_OPEN: WeakKeyDictionary[Workspace, OnlineFeatures] = WeakKeyDictionary()
+_OPENING = threading.Lock()
+
+
+def online(workspace: Workspace) -> OnlineFeatures:
+    """Give the online features of a workspace, opened on the first request and kept."""
+    found = _OPEN.get(workspace)
+    if found is None:
+        with _OPENING:
+            found = _OPEN.get(workspace)
+            if found is None:
+                found = _OPEN[workspace] = OnlineFeatures(workspace)
+    return found
+
+
+def media_type(accept: str) -> str:
+    """Choose the form of an answer from the Accept header; JSON where any will do.
+
+    Raises
+    ------
+    HttpError
+        406 where none of ours is accepted.
+
+    Examples
+    --------
+    >>> media_type("application/vnd.apache.arrow.stream, */*;q=0.1"), media_type("")
+    ('application/vnd.apache.arrow.stream', 'application/json')
+    """
+    ranked = []
+    for number, part in enumerate(accept.split(",")):
+        name, *parameters = [word.strip().lower() for word in part.split(";")]
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        try:
+            ranked.append((-float(weight), number, name))
+        except ValueError as error:
+            raise HttpError(400, f"The header Accept can't be read: {weight!r} is no weight.") from error
+    for weight_, _, name in sorted(ranked):
+        if weight_ == 0:
+            continue
+        if name in wire.TYPES:
+            return name
+        if name in ("", "*/*", "application/*"):
+            return wire.JSON
+    raise HttpError(406, "None of the accepted forms can be given.", hint=f"Accept one of {', '.join(wire.TYPES)}.")
+
+
+def _get_features(call: Call) -> Any:
+    form = media_type(call.accept)
+    found = wire.ask(online(call.context.workspace), call.body["features"], call.body["keys"])
+    if form == wire.ARROW:
+        content = wire.to_arrow(found)
+    elif form == wire.PACKED:
+        content = wire.to_packed(found, names=call.body["names"] is True)
+    else:
+        content = wire.to_json(found, names=call.body["names"] is not False)
+    return Response(content, media_type=form)
+
+
+def _list_groups(call: Call) -> Any:
+    from tidemill.sdk.features import groups
+
+    return {"groups": groups(workspace=call.context.workspace)}
+
+
+def _show_group(call: Call) -> Any:
+    from tidemill.data.features.registry import get_group
+
+    return get_group(call.context.workspace, call.path["group"]).to_json()
+
+
+ROUTES = [
+    Route(
+        "POST", "/api/v1/features/get", "features",
+        "The newest values of entities, as JSON, an Arrow stream or packed numbers (see the header Accept).",
+        _get_features,
+        body={
+            "features": Field(
+                "array", "Groups, or single features as group:feature.", required=True, items="string", low=1
+            ),
+            "keys": Field(
+                "object", "Key columns by name, each a list with one value per entity.",
+                required=True, items="array", low=1,
+            ),
+            "names": Field("boolean", "Whether features are named; default yes in JSON, no in packed numbers."),
+        },
+        quick=True,
+    ),
+    # After the one above: the first path that fits takes the request.
+    Route("GET", "/api/v1/features", "features", "All feature groups.", _list_groups),
+    Route("GET", "/api/v1/features/{group}", "features", "One feature group: its keys and features.", _show_group),
+]  # fmt: skip

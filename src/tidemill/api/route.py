@@ -1,0 +1,79 @@
+"""One thing that can be asked over HTTP, as data: the table of routes is also the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidemill.api.context import Context
+from tidemill.api.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request after all checks.
+
+    Parameters
+    ----------
+    context : Context
+        What there is.
+    actor : str
+        Who asks, for the audit log.
+    path, query, body : mapping
+        Checked values.
+    file : Path or None
+        What was sent, where the route takes a file.
+    accept : str
+        The header Accept.
+    """
+
+    context: Context
+    actor: str
+    path: Mapping[str, str]
+    query: Mapping[str, Any]
+    body: Mapping[str, Any]
+    file: Path | None = None
+    accept: str = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One thing that can be asked.
+
+    Parameters
+    ----------
+    method, path : str
+        ``"GET"``, ``"/api/v1/endpoints/{endpoint}"``.
+    scope : str
+        What a key must be for; empty lets everybody in.
+    about : str
+        One line for people.
+    answer : callable
+        Gives plain JSON, or a Starlette response; runs in a thread.
+    body, query : Shape
+        Fields that may be sent.
+    status : int
+        Of an answer.
+    takes_file : bool
+        True where the body is a file and not JSON.
+    quick : bool
+        True where an answer takes microseconds, so that a thread would cost more than it saves.
+    """
+
+    method: str
+    path: str
+    scope: str
+    about: str
+    answer: Callable[[Call], Any]
+    body: Shape = field(default_factory=dict)
+    query: Shape = field(default_factory=dict)
+    status: int = 200
+    takes_file: bool = False
+    quick: bool = False
+
+    @property
+    def id(self) -> str:
+        """Name in the OpenAPI document."""
+        return self.answer.__name__.strip("_")

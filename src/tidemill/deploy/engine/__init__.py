@@ -1,0 +1,1 @@
+"""The serving engine: fronts that speak HTTP, isolated workers that run models, and what stands between them."""

@@ -1,0 +1,252 @@
+"""The front's side of zygote and workers: starting them, and talking to them without ever blocking the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tidemill.deploy.engine import wire
+
+_BUFFER = 4 << 20
+_QUICK_S = 1.0
+"""A warm process that lived shorter than this is not started again at once."""
+
+
+class Worker(asyncio.Protocol):
+    """A worker process, seen from the front.
+
+    Parameters
+    ----------
+    number : int
+        Its name between front and zygote.
+    on_frame : callable
+        Gets this worker, kind, ticket, number of tensors, milliseconds, and the whole frame.
+    on_end : callable
+        Gets this worker when its socket closes: it is dead, or was let go.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        on_frame: Callable[[Worker, int, int, int, float, bytes], None],
+        on_end: Callable[[Worker], None],
+    ) -> None:
+        self.number = number
+        self.pid = 0
+        self.ready = False
+        self.released = False
+        self.killed_for = ""
+        self.status: int | None = None
+        self.flights: deque[Any] = deque()
+        self.last_used = 0.0
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._transport: Any = None
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ours."""
+        self._transport = transport  # uvloop's is no subclass of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the worker."""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < 4 + int.from_bytes(self._buffer[:4], "little"):
+                return
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        at, end = 0, len(data)
+        while end - at >= wire.HEAD.size:
+            size, kind, count, _, ticket, ms = wire.HEAD.unpack_from(data, at)
+            if end - at < size + 4:
+                break
+            whole = data if at == 0 and end == size + 4 else data[at : at + size + 4]
+            at += size + 4
+            self._on_frame(self, kind, ticket, count, ms, whole)
+        if at < end:
+            self._buffer += data[at:]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The worker is gone."""
+        self._transport = None
+        self._on_end(self)
+
+    def send(self, data: bytes) -> None:
+        """Send a frame; does nothing where the worker is gone, whose end is then told by `on_end`."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def release(self) -> None:
+        """Let the worker end when it has read what was sent."""
+        self.released = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def kill(self, why: str) -> None:
+        """End a worker that hangs."""
+        self.killed_for = self.killed_for or why
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def launch() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a warm process; gives it with our end of its socket. It loads onnxruntime while we do other things."""
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mine.setblocking(False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tidemill.deploy.engine.zygote", str(theirs.fileno())]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+    theirs.close()
+    return process, mine
+
+
+class Zygote:
+    """The warm process, and the orders to it. It is started anew when it dies; workers live on without it.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+        Where messages are handled.
+    ahead : optional
+        What `launch` gave before there was a loop.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ahead: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+    ) -> None:
+        self._loop = loop
+        self._ahead = ahead
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._workers: dict[int, Worker] = {}
+        self._by_pid: dict[int, Worker] = {}
+        self._pending: deque[tuple[Worker, dict[str, Any], socket.socket]] = deque()
+        self._count = 0
+        self._closed = False
+        self._begun = 0.0
+        self.restarts = -1
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 where it does not run."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """Start it; workers may be ordered at once."""
+        self._process, self._socket = self._ahead or launch()
+        self._ahead = None
+        self._begun = self._loop.time()
+        self.restarts += 1
+        self._loop.add_reader(self._socket.fileno(), self._read)
+
+    async def order(
+        self,
+        job: Mapping[str, Any],
+        on_frame: Callable[[Worker, int, int, int, float, bytes], None],
+        on_end: Callable[[Worker], None],
+    ) -> Worker:
+        """Start a worker; it tells ``READY`` or ``FAILED`` as its first frame."""
+        self._count += 1
+        worker = Worker(self._count, on_frame, on_end)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (mine, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        mine.setblocking(False)
+        theirs.setblocking(True)
+        await self._loop.create_unix_connection(lambda: worker, sock=mine)
+        self._workers[worker.number] = worker
+        order = {**job, "worker": worker.number}
+        self._pending.append((worker, order, theirs))
+        self._flush()
+        return worker
+
+    def _flush(self) -> None:
+        while self._pending and self._socket is not None:
+            _, order, theirs = self._pending[0]
+            try:
+                socket.send_fds(self._socket, [json.dumps(order).encode()], [theirs.fileno()])
+            except BlockingIOError:
+                self._loop.call_later(0.005, self._flush)
+                return
+            except OSError:
+                return  # it is gone: `_read` starts another one, which takes the rest
+            theirs.close()
+            self._pending.popleft()
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        told = json.loads(data)
+        if "born" in told:
+            worker = self._workers.pop(told["born"], None)
+            if worker is not None:
+                worker.pid = told["pid"]
+                self._by_pid[worker.pid] = worker
+                if worker.killed_for:
+                    worker.kill(worker.killed_for)
+        else:
+            worker = self._by_pid.pop(told["dead"], None)
+            if worker is not None:
+                worker.status = told["status"]
+
+    def _lost(self) -> None:
+        self._drop_socket()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        # Whoever was ordered and not born will never be: its end of the socket is closed, which its owner sees.
+        self._workers.clear()
+        if self._closed:
+            return
+        if self._loop.time() - self._begun < _QUICK_S:
+            self._loop.call_later(_QUICK_S, self._restart)
+        else:
+            self._restart()
+
+    def _restart(self) -> None:
+        if not self._closed and self._socket is None:
+            self.start()
+            self._flush()
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        """End it; workers end with their own sockets."""
+        self._closed = True
+        self._drop_socket()
+        for _, _, theirs in self._pending:
+            theirs.close()
+        self._pending.clear()
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None

@@ -1,0 +1,180 @@
+"""One model as the engine holds it: what is known of it, who waits for it, and the workers that run it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from tidemill.core.schema import SemanticType
+from tidemill.deploy.engine.facts import Facts
+from tidemill.deploy.engine.fleet import Worker
+from tidemill.deploy.engine.layout import Layout
+from tidemill.deploy.engine.limits import MIB, Limits
+from tidemill.deploy.engine.query import Outputs, Query
+from tidemill.deploy.engine.records import RecordCodec
+from tidemill.deploy.engine.refusal import Refusal
+from tidemill.deploy.engine.scheduler import Line
+from tidemill.deploy.engine.v2 import Codec
+
+Done = Callable[["Job", "Outputs | None", int, "Refusal | None"], None]
+
+
+class Job:
+    """Rows of one request on their way through a line, a batch and a worker.
+
+    Parameters
+    ----------
+    query : Query
+        The rows.
+    arrived, deadline : float
+        Seconds on the engine's clock.
+    done : callable
+        Gets this job, the outputs of its batch, its first row there, and the refusal where there are no outputs.
+    """
+
+    __slots__ = (
+        "alone", "arrived", "attempts", "deadline", "done", "key", "query", "retries", "rows", "sent", "taken",
+    )  # fmt: skip
+    request_id: str
+
+    def __init__(self, query: Query, arrived: float, deadline: float, done: Done) -> None:
+        self.arrived = self.taken = self.sent = arrived
+        self.retries = 0
+        self.prepare(query, deadline, done)
+
+    def prepare(self, query: Query, deadline: float, done: Done) -> None:
+        """Give it its rows."""
+        self.query = query
+        self.rows = query.rows
+        self.key = query.shapes
+        self.deadline = deadline
+        self.done = done
+        self.attempts = 0
+        self.alone = False
+
+
+class State(str, Enum):
+    """Where a model is."""
+
+    NEW = "new"
+    CHECKING = "checking"
+    READY = "ready"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Model:
+    """A revision that can answer.
+
+    Parameters
+    ----------
+    endpoint, revision : str
+        Whose it is.
+    facts : Facts
+        The files.
+    limits : Limits
+        Bounds.
+    bulk : bool
+        Its class.
+    target_ms, idle_s : float
+        As the endpoint wants it.
+    replicas : (int, int)
+        Fewest and most workers.
+    provider : str
+        ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        revision: str,
+        facts: Facts,
+        limits: Limits,
+        *,
+        bulk: bool = False,
+        target_ms: float = 100.0,
+        idle_s: float = 300.0,
+        replicas: tuple[int, int] = (0, 1),
+        provider: str = "cpu",
+    ) -> None:
+        self.endpoint = endpoint
+        self.revision = revision
+        self.head = b"\r\nx-revision: %b\r\ncontent-length: " % revision.encode()
+        self.facts = facts
+        self.limits = limits
+        self.idle_s = idle_s
+        self.replicas = replicas
+        self.deterministic = False
+        self.provider = provider
+        self.line: Line[Job] = Line(f"{endpoint}@{revision}", bulk, target_ms, facts.curve)
+        self.state = State.NEW
+        self.problem = ""
+        self.workers: list[Worker] = []
+        self.starting = 0
+        self.layout: Layout | None = None
+        self.codec: Codec | None = None
+        self.records: RecordCodec | None = None
+        self.wire_types: tuple[str, ...] = ()
+        self.prepared: asyncio.Future[None] | None = None
+        self.last_used = 0.0
+        self.grown_at = 0.0
+        self.failures = 0
+        self.retry_at = 0.0
+        self.held_bytes = 0
+        self.measured = False
+        self.on = True
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one worker needs: measured, with a margin; before that, what the bundle says."""
+        held = self.held_bytes or self.facts.peak_bytes
+        return int(held * (1 + self.limits.margin)) + 8 * MIB
+
+    @property
+    def alive(self) -> int:
+        """Workers that run or start."""
+        return len(self.workers) + self.starting
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing waits and nothing runs."""
+        return not self.line.waiting_rows and not self.line.running
+
+    def understood(self, layout: Layout) -> None:
+        """The first worker told what the graph takes and gives."""
+        if self.layout is not None:
+            return
+        self.layout = layout
+        self.wire_types = layout.wire_types
+        self.configure(self.line.bulk, self.line.target_ms, self.deterministic)
+        spec = self.facts.spec
+        booleans: list[str] = []
+        if spec is not None and layout.columns:
+            features = spec.schema.features
+            inputs = dict(zip([c.name for c in features], [i.name for i in layout.inputs], strict=True))
+            booleans = [inputs[c.name] for c in features if c.type is SemanticType.BOOLEAN]
+            self.records = RecordCodec(spec.schema, spec.task, layout, inputs)
+        self.codec = Codec(self.endpoint, self.revision, layout, self.limits, booleans)
+
+    def configure(self, bulk: bool, target_ms: float, deterministic: bool) -> None:
+        """Let settings hold from now on."""
+        line = self.line
+        together = not deterministic and (self.layout is None or self.layout.batches)
+        if (line.bulk, line.target_ms, line.together) != (bulk, target_ms, together):
+            line.bulk, line.target_ms, line.together = bulk, target_ms, together
+            self.deterministic = deterministic
+            line.learn(line.curve)
+
+    def order(self) -> dict[str, Any]:
+        """What the zygote is told."""
+        extra = 2 * self.facts.peak_bytes + 256 * MIB
+        order: dict[str, Any] = {"model": str(self.facts.model), "provider": self.provider}
+        if self.provider == "cpu":
+            order["memory"] = int(extra * (1 + self.limits.margin))
+        if self.layout is not None:
+            order["layout"] = self.layout.to_json()
+        if self.line.bulk:
+            order["nice"] = 15
+        return order

@@ -1,0 +1,121 @@
+"""What the engine tells its observer: nothing where there is none, and columns that are made only when looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.deploy.engine.layout import Layout
+from tidemill.deploy.engine.wire import Tensor
+from tidemill.deploy.types import Feedback, RequestEvent
+
+
+class NullObserver:
+    """Sees nothing. Feedback has nowhere to go, and says so."""
+
+    def request(self, event: RequestEvent) -> None:
+        """Forget it."""
+
+    def batch(
+        self,
+        endpoint: str,
+        revision: str,
+        columns: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[np.generic]],
+        request_ids: Sequence[str],
+    ) -> None:
+        """Forget it."""
+
+    def death(self, endpoint: str, revision: str, reason: str) -> None:
+        """Forget it."""
+
+    def feedback(self, endpoint: str, items: Sequence[Feedback]) -> None:
+        """Refuse it: what is not kept must not be acknowledged."""
+        raise NotImplementedError
+
+    def render_metrics(self) -> str:
+        """No metrics."""
+        return ""
+
+    def snapshot(self, endpoint: str, revision: str) -> dict[str, Any]:
+        """No counters."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is pending."""
+
+
+class Columns(Mapping[str, NDArray[Any]]):
+    """Columns of a batch by graph input; the bytes become arrays on first use, off the hot path.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the model.
+    rows : int
+        Of the batch.
+    pieces : sequence
+        The wire tensors' pieces of each request.
+    shapes : tuple
+        Their axes after the rows.
+    """
+
+    __slots__ = ("_arrays", "_layout", "_pieces", "_rows", "_shapes")
+
+    def __init__(self, layout: Layout, rows: int, pieces: list[list[Any]], shapes: tuple[tuple[int, ...], ...]) -> None:
+        self._layout = layout
+        self._rows = rows
+        self._pieces = pieces
+        self._shapes = shapes
+        self._arrays: dict[str, NDArray[Any]] | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns]) -> Columns:
+        """Give the columns of several batches as those of one; nothing is copied before it is looked at.
+
+        Raises
+        ------
+        ValueError
+            Where their layouts or shapes differ, or their rows don't follow each other.
+        """
+        first = parts[0]
+        layout, shapes = first._layout, first._shapes
+        if not layout.batches or any(p._layout != layout or p._shapes != shapes for p in parts):
+            raise ValueError("Columns of different layouts can't be joined.")
+        if all(p._arrays is None for p in parts):
+            pieces = [piece for p in parts for piece in p._pieces]
+            return cls(layout, sum(p._rows for p in parts), pieces, shapes)
+        out = cls(layout, sum(p._rows for p in parts), [], shapes)
+        out._arrays = {name: np.concatenate([p[name] for p in parts]) for name in first}
+        return out
+
+    def _made(self) -> dict[str, NDArray[Any]]:
+        if self._arrays is None:
+            layout = self._layout
+            whole: list[NDArray[Any]] = []
+            for k, kind in enumerate(layout.wire_types):
+                data = b"".join(p[k] for p in self._pieces)
+                shape = (self._rows, *self._shapes[k]) if layout.batches else self._shapes[k]
+                whole.append(Tensor(kind, shape, data).array())
+            if layout.columns:
+                self._arrays = {
+                    name: values[:, j]
+                    for names, values in zip(layout.groups, whole, strict=True)
+                    for j, name in enumerate(names)
+                }
+            else:
+                self._arrays = {spec.name: v for spec, v in zip(layout.inputs, whole, strict=True)}
+            self._pieces = []
+        return self._arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._made()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (spec.name for spec in self._layout.inputs)
+
+    def __len__(self) -> int:
+        return len(self._layout.inputs)

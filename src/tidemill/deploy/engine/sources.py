@@ -1,0 +1,171 @@
+"""Where a serving process learns which endpoints there should be, and whom it tells what became of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tidemill.core.errors import TidemillError
+from tidemill.deploy.engine.facts import Facts, read_facts
+from tidemill.deploy.types import ENDPOINT, Endpoint, Priority, Revision
+
+if TYPE_CHECKING:
+    from tidemill.deploy.engine.online import FollowedFeatures
+    from tidemill.store.workspace import Workspace
+
+_RETRY_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Desired state. Every method but `online` is called in a thread, one at a time."""
+
+    def change_number(self) -> int:
+        """A number that grows with every change; asked several times a second."""
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """All endpoints."""
+
+    def facts(self, revision: Revision) -> Facts:
+        """The files of a revision, checked."""
+
+    def ready(self, endpoint: str, revision: str) -> None:
+        """A revision was loaded, and its golden rows passed."""
+
+    def refused(self, endpoint: str, revision: str, reason: str) -> None:
+        """A revision can't serve."""
+
+    def online(self) -> FollowedFeatures | None:
+        """The feature groups that complete rows; None where there are none, or not yet. Called on the loop."""
+
+
+class StaticSource:
+    """Models that are given once, without a database: what ``tidemill serve`` uses.
+
+    Parameters
+    ----------
+    models : mapping of str to Facts
+        By name of the endpoint.
+    settings : Endpoint
+        What holds for each of them, but for name, revisions and traffic.
+    """
+
+    def __init__(self, models: dict[str, Facts], settings: Endpoint | None = None) -> None:
+        self._facts = {f.id: f for f in models.values()}
+        base = settings or Endpoint("base", min_replicas=1, priority=Priority.LATENCY)
+        self._endpoints = tuple(
+            Endpoint.from_json(
+                {
+                    **base.to_json(),
+                    "name": name,
+                    "revisions": [{"id": f.id, "bundle": f.id, "created_at": 0.0, "state": "ready"}],
+                    "traffic": {f.id: 1.0},
+                }
+            )
+            for name, f in models.items()
+        )
+
+    def change_number(self) -> int:
+        """Nothing ever changes."""
+        return 0
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """One for each model."""
+        return self._endpoints
+
+    def facts(self, revision: Revision) -> Facts:
+        """As they were given."""
+        return self._facts[revision.id]
+
+    def ready(self, endpoint: str, revision: str) -> None:
+        """Nobody needs to know."""
+
+    def refused(self, endpoint: str, revision: str, reason: str) -> None:
+        """The server tells it itself."""
+
+    def online(self) -> None:
+        """Without a workspace there are no groups."""
+
+
+class WorkspaceSource:
+    """The endpoints of a workspace.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Its records hold what should be, its folder ``bundles`` the bundles by hash.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._groups: set[str] = set()
+        self._online: FollowedFeatures | None = None
+        self._again_at = 0.0
+
+    def change_number(self) -> int:
+        """One indexed row; and, where endpoints name feature groups, a look at whether these changed."""
+        number = self._workspace.records.change_number(ENDPOINT)
+        self._follow()
+        return number
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """As the records say."""
+        found = [Endpoint.from_json(record.body) for record in self._workspace.records.find(ENDPOINT)]
+        self._groups = {name for endpoint in found for name in endpoint.features}
+        self._follow()
+        return found
+
+    def online(self) -> FollowedFeatures | None:
+        """The groups that endpoints name; opened when the first one does."""
+        return self._online
+
+    def close(self) -> None:
+        """Let the online store go, after the last request."""
+        if self._online is not None:
+            self._online.close()
+            self._online = None
+
+    def _follow(self) -> None:
+        if not self._groups or time.monotonic() < self._again_at:
+            return
+        from tidemill.deploy.engine.online import FollowedFeatures
+
+        try:
+            online = self._online or FollowedFeatures(self._workspace)
+            online.follow(self._groups)
+            self._online = online
+        except TidemillError as error:  # the endpoints go on; who leaves columns out is told
+            self._again_at = time.monotonic() + _RETRY_S
+            _log.warning("The online features can't be read: %s", error)
+
+    def facts(self, revision: Revision) -> Facts:
+        """Of the bundle that the workspace keeps, after its signature was checked."""
+        from tidemill.deploy.bundles import open_kept
+
+        return read_facts(open_kept(self._workspace.path, revision.bundle).path)
+
+    def ready(self, endpoint: str, revision: str) -> None:
+        """Write it down; what was planned for the revision is then carried out."""
+        from tidemill.deploy.registry import Registry
+
+        Registry(self._workspace, actor="serving").mark_ready(endpoint, revision)
+
+    def refused(self, endpoint: str, revision: str, reason: str) -> None:
+        """Write it down, with the reason."""
+        from tidemill.deploy.registry import Registry
+
+        Registry(self._workspace, actor="serving").mark_refused(endpoint, revision, reason)
+
+
+def endpoint_name(text: str) -> str:
+    """Make a name that an endpoint may have from a folder's or file's.
+
+    Examples
+    --------
+    >>> endpoint_name("income model.v2")
+    'income-model-v2'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:64] or "model"

@@ -1,0 +1,167 @@
+"""Frames between a front and its workers: a fixed head, tensors in compact binary form, or JSON. Never a pickle.
+
+::
+
+    frame    u32 bytes that follow · u8 kind · u8 tensors · u16 0 · u32 ticket · f64 milliseconds · body
+    tensors  for each: u8 type · u8 axes · u16 0 · u32 0 · u64 bytes · u64 size of each axis
+             then the data of each, each beginning at a multiple of 16
+    JSON     UTF-8, for everything that is not on the hot path
+
+All numbers are little-endian. Text is a run of ``u32 length · UTF-8``, as in the v2 protocol, so that the bytes of a
+caller go to a worker as they came, and rows of several callers join by joining bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RUN, CHECK, MEASURE, ANSWER, READY, FAILED, REPORT = range(1, 8)
+HEAD = struct.Struct("<IBBHId")
+_TENSOR = struct.Struct("<BBHIQ")
+_U32 = struct.Struct("<I")
+_ALIGN = 16
+
+TYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("bool"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(object),
+}
+"""Data types of the v2 protocol, and how numpy holds them."""
+NAMES = list(TYPES)
+_CODES = {name: code for code, name in enumerate(NAMES)}
+_BY_DTYPE = {dtype: name for name, dtype in TYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Data type, shape, and the raw data: bytes in C order, or joined text."""
+
+    type: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+    def array(self) -> NDArray[Any]:
+        """As numpy; a view where that is possible, text as an object array of `str`."""
+        if self.type == "BYTES":
+            out = np.empty(len(texts := split_texts(self.data)), dtype=object)
+            out[:] = texts
+            return out.reshape(self.shape)
+        return np.frombuffer(self.data, dtype=TYPES[self.type]).reshape(self.shape)
+
+
+def tensor_of(values: NDArray[Any]) -> Tensor:
+    """Wrap an array.
+
+    Examples
+    --------
+    >>> tensor_of(np.array(["a", "b"], dtype=object)).array().tolist()
+    ['a', 'b']
+    """
+    if values.dtype.kind in "OUS":
+        return Tensor("BYTES", values.shape, join_texts(values.ravel().tolist()))
+    name = _BY_DTYPE[values.dtype.newbyteorder("<")]
+    return Tensor(name, values.shape, np.ascontiguousarray(values).tobytes())
+
+
+def join_texts(texts: Iterable[str | bytes]) -> bytes:
+    """Text in the form of the v2 protocol: for each a length and UTF-8."""
+    parts: list[bytes] = []
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        parts.append(_U32.pack(len(raw)))
+        parts.append(raw)
+    return b"".join(parts)
+
+
+def split_texts(data: bytes | memoryview) -> list[str]:
+    """Undo `join_texts`.
+
+    Raises
+    ------
+    ValueError
+        Where a length runs past the end, or bytes are no UTF-8.
+    """
+    view = bytes(data)
+    out: list[str] = []
+    at, end = 0, len(view)
+    while at < end:
+        if at + 4 > end:
+            raise ValueError("a length is cut off")
+        size = int.from_bytes(view[at : at + 4], "little")
+        at += 4
+        if at + size > end:
+            raise ValueError(f"a text of {size} bytes runs past the end")
+        out.append(view[at : at + size].decode("utf-8"))
+        at += size
+    return out
+
+
+def frame(kind: int, ticket: int, tensors: Sequence[Tensor], *, milliseconds: float = 0.0) -> bytes:
+    """Write one frame of tensors."""
+    return frame_of_parts(kind, ticket, [(t.type, t.shape, [t.data]) for t in tensors], milliseconds=milliseconds)
+
+
+def frame_of_parts(
+    kind: int,
+    ticket: int,
+    tensors: Sequence[tuple[str, tuple[int, ...], Sequence[bytes | memoryview]]],
+    *,
+    milliseconds: float = 0.0,
+) -> bytes:
+    """Write one frame of tensors whose data lie in pieces: the hot path of a batch, one copy in all."""
+    table: list[bytes | memoryview] = []
+    data: list[bytes | memoryview] = []
+    size = HEAD.size
+    for _, shape, _ in tensors:
+        size += _TENSOR.size + 8 * len(shape)
+    at = size
+    for name, shape, parts in tensors:
+        gap = -at % _ALIGN
+        if gap:
+            data.append(bytes(gap))
+        length = 0
+        for part in parts:
+            length += memoryview(part).nbytes if not isinstance(part, bytes) else len(part)
+        data.extend(parts)
+        at += gap + length
+        table.append(_TENSOR.pack(_CODES[name], len(shape), 0, 0, length) + struct.pack(f"<{len(shape)}Q", *shape))
+    return b"".join([HEAD.pack(at - 4, kind, len(tensors), 0, ticket, milliseconds), *table, *data])
+
+
+def json_frame(kind: int, ticket: int, text: bytes) -> bytes:
+    """Write one frame that holds JSON."""
+    return HEAD.pack(HEAD.size - 4 + len(text), kind, 0, 0, ticket, 0.0) + text
+
+
+def tensors_of(view: bytes | memoryview, count: int) -> list[Tensor]:
+    """Read the tensors of a frame; ``view`` is the whole frame with its head."""
+    whole = memoryview(view)
+    at = HEAD.size
+    heads: list[tuple[str, tuple[int, ...], int]] = []
+    for _ in range(count):
+        code, axes, _, _, length = _TENSOR.unpack_from(whole, at)
+        at += _TENSOR.size
+        heads.append((NAMES[code], struct.unpack_from(f"<{axes}Q", whole, at), length))
+        at += 8 * axes
+    out: list[Tensor] = []
+    for name, shape, length in heads:
+        at += -at % _ALIGN
+        out.append(Tensor(name, shape, whole[at : at + length]))
+        at += length
+    return out

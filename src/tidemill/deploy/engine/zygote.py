@@ -1,0 +1,84 @@
+"""The warm process that workers are forked from: onnxruntime and numpy are loaded once, a model starts in milliseconds.
+
+It is a program of its own (``main``), started by a front. It has one thread, never computes, and ends when the socket
+to its front closes. Each order comes with the worker's end of a socket pair; what it tells back are process ids.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tidemill.deploy.engine import worker
+
+_ORDER_BYTES = 1 << 16
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a zygote; the argument is the descriptor of the socket to the front."""
+    orders = socket.socket(fileno=int(arguments[0]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Pages that no one writes stay shared: keep the collector from marking what was loaded.
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    alarm, bell = socket.socketpair()
+    alarm.setblocking(False)
+    bell.setblocking(False)
+    signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # any handler: it makes the wake-up byte come
+    try:
+        while True:
+            readable, _, _ = select.select([orders, alarm], [], [])
+            if alarm in readable:
+                alarm.recv(4096)
+                _reap(orders)
+            if orders in readable and not _take(orders, [alarm, bell]):
+                return
+    except (BrokenPipeError, ConnectionError):
+        return
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
+def _take(orders: socket.socket, mine: list[socket.socket]) -> bool:
+    data, handles, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 1)
+    if not data:
+        return False
+    order = json.loads(data)
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        worker.reset_signals()
+        orders.close()
+        for one in mine:
+            one.close()
+        gc.enable()
+        worker.live(socket.socket(fileno=handles[0]), order)
+    os.close(handles[0])
+    orders.send(json.dumps({"born": order["worker"], "pid": pid}).encode())
+    return True
+
+
+def _reap(orders: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        told: dict[str, Any] = {"dead": pid, "status": os.waitstatus_to_exitcode(status)}
+        orders.send(json.dumps(told).encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    os._exit(0)

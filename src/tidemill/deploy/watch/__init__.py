@@ -1,0 +1,1 @@
+"""Sees what endpoints do: counts, drift, estimated accuracy, and the rows that the next turn of the loop wants."""

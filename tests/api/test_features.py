@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.api.conftest import Client
+
+from tidemill.api.app import make_app
+from tidemill.api.context import Context
+from tidemill.api.features import media_type, online
+from tidemill.data.features.online import wire
+from tidemill.data.features.online.push import push
+from tidemill.deploy.keyring import KeyRing
+from tidemill.deploy.keys import Keys
+from tidemill.sdk.features import register
+from tidemill.store.workspace import Workspace
+
+PATH = "/api/v1/features/get"
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Iterator[Workspace]:
+    register({"name": "user", "entity": ["user_id"], "features": [f"f{i}" for i in range(20)]}, workspace=workspace)
+    register(
+        {"name": "place", "entity": ["user_id"], "features": [{"name": "city", "dtype": "string"}]}, workspace=workspace
+    )
+    opened = online(workspace)
+    at = "2026-01-01T00:00:00Z"
+    push(opened, "user", [{"user_id": u, "event_time": at} | {f"f{i}": u + i for i in range(20)} for u in (1, 2)])
+    push(opened, "place", [{"user_id": 1, "event_time": at, "city": "Ulm"}])
+    yield workspace
+    opened.close()
+
+
+def ask(workspace: Workspace, body: Any, accept: str = "application/json", **headers: str) -> Any:
+    return Client(make_app(Context(workspace))).request("POST", PATH, json=body, headers={"accept": accept, **headers})
+
+
+def test_json_names_values_states_and_times(filled: Workspace) -> None:
+    answer = ask(filled, {"features": ["user:f1", "place"], "keys": {"user_id": [1, 3]}})
+    assert answer.status_code == 200
+    assert answer.json()["groups"] == [
+        {"group": "user", "schema_version": 1, "states": ["fresh", "absent"],
+         "event_time": ["2026-01-01T00:00:00.000000000Z", None], "features": ["f1"], "values": [[2.0], [None]]},
+        {"group": "place", "schema_version": 1, "states": ["fresh", "absent"],
+         "event_time": ["2026-01-01T00:00:00.000000000Z", None], "features": ["city"], "values": [["Ulm"], [None]]},
+    ]  # fmt: skip
+
+
+def test_packed_numbers_and_arrow_hold_the_same_values(filled: Workspace) -> None:
+    body = {"features": ["user"], "keys": {"user_id": [2, 1]}}
+    plain = ask(filled, body).json()["groups"][0]["values"]
+    packed = ask(filled, body, wire.PACKED)
+    assert packed.headers["content-type"] == wire.PACKED
+    matrix, head = wire.read_packed(packed.content)["user"]
+    assert np.array_equal(matrix, np.float32(plain))
+    assert "features" not in head
+    table = pa.ipc.open_stream(ask(filled, body, wire.ARROW).content).read_all()
+    assert table["f3"].to_pylist() == [row[3] for row in plain]
+    assert table["user_id"].to_pylist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"features": ["usr"], "keys": {"user_id": [1]}}, 404, "user"),
+        ({"features": ["user:f99"], "keys": {"user_id": [1]}}, 404, "f9"),
+        ({"features": ["user"], "keys": {"userid": [1]}}, 404, "user_id"),
+        ({"features": ["user"], "keys": {"user_id": ["1"]}}, 400, "whole number"),
+        ({"features": ["user"], "keys": {"user_id": [None]}}, 400, "missing"),
+        ({"features": ["user"], "keys": {"user_id": 1}}, 400, "array"),
+        ({"features": [], "keys": {"user_id": [1]}}, 400, "features"),
+        ({"features": ["user"]}, 400, "keys"),
+        ({"features": ["user"], "keys": {"user_id": list(range(1001))}}, 400, "1,000"),
+    ],
+)
+def test_bad_questions_are_answered_with_words(filled: Workspace, body: Any, status: int, words: str) -> None:
+    answer = ask(filled, body)
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+def test_text_does_not_fit_packed_numbers_and_strange_forms_are_refused(filled: Workspace) -> None:
+    body = {"features": ["place"], "keys": {"user_id": [1]}}
+    assert ask(filled, body, wire.PACKED).status_code == 400
+    assert ask(filled, body, "text/html").status_code == 406
+    assert ask(filled, body, "text/html, */*;q=0.1").status_code == 200
+    assert media_type("application/json;q=0, " + wire.ARROW) == wire.ARROW
+
+
+def test_a_key_must_be_for_features(filled: Workspace) -> None:
+    keys = Keys(filled.records, filled.journal)
+    _, good = keys.create("reader", ["features"])
+    _, other = keys.create("caller", ["predict"])
+    client = Client(make_app(Context(filled, KeyRing(filled.records))), "http://example")
+    body = {"features": ["user:f1"], "keys": {"user_id": [1]}}
+    for token, status in ((None, 401), (other, 403), (good, 200)):
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        assert client.request("POST", PATH, json=body, headers=headers).status_code == status
+
+
+def test_groups_are_listed_and_shown(filled: Workspace) -> None:
+    client = Client(make_app(Context(filled)))
+    assert [g["group"] for g in client.request("GET", "/api/v1/features").json()["groups"]] == ["place", "user"]
+    assert len(client.request("GET", "/api/v1/features/user").json()["features"]) == 20
+    assert client.request("GET", "/api/v1/features/usr").status_code == 404

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tidemill.cli.main import run
+
+CSV = "user_id,at,age,city\n1,2026-11-01T00:00:00Z,31,Ulm\n2,2026-11-02T00:00:00Z,28,\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TIDEMILL_WORKSPACE", str(tmp_path / "ws"))
+    (tmp_path / "rows.csv").write_text(CSV)
+    (tmp_path / "spine.csv").write_text("user_id,t\n1,2026-11-02T00:00:00Z\n3,2026-11-02T00:00:00Z\n")
+    return tmp_path
+
+
+def test_from_a_table_to_values_history_and_samples(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, spine, out = str(place / "rows.csv"), str(place / "spine.csv"), place / "out.parquet"
+    assert run(["features", "list"]) == 0
+    assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
+    assert run(["features", "push", "user", rows]) == 0
+    assert run(["features", "list"]) == 0
+    assert run(["features", "show", "user"]) == 0
+    assert run(["features", "materialize", "user"]) == 0
+    assert run(["features", "historical", spine, "user", "--time", "t", "--out", str(out)]) == 0
+    assert run(["features", "match", "age > 30", "--from", "user", "--size", "5"]) == 0
+    words = capsys.readouterr().out
+    assert "2 rows came, 2 are new" in words
+    assert "user: 1 of 2 rows have values" in words
+    assert "1 of 2 rows match, 1 are taken" in words
+    assert out.exists()
+    assert run(["features", "get", "user", "1", "9", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [f["values"]["age"] for f in found] == [31, None]
+    assert [f["state"] for f in found] == ["fresh", "absent"]
+    assert run(["features", "get", "user", "1", "9", "--columns", "city"]) == 0
+    assert "Ulm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["features", "show", "usr"], "usr"),
+        (["features", "get", "user", "x"], "whole number"),
+        (["features", "get", "user", "1", "--columns", "aeg"], "'age'"),
+        (["features", "push", "user", "absent.csv"], "absent.csv"),
+        (["features", "match", "age >", "--from", "user"], "age >"),
+        (["features", "match", "age > 1; drop table x", "--from", "user"], "drop"),
+        (["features", "register", "other", "--from", "ROWS"], "key"),
+        (["features", "historical", "SPINE", "user", "--time", "when", "--out", "x.parquet"], "when"),
+        (["features", "historical", "SPINE", "user", "--time", "t"], "--out"),
+    ],
+)
+def test_bad_words_end_with_a_sentence_and_code_2(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    rows, spine = str(place / "rows.csv"), str(place / "spine.csv")
+    assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
+    given = [{"ROWS": rows, "SPINE": spine}.get(w, w) for w in words]
+    assert run(given) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error

@@ -1,0 +1,185 @@
+"""Workers die, hang and fail under load; every answer is checked, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.deploy.engine.conftest import Running, Start
+
+from tidemill.deploy.engine.limits import MIB, Limits
+from tidemill.deploy.types import Endpoint
+
+Models = Callable[[str], Path]
+
+
+def _index(*values: int) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "shape": [len(values)], "datatype": "INT64", "data": list(values)}]}
+
+
+def _many(count: int, work: Callable[[int], Any]) -> list[Any]:
+    out: list[Any] = [None] * count
+    threads = [threading.Thread(target=lambda k=k: out.__setitem__(k, work(k))) for k in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return out
+
+
+class Load:
+    """Closed loops that ask for the double of what they send, and check it."""
+
+    def __init__(self, server: Running, clients: int = 4) -> None:
+        self.answers, self.wrong, self.lost = 0, 0, []
+        self._stop = threading.Event()
+        self._server = server
+        self._threads = [threading.Thread(target=self._loop, args=(k,)) for k in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _loop(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        while not self._stop.is_set():
+            row = rng.normal(size=4).astype(np.float32)
+            body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": row.tolist()}]}
+            status, got = self._server.ask("/v2/models/m/infer", body)
+            if status != 200:
+                self.lost.append((status, got))
+                continue
+            self.answers += 1
+            self.wrong += np.array(got["outputs"][0]["data"], np.float32).tobytes() != (row * 2).tobytes()
+
+    def end(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_killed_workers_lose_nothing(start: Start, models: Models, number: int) -> None:
+    settings = Endpoint("base", min_replicas=2, max_replicas=2)
+    server = start({"m": models("double")}, settings=settings)
+    load = Load(server)
+    try:
+        rng = random.Random(0)
+        for _ in range(8):
+            time.sleep(0.15)
+            pids = [w.pid for w in server.model("m").workers if w.pid]
+            if pids:
+                os.kill(rng.choice(pids), number)
+    finally:
+        load.end()
+    assert load.answers > 20
+    assert (load.wrong, load.lost) == (0, [])
+
+
+def test_a_stopped_worker_is_ended_and_its_requests_are_answered(start: Start, models: Models) -> None:
+    server = start({"m": models("double")}, limits=Limits(hang_floor_s=0.3), settings=Endpoint("base", min_replicas=1))
+    load = Load(server)
+    try:
+        time.sleep(0.2)
+        stopped = server.model("m").workers[0].pid
+        os.kill(stopped, signal.SIGSTOP)
+        time.sleep(1.5)
+        assert stopped not in [w.pid for w in server.model("m").workers]
+    finally:
+        load.end()
+    assert (load.wrong, load.lost) == (0, [])
+    assert load.answers > 10
+
+
+def test_a_request_that_hangs_its_workers_fails_alone(start: Start, models: Models) -> None:
+    limits = Limits(hang_floor_s=0.4, hang_factor=1.0)
+    server = start({"m": models("turns")}, limits=limits, settings=Endpoint("base", min_replicas=1, deadline_ms=60_000))
+    poison = 10**12
+
+    def ask(k: int) -> tuple[int, Any]:
+        return server.ask("/v2/models/m/infer", _index(poison if k == 3 else k))
+
+    answers = _many(8, ask)
+    for k, (status, got) in enumerate(answers):
+        if k == 3:
+            assert (status, got["code"]) == (500, "model_failed"), got
+            assert "3 times" in got["error"]
+        else:
+            assert (status, got["outputs"][0]["data"]) == (200, [float(k)])
+    assert server.ask("/v2/models/m/infer", _index(1))[0] == 200
+
+
+def test_a_row_that_the_model_refuses_fails_no_neighbour(start: Start, models: Models) -> None:
+    server = start({"m": models("by_index")})
+    answers = _many(12, lambda k: server.ask("/v2/models/m/infer", _index(99 if k % 4 == 0 else k % 8)))
+    for k, (status, got) in enumerate(answers):
+        if k % 4 == 0:
+            assert status in (400, 500)
+            assert got["code"] in ("invalid_input", "model_failed")
+        else:
+            assert (status, got["outputs"][0]["data"]) == (200, [float(k % 8)])
+
+
+def test_a_request_for_more_memory_than_there_is_fails_alone(start: Start, models: Models) -> None:
+    server = start({"m": models("grows")})
+    answers = _many(6, lambda k: server.ask("/v2/models/m/infer", _index(10**12 if k == 2 else k + 1)))
+    assert [status for status, _ in answers] == [200, 200, 500, 200, 200, 200]
+    assert server.model("m").order()["memory"] < 4096 * MIB
+
+
+def test_the_zygote_may_die(start: Start, models: Models) -> None:
+    server = start({"m": models("double")}, settings=Endpoint("base", min_replicas=1))
+    load = Load(server, clients=2)
+    try:
+        zygote = server.server.engine.zygote
+        os.kill(zygote.pid, signal.SIGKILL)
+        time.sleep(0.3)
+        os.kill(server.model("m").workers[0].pid, signal.SIGKILL)
+        time.sleep(1.0)
+        assert zygote.restarts == 1
+    finally:
+        load.end()
+    assert (load.wrong, load.lost) == (0, [])
+
+
+def test_what_cannot_be_answered_in_time_is_refused_at_once(start: Start, models: Models) -> None:
+    server = start({"m": models("turns")}, settings=Endpoint("base", min_replicas=1, deadline_ms=300))
+    work = 3_000
+    for _ in range(5):
+        server.ask("/v2/models/m/infer", _index(work))
+
+    def ask(_: int) -> tuple[float, int, Any]:
+        begin = time.perf_counter()
+        status, got = server.ask("/v2/models/m/infer", _index(work), {"X-Deadline-Ms": "120"})
+        return time.perf_counter() - begin, status, got
+
+    answers = _many(40, ask)
+    statuses = {status for _, status, _ in answers}
+    assert statuses <= {200, 429, 504}
+    assert 429 in statuses
+    refused = [got for _, status, got in answers if status == 429]
+    assert all(g["code"] == "overloaded" and g["retry_after_s"] > 0 for g in refused)
+
+
+def test_a_file_that_is_no_model_is_told_so(start: Start, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("NoSuchThing", ["x"], ["y"])], "broken",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"])],
+    )  # fmt: skip
+    path = tmp_path / "broken.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    server = start({"m": path}, ready=False)
+    status, got = server.ask("/v2/models/m/infer", _index(1))
+    assert (status, got["code"]) == (503, "unavailable")
+    assert "NoSuchThing" in got["error"]
+    assert server.ask("/v2/health/ready")[0] == 503

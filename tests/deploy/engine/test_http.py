@@ -1,0 +1,154 @@
+"""The front refuses what two readers could read in two ways, keeps answers in order, and waits for nobody for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.deploy.engine.conftest import Running, Start
+
+from tidemill.deploy.engine.limits import Limits
+
+LIMITS = Limits(header_bytes=2048, body_bytes=10_000, header_s=0.4, body_s=0.6, idle_s=0.8, stalled_s=1.0, pipelined=4)
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}).encode()
+POST = b"POST /v2/models/m/infer HTTP/1.1\r\n"
+
+
+@pytest.fixture
+def server(start: Start, models: Callable[[str], Path]) -> Iterator[Running]:
+    running = start({"m": models("double")}, limits=LIMITS)
+    yield running
+    assert running.ask("/v2/health/live")[0] == 200  # whatever was sent, the next caller is answered
+
+
+def _talk(server: Running, data: bytes, *, seconds: float = 10) -> bytes:
+    """Send, and read until the other side closes or nothing more comes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as one:
+        one.sendall(data)
+        out = b""
+        try:
+            while chunk := one.recv(65536):
+                out += chunk
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return out
+
+
+def _statuses(out: bytes) -> list[int]:
+    return [int(part[:3]) for part in out.split(b"HTTP/1.1 ")[1:]]
+
+
+HEAD = POST + b"Host: a\r\n"
+SMUGGLED = {
+    "length and encoding": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "encoding and length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "one length twice": HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "list of lengths": HEAD + b"Content-Length: 5, 5\r\n\r\nhello",
+    "signed length": HEAD + b"Content-Length: +5\r\n\r\nhello",
+    "negative length": HEAD + b"Content-Length: -5\r\n\r\nhello",
+    "hexadecimal length": HEAD + b"Content-Length: 0x5\r\n\r\nhello",
+    "length with a gap": HEAD + b"Content-Length: 1 0\r\n\r\nhello",
+    "endless length": HEAD + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
+    "name with a gap": HEAD + b"Content-Length : 5\r\n\r\nhello",
+    "folded line": HEAD + b"X-A: b\r\n Content-Length: 5\r\n\r\nhello",
+    "unknown encoding": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "list of encodings": HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "encoding twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "encoding in 1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "wrong chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+    "no host": POST + b"Content-Length: 0\r\n\r\n",
+    "two hosts": HEAD + b"Host: b\r\nContent-Length: 0\r\n\r\n",
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 40,
+    "another version": b"GET / HTTP/3.7\r\nHost: a\r\n\r\n",
+    "a gap before the version": b"GET /  a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "NUL in a value": HEAD + b"X-A: a\0b\r\n\r\n",
+    "bare carriage return": HEAD + b"X-A: a\rContent-Length: 5\r\n\r\nhello",
+}
+
+
+def test_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(server: Running) -> None:
+    after = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    for name, data in SMUGGLED.items():
+        statuses = _statuses(_talk(server, data + after, seconds=5))
+        assert len(statuses) == 1, (name, statuses)
+        assert 400 <= statuses[0] < 600, (name, statuses)
+
+
+def test_too_much_is_refused_by_its_own_status(server: Running) -> None:
+    cases = {
+        431: HEAD + b"X-A: " + b"a" * 3000 + b"\r\n\r\n",
+        413: HEAD + b"Content-Length: 10001\r\n\r\n",
+        414: b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    }
+    for status, data in cases.items():
+        assert _statuses(_talk(server, data)) == [status]
+    chunks = b"".join(b"1000\r\n" + b"a" * 4096 + b"\r\n" for _ in range(4)) + b"0\r\n\r\n"
+    assert _statuses(_talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)) == [413]
+
+
+def test_slow_callers_are_ended(server: Running) -> None:
+    for data in (b"", b"POST /v2", HEAD, HEAD + b"Content-Length: 9\r\n\r\nabc"):
+        begin = time.monotonic()
+        out = _talk(server, data, seconds=8)
+        assert time.monotonic() - begin < 6
+        assert _statuses(out) == ([408] if data else [])
+
+
+def test_a_drip_of_header_bytes_does_not_keep_a_connection(server: Running) -> None:
+    begin = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+        one.sendall(HEAD)
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begin < 8:
+                one.sendall(b"X: y\r\n")
+                time.sleep(0.1)
+    assert time.monotonic() - begin < 6
+
+
+def test_answers_come_in_the_order_of_requests(server: Running) -> None:
+    one = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    live = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    last = b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    out = _talk(server, (one + live) * 10 + last)
+    assert _statuses(out) == [200] * 20 + [404]
+    assert [b"outputs" in part for part in out.split(b"HTTP/1.1 ")[1:21]] == [True, False] * 10
+
+
+def test_a_body_in_chunks_and_in_single_bytes_is_whole(server: Running) -> None:
+    chunked = b"".join(b"%x\r\n%b\r\n" % (1, BODY[i : i + 1]) for i in range(len(BODY))) + b"0\r\n\r\n"
+    request = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunked
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(request), 37):
+            one.sendall(request[at : at + 37])
+        out = b""
+        while chunk := one.recv(65536):
+            out += chunk
+    assert _statuses(out) == [200]
+
+
+def test_the_old_protocol_and_expectations_are_known(server: Running) -> None:
+    out = _talk(server, b"GET /v2/health/live HTTP/1.0\r\n\r\n")
+    assert _statuses(out) == [200]
+    expecting = HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n" % len(BODY) + BODY
+    assert _statuses(_talk(server, expecting)) == [100, 200]
+
+
+def test_a_wish_for_another_protocol_is_ignored(server: Running) -> None:
+    upgrade = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    assert _statuses(_talk(server, upgrade + upgrade)) == [200]
+
+
+def test_too_many_connections_are_refused(start: Start, models: Callable[[str], Path]) -> None:
+    server = start({"m": models("double")}, limits=Limits(connections=2))
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
+    time.sleep(0.2)
+    assert _statuses(_talk(server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")) == [503]
+    for one in held:
+        one.close()
