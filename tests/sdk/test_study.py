@@ -46,6 +46,16 @@ def test_an_unknown_option_offers_the_nearest(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_may_be_sampled_before_all_are_used(tmp_path: Path) -> None:
+    options = {**QUICK, "trials": 6, "families": ("lightgbm",)}
+    with tm.fit(table(3000), "y", workspace=tmp_path, schedule="rows", **options) as study:
+        assert study.search.record.settings["schedule"] == "rows"
+        shares = {t.fidelity for t in study.search.trials()}
+    assert 1.0 in shares  # who keeps up goes on to all rows
+    with pytest.raises(OptionError, match="no schedule 'row'; choose full or rows"):
+        tm.fit(table(), "y", workspace=tmp_path, schedule="row")
+
+
 def test_the_best_is_on_the_leaderboard_s_side(study: tm.Study) -> None:
     board = study.leaderboard()
     assert [row["rank"] for row in board] == list(range(1, len(board) + 1))

@@ -239,7 +239,10 @@ def _search(
         budget = options.budget()
         name = resume or _name(opened, data, options)
         settings = SearchSettings(
-            seed=options.seed, families=_known_families(options.families), test_share=options.test_size or 0.0
+            seed=options.seed,
+            families=_known_families(options.families),
+            test_share=options.test_size or 0.0,
+            schedule=options.schedule,
         )
         with _executor(options, budget, settings) as executor:
             tell = _teller(name, "", begin, on_event)

@@ -44,6 +44,8 @@ class FitOptions:
         Semantic types by column name that overrule what is seen.
     families : tuple of str or None
         Only these families.
+    schedule : str
+        ``"full"`` trains every config on all rows; ``"rows"`` on a part first, and on all where it keeps up.
     database, sheet : str or None
         URL for an SQL query; sheet of an Excel file.
     name : str or None
@@ -72,6 +74,7 @@ class FitOptions:
     time_column: str | None = None
     types: Mapping[str, SemanticType] = field(default_factory=dict)
     families: tuple[str, ...] | None = None
+    schedule: str = "full"
     database: str | None = None
     sheet: str | None = None
     name: str | None = None
@@ -85,6 +88,8 @@ class FitOptions:
             raise OptionError(
                 f"The test share must lie between 0 and 0.9, but got {self.test_size}.", where="--test-size"
             )
+        if self.schedule not in ("full", "rows"):
+            raise OptionError(f"There is no schedule {self.schedule!r}; choose full or rows.", where="--schedule")
         if self.test is not None and self.test_size:
             raise OptionError("A test file and a test share exclude each other.", where="--test, --test-size")
         if self.in_process and (self.time is not None or self.memory is not None):

@@ -31,7 +31,13 @@ def resumed(workspace: Workspace, study: str, data: Any, target: str | None, opt
     record = workspace.metadata.get_study(study)
     settings = record.settings
     kept = settings.get(SOURCE, {}).get("options", {})
-    question = {**kept, "name": study, "objective": record.objective, "families": tuple(settings.get("families", ()))}
+    question = {
+        **kept,
+        "name": study,
+        "objective": record.objective,
+        "families": tuple(settings.get("families", ())),
+        "schedule": settings.get("schedule", "full"),
+    }
     _refuse_question(data, target, options, {**question, "target": record.task["target"]})
     if options.time is not None or options.trials is not None:
         return options

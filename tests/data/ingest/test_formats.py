@@ -249,6 +249,11 @@ def test_json_lines_say_which_line_is_wrong(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("cells", [[0.5, True], [True, 0.5]])
+def test_true_among_numbers_is_text_wherever_it_stands(cells):
+    assert read({"x": cells}).table["x"].to_pylist() == [{True: "true", 0.5: "0.5"}[c] for c in cells]
+
+
 def test_json_cells_of_mixed_types_become_text(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text('{"a": 1, "b": [1]}\n{"a": "x"}\n{"c": null}\n')

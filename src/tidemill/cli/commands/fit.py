@@ -55,6 +55,9 @@ def fit(
         list[str] | None, typer.Option("--type", help="Override a column's type: --type zip=category")
     ] = None,
     family: Annotated[list[str] | None, typer.Option("--family", help="Only these model families.")] = None,
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="full: every config on all rows; rows: on a part first.")
+    ] = "full",
     database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
     sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
@@ -89,6 +92,7 @@ def fit(
             time_column=time_column,
             types=parse_types(column_type or ()),
             families=tuple(family) if family else None,
+            schedule=schedule,
             database=database,
             sheet=sheet,
             name=name,

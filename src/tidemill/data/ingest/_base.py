@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,10 +109,12 @@ def finish(
 
 def cells_to_array(cells: list[Any]) -> pa.Array:
     """Build an Arrow column from Python objects; cells of several types become text, cell by cell."""
-    try:
-        return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return pa.array([cell_text(c) for c in cells], pa.string())
+    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        array = pa.array(cells, from_pandas=True)
+        # Arrow takes true for 1 where the first cell is a float, and refuses it where it is not.
+        if not (pa.types.is_floating(array.type) and any(isinstance(c, (bool, np.bool_)) for c in cells)):
+            return array
+    return pa.array([cell_text(c) for c in cells], pa.string())
 
 
 def cell_text(value: Any) -> str | None:
