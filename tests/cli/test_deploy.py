@@ -12,6 +12,8 @@ import pytest
 from tests.bundle.small import make
 
 from tidemill.cli.main import run
+from tidemill.data.features.registry import register
+from tidemill.data.features.types import EntityKey, Feature, FeatureGroup
 from tidemill.deploy.registry import Registry
 from tidemill.store.workspace import Workspace
 
@@ -98,6 +100,20 @@ def test_settings_go_along(say: Say, pair: tuple[Path, Path]) -> None:
     say("deploy", pair[0], "--endpoint", "fraud", "--bulk", "--min-replicas", "1", "--target-ms", "20")
     shown = say("endpoints", "fraud")
     assert (shown["priority"], shown["min_replicas"], shown["target_ms"]) == ("bulk", 1, 20.0)
+
+
+def test_feature_groups_go_along(say: Say, place: Path, pair: tuple[Path, Path]) -> None:
+    with Workspace.open(place) as workspace:
+        for name, feature in (("user", "size"), ("shop", "weight"), ("other", "nothing_of_it")):
+            register(workspace, FeatureGroup(name, (EntityKey("id"),), (Feature(feature),)))
+    groups = ("--features", "user", "--features", "shop")
+    say("deploy", pair[0], "--endpoint", "fraud", *groups)
+    assert say("endpoints", "fraud")["features"] == ["user", "shop"]
+    say("deploy", pair[1], "--endpoint", "fraud")  # what is not said stays
+    assert say("endpoints", "fraud")["features"] == ["user", "shop"]
+    assert "'users'" in say("deploy", pair[0], "-e", "new", "--features", "users", code=2)["message"]
+    assert "'other' holds no column" in say("deploy", pair[0], "-e", "new", "--features", "other", code=2)["message"]
+    assert [e["name"] for e in say("endpoints")] == ["fraud"]
 
 
 @pytest.mark.parametrize(

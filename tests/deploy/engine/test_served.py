@@ -57,6 +57,9 @@ class FakeSource:
     def refused(self, endpoint: str, revision: str, reason: str) -> None:
         self.told.append(("refused", revision, reason))
 
+    def online(self) -> None:
+        return None
+
 
 class Recorder(NullObserver):
     """Remembers what it is told."""

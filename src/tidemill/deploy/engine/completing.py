@@ -47,8 +47,11 @@ class Completion:
         online = self._online()
         if online is None:
             return {}
-        standing = [name for name in self.groups if online.features(name)]
-        return {key.name: key for name in reversed(standing) for key in online.group(name).group.entity}
+        found: dict[str, EntityKey] = {}
+        for name in self.groups:
+            for key in online.group(name).group.entity if online.features(name) else ():
+                found.setdefault(key.name, key)
+        return found
 
     def held(self) -> dict[str, str]:
         """Group by column."""
@@ -125,6 +128,8 @@ class Completion:
             raise invalid_input(f"Give the entity key {names}, or the columns that follow from it: {columns}{more}.")
         if any(not isinstance(keys[n], list) for n in needed):
             raise invalid_input("An entity key must be a list of cells, one for each row.")
+        if any(isinstance(v, (list, dict)) for n in needed for v in keys[n]):
+            raise invalid_input("An entity key must be a text or a whole number.")
         if len({len(keys[n]) for n in needed}) != 1:
             raise invalid_input("All entity keys must have the same length.")
 

@@ -72,6 +72,13 @@ class Columns(Mapping[str, NDArray[Any]]):
         self._shapes = shapes
         self._arrays: dict[str, NDArray[Any]] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held; nothing is made of them for that."""
+        if self._arrays is not None:
+            return sum(a.nbytes for a in self._arrays.values())
+        return sum(memoryview(data).nbytes for pieces in self._pieces for data in pieces)
+
     @classmethod
     def joined(cls, parts: Sequence[Columns]) -> Columns:
         """Give the columns of several batches as those of one; nothing is copied before it is looked at.
@@ -83,7 +90,7 @@ class Columns(Mapping[str, NDArray[Any]]):
         """
         first = parts[0]
         layout, shapes = first._layout, first._shapes
-        if not layout.batches or any(p._layout != layout or p._shapes != shapes for p in parts):
+        if not layout.batches or any(_differ(p._layout, layout) or p._shapes != shapes for p in parts):
             raise ValueError("Columns of different layouts can't be joined.")
         if all(p._arrays is None for p in parts):
             pieces = [piece for p in parts for piece in p._pieces]
@@ -119,3 +126,7 @@ class Columns(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._layout.inputs)
+
+
+def _differ(one: Layout, other: Layout) -> bool:
+    return one is not other and one != other

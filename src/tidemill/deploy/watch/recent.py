@@ -48,11 +48,14 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its outputs (of text the places alone), and 8 for each cell of its columns.
+        """Bytes of its arrays; of text the places alone, where there are arrays of it.
 
-        The columns are counted, not looked at: the engine's become arrays on first use, which is for a side thread.
+        The engine's columns become arrays on first use, which is for a side thread: they are asked what they hold.
         """
-        return 8 * self.rows * len(self.columns) + sum(a.nbytes for a in self.outputs.values())
+        held = getattr(self.columns, "nbytes", None)
+        if held is None:
+            held = sum(a.nbytes for a in self.columns.values())
+        return int(held) + sum(a.nbytes for a in self.outputs.values())
 
     @property
     def labels(self) -> list[str] | None:
