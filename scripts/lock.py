@@ -33,7 +33,8 @@ LOCKS = {
     f"requirements-run{SUFFIX}.lock": ("catboost", "build"),
     # What `make test` and `make bench` need.
     f"requirements{SUFFIX}.lock": (
-        "catboost", "serve", "redis", "delta", "duckdb", "postgres", "s3", "dataframes", "mlflow", "dev", "bench", "build",
+        "catboost", "serve", "redis", "delta", "duckdb", "postgres", "s3",
+        "dataframes", "mlflow", "dev", "bench", "build",
     ),
 }  # fmt: skip
 
