@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -8,10 +11,11 @@ from hypothesis import strategies as st
 
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.errors import NotFoundError
+from tidemill.core.metrics import get_metric
 from tidemill.core.objective import parse_objective
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Cost, Trial, TrialState, Usage
-from tidemill.search import ranking, schedules, splits
+from tidemill.search import evaluate, ranking, schedules, splits
 from tidemill.search.ensembles.stack import LinearStack, fit_stack, stack_where_it_pays
 from tidemill.search.forecast import Forecast
 from tidemill.search.ledger import Truth
@@ -144,3 +148,22 @@ def test_a_stack_answers_in_the_graph_as_in_numpy(classification: bool) -> None:
     session = ort.InferenceSession(graph.model().SerializeToString(), providers=["CPUExecutionProvider"])
     [found] = session.run(None, dict(zip(names, members, strict=True)))
     np.testing.assert_allclose(found, stack.predict(members), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fold_s", "value", "goes_on"),
+    [
+        (0.1, 9.0, True),  # quick: it may yet be of use in an ensemble
+        (10.0, 2.1, True),  # slow, and hardly worse than the best
+        (10.0, 2.3, False),  # slow and far behind
+    ],
+)
+def test_a_slow_trial_has_to_promise_more_after_its_first_fold(fold_s: float, value: float, goes_on: bool) -> None:
+    trial = evaluate._Evaluation.__new__(evaluate._Evaluation)
+    trial.end = time.monotonic() + 60
+    trial.seconds, trial.fold_scores = [fold_s], [value]
+    trial.metric = get_metric("rmse")
+    trial.family = SimpleNamespace(bagged=True)
+    race = evaluate.Race("full", slack=4.0, peers={"1.0": (2.0, 5.0)})
+    assert trial._goes_on(race, one_pass=5) is goes_on
+    assert trial._goes_on(evaluate.Race("full", slack=4.0, peers={}), one_pass=5), "nobody to be compared with"

@@ -29,6 +29,10 @@ MARGIN = 0.85
 """Share of a fold's part of the time after which a family that trains in rounds stops with what it has."""
 SLACK = 1.5
 """The folds may seem to need so much more than the time that is left before a trial gives up."""
+COSTLY = 0.25
+"""A trial is slow when the folds after its first need more than this share of the time that it has."""
+BEHIND = 0.1
+"""A slow trial stops when its first fold is worse than the best peer's by more than this share of the loss."""
 REFIT = 1.25
 """A fit on all rows takes about so many times as long as one on a fold's rows."""
 
@@ -175,7 +179,7 @@ class _Evaluation:
             if not self._fits(index, one_pass):
                 break
             self._fold(index, one_pass, probe and index == 0)
-            if index == 0 and race is not None and len(self.splits) > 1 and not self._promoted(race, 1.0):
+            if index == 0 and race is not None and len(self.splits) > 1 and not self._goes_on(race, one_pass):
                 return self._result(1.0, "race")
         if not self.family.bagged:
             self._refit()
@@ -255,6 +259,18 @@ class _Evaluation:
                 self.fold_scores.append(value)
                 return float(share)
         return 1.0
+
+    def _goes_on(self, race: Race, one_pass: int) -> bool:
+        return self._promoted(race, 1.0) and self._is_worth_it(race, one_pass)
+
+    def _is_worth_it(self, race: Race, one_pass: int) -> bool:
+        """Decide whether a slow trial promises enough; a quick one may be tried for the ensemble's sake."""
+        peers = race.peers.get("1.0", ())
+        left_s = self.end - time.monotonic()
+        if not peers or self.seconds[0] * self._ahead(1, one_pass) <= COSTLY * left_s:
+            return True
+        best = min(peers)
+        return self.metric.loss(self.fold_scores[0]) <= best + BEHIND * abs(best)
 
     def _promoted(self, race: Race, share: float) -> bool:
         value = self.fold_scores[0] if share == 1.0 else self.scores[f"fold1@{share}"]

@@ -30,7 +30,8 @@ class Prices:
 
     Up to 10 MB, 1 ms for a row and, on large tables, 30 µs for a row of many, a member has to earn little; beyond that
     the price of size and latency rises steeply, since a model that doesn't fit where it is needed is worth nothing.
-    Each doubling of the time for many rows beyond 30 µs has to earn two thousandths of the loss.
+    Each doubling of the time for many rows beyond 30 µs has to earn two thousandths of the loss; on tables of fewer than
+    20,000 rows that time is free.
 
     Parameters
     ----------
@@ -77,13 +78,14 @@ class Prices:
             return float("inf")
         if size > self.most_bytes and not any(c.subject == "size_bytes" for c in bounds):
             return float("inf")
-        many = min(1.0, self.rows / MANY_ROWS)
-        price = _steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS) + many * _doublings(batch_us / BATCH_US)
+        price = _steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS)
+        if self.for_many:
+            price += _doublings(batch_us / BATCH_US)
         return self.thrift * UNIT * abs(self.loss) * price
 
     @property
     def for_many(self) -> bool:
-        """True where it fully counts how quickly many rows are answered."""
+        """True where it counts how quickly many rows are answered."""
         return self.rows >= MANY_ROWS
 
 

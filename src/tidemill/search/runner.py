@@ -29,8 +29,9 @@ from tidemill.search.settings import SearchSettings
 
 PROVEN = 2
 """Time for the proof is kept as if so many of the best trials were shipped together."""
-BUILDS = 2.5
-"""The graph is written once and loaded three times: for the proof, the measurement and the golden rows."""
+BUILDS = 2.25
+"""The graph is written once and loaded three times: for the proof, the measurement and the golden rows. With 1.5 the
+limit was missed by 7 s of 60 on one large ensemble (california_housing), with 2.0 by 3.3 s on another (bike_hour)."""
 MOST_PROOF = 0.3
 """Share of the time that the proof may be given at most."""
 SHARE = 0.45
