@@ -30,8 +30,8 @@ class Prices:
 
     Up to 10 MB, 1 ms for a row and, on large tables, 30 µs for a row of many, a member has to earn little; beyond that
     the price of size and latency rises steeply, since a model that doesn't fit where it is needed is worth nothing.
-    Each doubling of the time for many rows beyond 30 µs has to earn two thousandths of the loss; on tables of fewer than
-    20,000 rows that time is free.
+    Each doubling of the time for many rows beyond 30 µs has to earn two thousandths of the loss; on tables of fewer
+    than 20,000 rows that time is free.
 
     Parameters
     ----------
