@@ -1,7 +1,7 @@
 """Point-in-time joins: Tidemill beside Feast (DuckDB store), DuckDB ASOF and Polars join_asof, on the same files.
 
-Each engine joins in a fresh process, one after the other, so many times; medians and ratios are printed. Before each
-run all files are read once, so that they lie in the page cache; with ``--cold`` they are put out of it instead.
+Each engine joins in a fresh process, one after the other, so many times; medians, ratios and bars are printed. Before
+each run all files are read once, so that they lie in the page cache; with ``--cold`` they are put out of it instead.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ SIZES = {
     "narrow": (1_000_000, 200, 100_000, 200_000),
     "wide": (100_000, 5_000, 20_000, 20_000),
 }
+BARS = {
+    # name: how many times as fast as each engine Tidemill must be
+    "narrow": {"polars": 3.0, "duckdb": 3.0, "feast": 10.0},
+    "wide": {"feast": 15.0},
+}
 DAYS = 90
 FIELDS = [
     "size", "rows", "features", "spine", "engine", "run", "cache", "join_s", "process_s", "peak_mb", "sum", "loadavg",
@@ -38,7 +43,7 @@ FIELDS = [
 def main() -> None:
     """Read the arguments, make the data, run the engines, print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--only", default=",".join(SIZES), help="sections, separated by commas")
     parser.add_argument("--engines", default="tidemill,tidemill_matrix,polars,duckdb,feast")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows; 0.05 for a trial")
@@ -52,7 +57,7 @@ def main() -> None:
         table = csv.DictWriter(file, FIELDS)
         if file.tell() == 0:
             table.writeheader()
-        for size in given.sizes.split(","):
+        for size in given.only.split(","):
             folder = given.work / f"{size}-{given.scale:g}"
             facts = prepare(folder, size, given.scale)
             engines = given.engines.split(",")
@@ -66,6 +71,9 @@ def main() -> None:
             for run in range(given.runs):  # interleaved: a disturbance meets all engines
                 for engine in engines:
                     row = facts | {"engine": engine, "run": run} | measure(folder, engine, given)
+                    print(
+                        f"run {run + 1}: {engine}: {row.get('join_s')} s {row.get('note')}", file=sys.stderr, flush=True
+                    )
                     rows.append(row)
                     table.writerow({k: row.get(k) for k in FIELDS})
                     file.flush()
@@ -156,8 +164,8 @@ def touch(folder: Path, *, cold: bool) -> None:
 
 
 def show(size: str, rows: list[dict[str, Any]]) -> None:
-    """Print medians, and how many times as long as Tidemill each engine takes."""
-    medians = {}
+    """Print medians, how many times as long as Tidemill each engine takes, and whether that is enough."""
+    medians: dict[str, float] = {}
     for engine in dict.fromkeys(r["engine"] for r in rows):
         mine = [r for r in rows if r["engine"] == engine]
         good = [r for r in mine if "join_s" in r]
@@ -172,6 +180,18 @@ def show(size: str, rows: list[dict[str, Any]]) -> None:
             f"{size} {engine:16s} {medians[engine]:8.3f} s ({min(times):.3f}-{max(times):.3f}) {ratio:>8s}  "
             f"whole process {whole:.2f} s, peak {good[-1]['peak_mb']} MB, sum {good[-1]['sum']}, {good[-1]['note']}"
         )
+    sums = [r["sum"] for r in rows if "sum" in r]
+    if sums and max(sums) - min(sums) > 0.02:
+        print(f"{size}: THE ANSWERS DIFFER, see the column sum")
+    ours = medians.get("tidemill")
+    for engine, bar in BARS[size].items():
+        if ours is None or engine not in medians:
+            print(f"{size} bar: {engine} was not measured ({bar:g} x wanted)")
+            continue
+        ratio = medians[engine] / ours
+        runs = [r["join_s"] / ours for r in rows if r["engine"] == engine and "join_s" in r]
+        words = f"{ratio:.1f} x as fast as {engine} ({min(runs):.1f}-{max(runs):.1f}), at least {bar:g}"
+        print(f"{size} bar: {words}: {'pass' if ratio >= bar else 'MISS'}")
 
 
 if __name__ == "__main__":

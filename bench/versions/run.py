@@ -1,9 +1,11 @@
 """Merge and sample versions of a large table, beside Delta and Lance where they are installed.
 
-    python bench/versions/run.py --rows 1000000 --repeats 5
-    python bench/versions/run.py --only lance --python path/to/environment/bin/python
+    bash bench/versions/environments.sh                          # once: Delta and Lance in an environment of their own
+    .venv/bin/python bench/versions/run.py                       # two tables of 1,000,000 x 20, five times
+    .venv/bin/python bench/versions/run.py --only tidemill --rows 100000
 
-Each system runs in a process of its own, with the Python given for it; prints a Markdown table of medians.
+Each system runs in a process of its own, with the Python given for it, and they take turns. Prints a Markdown table of
+medians, then each bar with what was reached and "pass" or "MISS". About 2 GB of memory at full size.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +26,9 @@ from typing import Any
 STEPS = ("write A", "merge A+B", "merge MB", "sample 10 %", "sample MB", "read C", "read sample", "merge by key")
 SYSTEMS = ("tidemill", "delta", "lance")
 NEEDS = {"delta": "deltalake", "lance": "lance"}
+RIVALS = Path(__file__).resolve().parents[1] / ".environments" / "versions" / "bin" / "python"
+BARS = (("merge A+B", 0.010, "s"), ("merge MB", 0.001, "MB"), ("sample 10 %", 0.3, "s"))
+"""What it must show at full size: two versions of a million rows merged in less than 10 ms with no data written."""
 
 
 def main() -> None:
@@ -30,10 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of A and of B")
     parser.add_argument("--columns", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default=",".join(SYSTEMS))
-    parser.add_argument("--python", default=sys.executable, help="Python of the rivals' environment")
+    parser.add_argument(
+        "--python", default=str(RIVALS) if RIVALS.exists() else sys.executable, help="Python of the rivals' environment"
+    )
     parser.add_argument("--folder", type=Path, help="where to write; default a temporary folder")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
@@ -48,6 +57,10 @@ def main() -> None:
             else:
                 found.setdefault(system, []).append(result)
     print(table(found, given.rows, given.columns, given.repeats))
+    print(bars(found, given.rows))
+    if given.out:
+        facts = {"rows": given.rows, "columns": given.columns, "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+        given.out.write_text(json.dumps({**facts, "runs": found}, indent=2) + "\n", encoding="utf-8")
 
 
 def run(system: str, given: argparse.Namespace, turn: int) -> dict[str, float] | str:
@@ -211,6 +224,25 @@ def table(found: dict[str, list[dict[str, float]]], rows: int, columns: int, rep
             scale = 1 if step.endswith("MB") else 1000
             cells.append(f"{statistics.median(values) * scale:,.1f}" if values else "–")
         lines.append(f"| {system} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bars(found: dict[str, list[dict[str, float]]], rows: int) -> str:
+    """Each bar with what was reached, and how many times as much the rivals need."""
+    lines = ["", "| bar | wanted | reached | verdict | rivals, as a multiple |", "|---|---|---|---|---|"]
+    for step, most, unit in BARS:
+        values = {s: statistics.median([r[step] for r in runs]) for s, runs in found.items()}
+        ours = values.pop("tidemill", None)
+        if ours is None:
+            continue
+        scale, shown = (1000, "ms") if unit == "s" else (1, unit)
+        times = ", ".join(f"{s} {v / ours:,.1f}x" for s, v in values.items()) if ours > 0 else "–"
+        verdict = "pass" if ours <= most else "MISS"
+        lines.append(
+            f"| {step} | ≤ {most * scale:,.3g} {shown} | {ours * scale:,.3g} {shown} | {verdict} | {times or '–'} |"
+        )
+    if rows < 1_000_000:
+        lines.append(f"\nThe bars are for 1,000,000 rows each; this run had {rows:,}.")
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -107,3 +107,91 @@ def test_groups_are_listed_and_shown(filled: Workspace) -> None:
     assert [g["group"] for g in client.request("GET", "/api/v1/features").json()["groups"]] == ["place", "user"]
     assert len(client.request("GET", "/api/v1/features/user").json()["features"]) == 20
     assert client.request("GET", "/api/v1/features/usr").status_code == 404
+
+
+def test_arrow_without_names_holds_the_packed_numbers_as_lists(filled: Workspace) -> None:
+    body = {"features": ["user"], "keys": {"user_id": [2, 3, 1]}, "names": False}
+    matrix, _ = wire.read_packed(ask(filled, body, wire.PACKED).content)["user"]
+    table = pa.ipc.open_stream(ask(filled, body, wire.ARROW).content).read_all()
+    assert table.column_names == ["user_id", "user__values", "user__event_time", "user__state"]
+    assert np.array_equal(np.array(table["user__values"].to_pylist(), np.float32), matrix, equal_nan=True)
+    assert table["user__state"].to_pylist() == ["fresh", "absent", "fresh"]
+    assert table["user__event_time"].null_count == 1
+    assert ask(filled, {"features": ["place"], "keys": {"user_id": [1]}, "names": False}, wire.ARROW).status_code == 400
+
+
+def test_arrow_of_several_groups_names_features_by_group_whatever_their_types(filled: Workspace) -> None:
+    register({"name": "more", "entity": ["user_id"], "features": ["f1"]}, workspace=filled)
+    numbers = {"features": ["more", "user:f1"], "keys": {"user_id": [1, 2]}}
+    mixed = {"features": ["place", "user:f1"], "keys": {"user_id": [1, 2]}}
+    for body, first in ((numbers, "more__f1"), (mixed, "place__city"), (numbers, "more__f1")):
+        table = pa.ipc.open_stream(ask(filled, body, wire.ARROW).content).read_all()
+        assert table.column_names[:2] == ["user_id", first]
+        assert table["user__f1"].to_pylist() == [2.0, 3.0]
+        assert table["user__event_time"].type == pa.timestamp("ns", "UTC")
+
+
+@pytest.mark.parametrize("accept", wire.TYPES)
+def test_missing_values_are_missing_in_every_form(filled: Workspace, accept: str) -> None:
+    opened = online(filled)
+    row = {"user_id": 5, "event_time": "2026-01-01T00:00:00Z"} | {f"f{i}": None if i == 3 else 1.0 for i in range(20)}
+    push(opened, "user", [row])
+    answer = ask(filled, {"features": ["user"], "keys": {"user_id": [5, 1]}}, accept)
+    if accept == wire.JSON:
+        values = [None if v is None else float(v) for v in answer.json()["groups"][0]["values"][0]]
+    elif accept == wire.PACKED:
+        values = [None if np.isnan(v) else float(v) for v in wire.read_packed(answer.content)["user"][0][0]]
+    else:
+        table = pa.ipc.open_stream(answer.content).read_all()
+        values = [table[f"f{i}"][0].as_py() for i in range(20)]
+    assert values == [None if i == 3 else 1.0 for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "status"),
+    [
+        ("GET", {}, 405),
+        ("HEAD", {}, 405),
+        ("POST", {"content": b"{}", "headers": {"content-type": "text/plain"}}, 415),
+        ("POST", {"content": b"{nonsense", "headers": {"content-type": "application/json"}}, 400),
+        ("POST", {"content": b'{"features": NaN}', "headers": {"content-type": "application/json"}}, 400),
+        ("POST", {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400),
+        ("POST", {"content": b"", "headers": {"content-type": "application/json"}}, 400),
+        ("POST", {"content": b" " * ((1 << 20) + 1), "headers": {"content-type": "application/json"}}, 413),
+        ("POST", {"json": {"features": ["user"], "keys": {"user_id": [1]}}, "params": {"a": 1}}, 400),
+        ("POST", {"json": {"features": ["user"], "keys": {"user_id": [1]}}, "headers": {"host": "elsewhere"}}, 403),
+        ("POST", {"json": {"features": ["user"], "keys": {"user_id": [1]}, "more": 1}}, 400),
+    ],
+)
+def test_the_quick_path_refuses_what_every_path_refuses(
+    filled: Workspace, method: str, options: dict[str, Any], status: int
+) -> None:
+    answer = Client(make_app(Context(filled))).request(method, PATH, **options)
+    assert answer.status_code == status
+    assert answer.headers["cache-control"] == "no-store"
+    if method != "HEAD":
+        assert set(answer.json()) == {"error", "hint", "where"}
+
+
+def test_a_body_in_pieces_is_read_whole(filled: Workspace) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"features": ["user:f1"], '
+        yield b'"keys": {"user_id": [1]}}'
+
+    headers = {"content-type": "application/json"}
+    answer = Client(make_app(Context(filled))).request("POST", PATH, content=pieces(), headers=headers)
+    assert answer.json()["groups"][0]["values"] == [[2.0]]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_bug_on_the_quick_path_is_an_answer_and_no_traceback(
+    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(wire, "ask", broken)
+    answer = ask(filled, {"features": ["user"], "keys": {"user_id": [1]}})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "bug" in answer.json()["error"]

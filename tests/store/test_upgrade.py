@@ -60,7 +60,7 @@ def test_an_older_database_keeps_its_studies(database_url: str) -> None:
     store = SqlMetadataStore(database_url)
     store.create_study(example_study())
     with store.database.transaction(write=True) as connection:
-        for name in ("records", "journal", "counters"):  # what revision 0002 added
+        for name in ("job_attempts", "job_needs", "jobs", "records", "journal", "counters"):  # what 0002 and 0003 added
             connection.execute(text(f"DROP TABLE {PREFIX}{name}"))
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
     store.close()

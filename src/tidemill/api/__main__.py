@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import socket
@@ -34,12 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = uvicorn.Config(
                 make_app(Context(workspace, ring)), log_config=None, access_log=False, server_header=False,
                 ssl_certfile=options.certificate, ssl_keyfile=options.key, timeout_keep_alive=75,
-                limit_concurrency=500, timeout_graceful_shutdown=20,
+                limit_concurrency=500, timeout_graceful_shutdown=20, proxy_headers=False,
             )  # fmt: skip
             scheme, port = "https" if options.certificate else "http", listening.getsockname()[1]
             host = f"[{options.host}]" if ":" in options.host else options.host
             sys.stdout.write(json.dumps({"url": f"{scheme}://{host}:{port}"}) + "\n")
             sys.stdout.flush()
+            # What is there now stays: the collector needn't walk over it while somebody waits for an answer.
+            gc.collect()
+            gc.freeze()
             uvicorn.Server(config).run(sockets=[listening])
     except TidemillError as error:
         logging.getLogger(__name__).error("%s", error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,22 +16,21 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from tidemill.api import data, endpoints, features, keys
+from tidemill.api import data, endpoints, features, jobs, keys
 from tidemill.api.context import Context
+from tidemill.api.entry import let_in, need_type, once
 from tidemill.api.errors import HttpError, body_of, status_of
 from tidemill.api.openapi import document
-from tidemill.api.route import Call, Route
+from tidemill.api.quick import Door, QuickApp, QuickDoor
+from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import read, read_text
 from tidemill.core.errors import TidemillError
 
-LOCAL = "local"
-"""Who asks where no keys are demanded."""
-
-_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.ASCII | re.IGNORECASE)
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _log = logging.getLogger(__name__)
 
@@ -52,7 +50,8 @@ def make_app(context: Context, more: Iterable[Route] = ()) -> Starlette:
     Starlette
         An ASGI application.
     """
-    routes = [*features.ROUTES, *endpoints.ROUTES, *keys.ROUTES, *data.ROUTES, *more]  # the hottest first
+    own = [*features.ROUTES, *endpoints.ROUTES, *keys.ROUTES, *data.ROUTES, *jobs.ROUTES]  # the hottest first
+    routes = [*own, *more]
     about = document(routes, secured=context.ring is not None)
     plain = [
         Route("GET", "/healthz", "", "Whether it answers.", lambda _: {"ok": True}),
@@ -61,8 +60,14 @@ def make_app(context: Context, more: Iterable[Route] = ()) -> Starlette:
     by_path: dict[str, dict[str, Route]] = {}
     for route in [*routes, *plain]:
         by_path.setdefault(route.path, {})[route.method] = route
-    served = [HttpRoute(p, _Door(context, methods), methods=None) for p, methods in by_path.items()]
-    return Starlette(routes=served, exception_handlers={HTTPException: _of_starlette, Exception: _unexpected})
+    handled: dict[Any, Any] = {HTTPException: _of_starlette, Exception: _unexpected}
+    quick: dict[str, Door] = {
+        path: ServerErrorMiddleware(QuickDoor(context, methods, _refused), handler=_unexpected)
+        for path, methods in by_path.items()
+        if all(route.quick for route in methods.values())
+    }
+    served = [HttpRoute(p, _Door(context, methods), methods=None) for p, methods in by_path.items() if p not in quick]
+    return QuickApp(quick, routes=served, exception_handlers=handled)
 
 
 class _Door:
@@ -86,12 +91,12 @@ class _Door:
             allowed = ", ".join(sorted(self._methods))
             raise HttpError(405, f"Only {allowed} goes here.")
         actor = self._let_in(route, request)  # from memory
-        query = read_text(route.query, _once(request))
+        query = read_text(route.query, once(request.query_params))
         if not route.takes_file:
             body = read(route.body, await self._json(request, route))
             accept = request.headers.get("accept", "")
             call = Call(self._context, actor, request.path_params, query, body, accept=accept)
-            return _reply(route.answer(call) if route.quick else await run_in_threadpool(route.answer, call), route)
+            return _reply(await run_in_threadpool(route.answer, call), route)
         path = await self._file(request)
         try:
             call = Call(self._context, actor, request.path_params, query, {}, path)
@@ -101,15 +106,15 @@ class _Door:
 
     def _let_in(self, route: Route, request: Request) -> str:
         """Who asks; raises where they may not."""
-        if self._context.ring is None:
-            # A page from elsewhere, open in a browser on this machine, may send requests here under its own name.
-            if not _HERE.fullmatch(request.headers.get("host", "")):
-                raise HttpError(403, "Without keys only this machine may ask.", hint="Use the address 127.0.0.1.")
-            return LOCAL
-        if not route.scope:
-            return ""
-        endpoint = str(request.path_params.get("endpoint", ""))
-        return f"key:{self._context.ring.identify(_token(request), route.scope, endpoint).id}"
+        headers = request.headers
+        return let_in(
+            self._context,
+            route.scope,
+            str(request.path_params.get("endpoint", "")),
+            host=headers.get("host", ""),
+            authorization=headers.get("authorization", ""),
+            key=headers.get("x-api-key"),
+        )
 
     async def _json(self, request: Request, route: Route) -> Any:
         data = bytearray()
@@ -121,17 +126,17 @@ class _Door:
             request.method in ("GET", "HEAD", "DELETE") or not any(f.required for f in route.body.values())
         ):
             if request.method == "POST":
-                _need_type(request, "application/json")
+                need_type(request.headers.get("content-type", ""), "application/json")
             return {}
         # Pages from elsewhere can send forms and text without being asked, but not this type.
-        _need_type(request, "application/json")
+        need_type(request.headers.get("content-type", ""), "application/json")
         try:
             return json.loads(bytes(data), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise HttpError(400, f"The body is not JSON ({error}).") from error
 
     async def _file(self, request: Request) -> Path:
-        _need_type(request, "application/x-tar")
+        need_type(request.headers.get("content-type", ""), "application/x-tar")
         most, size = self._context.limits.bundle_bytes, 0
         handle, name = tempfile.mkstemp(prefix=".incoming-", suffix=".tar", dir=self._context.workspace.path)
         path = Path(name)
@@ -159,31 +164,13 @@ async def _pieces(request: Request) -> Any:
         raise HttpError(400, "The request ended too early.") from error
 
 
-def _once(request: Request) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name in found:
-            raise HttpError(400, f"The parameter {name!r} is given twice.")
-        found[name] = value
-    return found
-
-
-def _need_type(request: Request, wanted: str) -> None:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != wanted:
-        raise HttpError(415, f"The body must be of the type {wanted}.", hint=f"Send Content-Type: {wanted}.")
-
-
-def _token(request: Request) -> str | None:
-    given = request.headers.get("authorization", "")
-    return given[7:].strip() if given[:7].lower() == "bearer " else request.headers.get("x-api-key")
-
-
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
 def _reply(value: Any, route: Route) -> Response:
+    if isinstance(value, Content):
+        value = Response(value.data, route.status, media_type=value.type)
     if not isinstance(value, Response):
         return _json(value, route.status)
     value.headers.update(_NO_STORE)

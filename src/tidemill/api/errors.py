@@ -7,6 +7,7 @@ from typing import Any
 from tidemill.core.errors import (
     BundleError,
     ConflictError,
+    ExpressionError,
     InputError,
     MissingExtraError,
     NotFoundError,
@@ -47,5 +48,8 @@ def status_of(error: TidemillError) -> int:
 
 
 def body_of(error: TidemillError) -> dict[str, Any]:
-    """JSON of an error: what is wrong, what to do, where."""
-    return {"error": error.message, "hint": error.hint, "where": error.where}
+    """JSON of an error: what is wrong, what to do, where; places in a condition or an objective count from 1."""
+    where = error.where
+    if where is None and isinstance(error, ExpressionError) and error.text:
+        where = f"character {error.position + 1}"
+    return {"error": error.message, "hint": error.hint, "where": where}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from starlette.responses import Response
-
 from tidemill.api.errors import HttpError
-from tidemill.api.route import Call, Route
+from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
 from tidemill.data.features.online import wire
 from tidemill.data.features.online.features import OnlineFeatures
@@ -30,6 +30,7 @@ def online(workspace: Workspace) -> OnlineFeatures:
     return found
 
 
+@lru_cache(maxsize=256)
 def media_type(accept: str) -> str:
     """Choose the form of an answer from the Accept header; JSON where any will do.
 
@@ -61,16 +62,18 @@ def media_type(accept: str) -> str:
     raise HttpError(406, "None of the accepted forms can be given.", hint=f"Accept one of {', '.join(wire.TYPES)}.")
 
 
-def _get_features(call: Call) -> Any:
+def _get_features(call: Call) -> Content:
     form = media_type(call.accept)
     found = wire.ask(online(call.context.workspace), call.body["features"], call.body["keys"])
-    if form == wire.ARROW:
-        content = wire.to_arrow(found)
-    elif form == wire.PACKED:
-        content = wire.to_packed(found, names=call.body["names"] is True)
-    else:
-        content = wire.to_json(found, names=call.body["names"] is not False)
-    return Response(content, media_type=form)
+    named = call.body["names"]
+    return Content(_WRITERS[form](found, names=form != wire.PACKED if named is None else named), form)
+
+
+_WRITERS: dict[str, Callable[..., bytes]] = {
+    wire.JSON: wire.to_json,
+    wire.ARROW: wire.to_arrow,
+    wire.PACKED: wire.to_packed,
+}
 
 
 def _list_groups(call: Call) -> Any:
@@ -98,11 +101,15 @@ ROUTES = [
                 "object", "Key columns by name, each a list with one value per entity.",
                 required=True, items="array", low=1,
             ),
-            "names": Field("boolean", "Whether features are named; default yes in JSON, no in packed numbers."),
+            "names": Field(
+                "boolean",
+                "Whether features are named; default yes in JSON and Arrow, no in packed numbers. Without names Arrow "
+                "has one column of lists for each group, a fraction of the bytes where features are many.",
+            ),
         },
         quick=True,
     ),
-    # After the one above: the first path that fits takes the request.
+    # The path above fits the last one, too; being quick, it comes first.
     Route("GET", "/api/v1/features", "features", "All feature groups.", _list_groups),
     Route("GET", "/api/v1/features/{group}", "features", "One feature group: its keys and features.", _show_group),
 ]  # fmt: skip

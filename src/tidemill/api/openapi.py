@@ -10,7 +10,15 @@ from tidemill import __version__
 from tidemill.api.route import Route
 from tidemill.api.shapes import schema_of
 
-_TAGS = {"endpoints": "Endpoints", "keys": "Keys", "audit": "Keys", "data": "Data", "features": "Features"}
+_TAGS = {
+    "endpoints": "Endpoints",
+    "keys": "Keys",
+    "audit": "Keys",
+    "data": "Data",
+    "features": "Features",
+    "jobs": "Jobs",
+    "job-kinds": "Jobs",
+}
 
 
 def document(routes: Iterable[Route], *, secured: bool) -> dict[str, Any]:

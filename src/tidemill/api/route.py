@@ -39,6 +39,22 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Content:
+    """An answer that is no JSON of ours.
+
+    Parameters
+    ----------
+    data : bytes
+        As it is sent.
+    type : str
+        Its media type.
+    """
+
+    data: bytes
+    type: str
+
+
+@dataclass(frozen=True)
 class Route:
     """One thing that can be asked.
 
@@ -51,7 +67,7 @@ class Route:
     about : str
         One line for people.
     answer : callable
-        Gives plain JSON, or a Starlette response; runs in a thread.
+        Gives plain JSON, `Content`, or a Starlette response; runs in a thread.
     body, query : Shape
         Fields that may be sent.
     status : int
@@ -59,7 +75,8 @@ class Route:
     takes_file : bool
         True where the body is a file and not JSON.
     quick : bool
-        True where an answer takes microseconds, so that a thread would cost more than it saves.
+        True where an answer takes microseconds: it is then given before routing and without a thread, see
+        `tidemill.api.quick`. Gives `Content`; its path has no parameters, and all methods of a path are quick or none.
     """
 
     method: str

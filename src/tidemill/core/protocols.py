@@ -96,6 +96,9 @@ class ArtifactStore(Protocol):
     def exists(self, key: str) -> bool:
         """True where the artifact is there."""
 
+    def written_at(self, key: str) -> float | None:
+        """When it was stored last, seconds since 1970; None where the place doesn't tell. Raises `NotFoundError`."""
+
     def delete(self, key: str) -> None:
         """Remove; absent is fine."""
 
@@ -140,8 +143,8 @@ class MetadataStore(Protocol):
         Adding the same hash to the same dataset again changes nothing.
         """
 
-    def dataset_versions(self, dataset: str | None = None) -> Sequence[Mapping[str, Any]]:
-        """Versions, oldest first."""
+    def dataset_versions(self, dataset: str | None = None, *, hash: str = "") -> Sequence[Mapping[str, Any]]:
+        """Versions, oldest first; of one dataset, and those whose hash begins so, where this is said."""
 
     def log_event(self, study: str, kind: str, payload: Mapping[str, Any]) -> None:
         """Append to a study's event log (stages, objective changes, reports of the locked slice)."""

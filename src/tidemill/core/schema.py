@@ -16,7 +16,8 @@ Columns = dict[str, NDArray[Any]]
 """Physical columns by name, each of shape ``(rows,)``: what the exported graph takes as its inputs.
 
 ``float64`` with NaN for missing: number, integer, boolean (1/0) and datetime (seconds since
-1970-01-01 UTC). ``object`` holding ``str``, the empty string for missing: category and text.
+1970-01-01 UTC). ``object`` holding ``str``, the empty string for missing: category and text. Images are ``object``
+holding ``uint8`` arrays of shape (height, width, 3), or one array of shape (rows, height, width, 3).
 """
 
 
@@ -29,6 +30,7 @@ class SemanticType(str, Enum):
     CATEGORY = "category"
     DATETIME = "datetime"
     TEXT = "text"
+    IMAGE = "image"
     IDENTIFIER = "identifier"
     CONSTANT = "constant"
     TARGET = "target"
@@ -55,6 +57,7 @@ _FEATURES = frozenset(
         SemanticType.CATEGORY,
         SemanticType.DATETIME,
         SemanticType.TEXT,
+        SemanticType.IMAGE,
     }
 )
 
@@ -153,6 +156,11 @@ class Schema:
     def features(self) -> tuple[Column, ...]:
         """The columns that a model may see, in file order: the inputs of the exported graph."""
         return tuple(c for c in self.columns if c.type.is_feature)
+
+    @property
+    def has_images(self) -> bool:
+        """True where a model sees images."""
+        return any(c.type is SemanticType.IMAGE for c in self.columns)
 
     def with_types(self, types: dict[str, SemanticType], *, reason: str = "given") -> Schema:
         """Return a copy in which some columns have another meaning.

@@ -14,9 +14,11 @@ Config = dict[str, Any]
 
 
 class TrialState(str, Enum):
-    """Where a trial stands; only ``RUNNING`` may change."""
+    """Where a trial stands; only ``RUNNING`` and ``PAUSED`` may change."""
 
     RUNNING = "running"
+    PAUSED = "paused"
+    """Trained up to a rung; it may go on from its checkpoint."""
     COMPLETE = "complete"
     FAILED = "failed"
     REJECTED = "rejected"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tidemill.data.features.online.answer import Answer
     from tidemill.data.features.online.features import OnlineFeatures
     from tidemill.data.features.types import FeatureGroup
-    from tidemill.data.matching.matched import Match
 
 Place = Workspace | str | Path | None
 """A workspace that is open, its folder, or None for the usual one."""
@@ -330,16 +329,8 @@ def historical(
         yield run(place, rows, features, label_time=label_time, **options)
 
 
-def match(
-    source: str,
-    where: str | None = None,
-    *,
-    name: str | None = None,
-    out: str | Path | None = None,
-    workspace: Place = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Choose a sample by conditions.
+def match(source: str, where: str | None = None, *, workspace: Place = None, **options: Any) -> dict[str, Any]:
+    """Choose a sample by conditions; the same as `tidemill.sdk.data.match`, which tells the options.
 
     Parameters
     ----------
@@ -347,42 +338,21 @@ def match(
         A feature group, or a dataset version.
     where : str, optional
         Condition as in SQL after WHERE.
-    name : str, optional
-        Keep the sample as a version of this dataset.
-    out : path, optional
-        Write the sample to this Parquet file.
     workspace : Workspace or path, optional
         Default as everywhere.
     **options
-        ``as_of``, ``size``, ``balance``, ``stratify``, ``model``, ``show``, ``seed``: see
-        `tidemill.data.matching.match`.
+        ``as_of``, ``size``, ``balance``, ``stratify``, ``similar_to``, ``over``, ``metric``, ``model``, ``show``,
+        ``seed``, ``replay``, ``name``, ``out``, ``save``, ``with_pii``, ``actor``.
 
     Returns
     -------
     dict
-        ``total``, ``matched`` and ``size`` in rows, ``preview`` of the distributions, the ``manifest`` that `replay`
+        ``total``, ``matched`` and ``size`` in rows, ``preview`` of the distributions, the ``manifest`` that ``replay``
         takes, and ``version`` where one was kept.
     """
-    from tidemill.data.matching import match as run
+    from tidemill.sdk.data import match as run
 
-    with opened(workspace) as place:
-        found: Match = run(place, _source(place, source), where, **options)
-        facts: dict[str, Any] = {
-            "source": source,
-            "total": found.total,
-            "matched": found.matched,
-            "size": found.size,
-            "preview": [shape.to_json() for shape in found.preview],
-            "manifest": found.manifest(place),
-        }
-        if out is not None:
-            import pyarrow.parquet as pq
-
-            pq.write_table(found.table(), str(out))
-            facts["out"] = str(out)
-        if name is not None:
-            facts["version"] = found.to_version(place, name).hash
-        return facts
+    return run(source, where, workspace=workspace, **options)
 
 
 def _typed(source: Any, groups: Sequence[FeatureGroup] = ()) -> Any:
@@ -446,13 +416,6 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType | None, name: str, where: s
         except pa.ArrowInvalid:
             continue
     return column
-
-
-def _source(workspace: Workspace, source: str) -> str:
-    """Say that a name is a feature group's, where there is one."""
-    from tidemill.data.features.registry import list_groups
-
-    return f"group:{source}" if source in {g.name for g in list_groups(workspace)} else source
 
 
 def _definition(definition: FeatureGroup | Mapping[str, Any] | str | Path) -> FeatureGroup:

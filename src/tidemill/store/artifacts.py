@@ -109,6 +109,13 @@ class LocalArtifactStore:
         """True where the artifact is there."""
         return self._path(key).exists()
 
+    def written_at(self, key: str) -> float | None:
+        """When it was stored last, seconds since 1970; raises `NotFoundError`."""
+        try:
+            return self._path(key).stat().st_mtime
+        except FileNotFoundError:
+            raise absent(key, str(self.root)) from None
+
     def delete(self, key: str) -> None:
         """Remove; absent is fine."""
         try:

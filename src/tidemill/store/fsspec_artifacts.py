@@ -95,6 +95,18 @@ class FsspecArtifactStore:
         except self._refusals as error:
             raise self._refused(error) from error
 
+    def written_at(self, key: str) -> float | None:
+        """When it was stored last, seconds since 1970; None where the place doesn't tell. Raises `NotFoundError`."""
+        try:
+            moment = self._fs.modified(self._path(key))
+        except FileNotFoundError:
+            raise absent(key, self.url) from None
+        except NotImplementedError:
+            return None
+        except self._refusals as error:
+            raise self._refused(error) from error
+        return float(moment.timestamp())
+
     def delete(self, key: str) -> None:
         """Remove; absent is fine."""
         try:

@@ -144,11 +144,13 @@ class SqlMetadataStore:
             added = insert_into(connection, dataset_versions).values(**record)
             connection.execute(added.on_conflict_do_nothing(index_elements=["dataset", "hash"]))
 
-    def dataset_versions(self, dataset: str | None = None) -> Sequence[Mapping[str, Any]]:
-        """Versions, oldest first; of one dataset, or of all. An unknown dataset has none."""
+    def dataset_versions(self, dataset: str | None = None, *, hash: str = "") -> Sequence[Mapping[str, Any]]:
+        """Versions, oldest first; of one dataset, or of all. An unknown dataset has none, nor has an unknown hash."""
         query = select(*(dataset_versions.c[name] for name in _VERSION_FIELDS)).order_by(dataset_versions.c.id)
         if dataset is not None:
             query = query.where(dataset_versions.c.dataset == dataset)
+        if hash:
+            query = query.where(dataset_versions.c.hash.startswith(hash, autoescape=True))
         with self._read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 from tidemill.core.errors import WorkspaceError
 from tidemill.store.tables import VERSION_TABLE, tables
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in ``migrations/versions``."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

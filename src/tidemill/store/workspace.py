@@ -12,7 +12,7 @@ from typing import Any
 from tidemill.core.errors import OptionError, WorkspaceError, nearest_hint
 from tidemill.core.protocols import ArtifactStore, Journal, MetadataStore, RecordStore
 from tidemill.store.artifacts import LocalArtifactStore
-from tidemill.store.database import may_write
+from tidemill.store.database import Database, may_write
 from tidemill.store.journal import SqlJournal
 from tidemill.store.metadata import SqlMetadataStore
 from tidemill.store.records import SqlRecordStore
@@ -108,6 +108,13 @@ class Workspace:
         metadata = SqlMetadataStore(_anchored(database, folder))
         records, journal = SqlRecordStore(metadata.database), SqlJournal(metadata.database)
         return cls(folder, metadata, artifacts, records, journal, MappingProxyType(settings))
+
+    @property
+    def database(self) -> Database:
+        """The database under ledger, records and journal, for rooms whose tables stand beside theirs."""
+        if not isinstance(self.metadata, SqlMetadataStore):
+            raise WorkspaceError("This workspace has no database of its own.", where=str(self.path))
+        return self.metadata.database
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"

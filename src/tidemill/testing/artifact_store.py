@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -62,9 +63,16 @@ class ArtifactStoreSuite:
         assert artifacts.put(b"a") == key
         assert artifacts.get(key) == b"a"
 
+    def test_it_is_known_when_an_artifact_was_stored(self, artifacts: ArtifactStore) -> None:
+        before = time.time()
+        at = artifacts.written_at(artifacts.put(b"a"))
+        assert at is None or before - 60 < at < time.time() + 60
+        with pytest.raises(NotFoundError, match="no artifact 0000"):
+            artifacts.written_at(_ABSENT)
+
     @pytest.mark.parametrize("key", ["", "abc", "../" * 21 + "x", "A" * 64, "0" * 63 + "\n"])
     def test_only_a_hash_is_a_key(self, artifacts: ArtifactStore, key: str) -> None:
-        for call in (artifacts.get, artifacts.open, artifacts.exists, artifacts.delete):
+        for call in (artifacts.get, artifacts.open, artifacts.exists, artifacts.delete, artifacts.written_at):
             with pytest.raises(OptionError, match="64 hex digits"):
                 call(key)
 

@@ -198,6 +198,8 @@ class MetadataStoreSuite:
             store.put_dataset_version(example_version(dataset=dataset, hash=key * 64))
         assert [v["hash"][0] for v in store.dataset_versions("b")] == ["2", "1"]
         assert [v["dataset"] for v in store.dataset_versions()] == ["b", "a", "b"]
+        assert [(v["dataset"], v["hash"][0]) for v in store.dataset_versions(hash="1")] == [("a", "1"), ("b", "1")]
+        assert list(store.dataset_versions("a", hash="2")) == []
         assert list(store.dataset_versions("c")) == []
 
     def test_a_dataset_version_has_its_fields_and_no_others(self, store: MetadataStore) -> None:

@@ -238,3 +238,39 @@ def test_a_key_may_have_another_name_in_the_spine(workspace: Workspace) -> None:
     spine = pa.table({"who": [1], "region": ["b"], "day": pa.array([moment(3)], TIME)})
     joined = historical(workspace, spine, "user:score", label_time="day", keys={"id": "who"})
     assert joined.to_arrow().to_pylist()[0]["score"] == 2.0
+
+
+def test_threads_share_a_spine_without_changing_the_answer(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join, "_MANY_ROWS", 4)
+    register(workspace, plain_group())
+    history = [Row(i % 3, "b", i, i, float(i), i, "x", i % 5) for i in range(12)]
+    push(workspace, "user", table(history[:7]))
+    push(workspace, "user", table(history[7:]))
+    asked = spine_of([(i % 4, "ä" if i % 5 == 0 else "b", i, 17 - i) for i in range(17)])
+    for as_of in (None, moment(6), "until"):
+        answers = [
+            historical(workspace, asked, "user", label_time="day", as_of=as_of, threads=n).to_arrow()
+            for n in (1, 3, 40)
+        ]
+        assert answers[0].to_pylist() == answers[1].to_pylist() == answers[2].to_pylist()
+
+
+def test_missing_and_infinite_values_and_rows_not_found_are_told_apart_in_every_column(workspace: Workspace) -> None:
+    names = [f"f{i}" for i in range(5)]
+    register(workspace, FeatureGroup("g", (EntityKey("id"),), tuple(Feature(n) for n in names), event_time="at"))
+    block = np.arange(1000, dtype=np.float32).reshape(200, 5)
+    block[7, 1] = np.nan
+    block[8, 2], block[9, 2] = np.inf, -np.inf
+    block[:, 3] = 3e38  # a sum of these is infinite
+    columns = {"id": pa.array(range(200)), "at": pa.array([moment(1)] * 200, TIME)}
+    push(workspace, "g", pa.table(columns | {n: block[:, i] for i, n in enumerate(names)}))
+    spine = pa.table({"id": pa.array(range(201)), "day": pa.array([moment(2)] * 201, TIME)})
+    got = historical(workspace, spine, "g", label_time="day").to_arrow()
+    assert [got[n].null_count for n in names] == [1, 2, 1, 1, 1]
+    for i, name in enumerate(names):
+        expected = [None if v != v else v for v in block[:, i].tolist()] + [None]
+        assert got[name].to_pylist() == expected
+    there = historical(workspace, spine.slice(0, 200), "g", label_time="day").to_arrow()
+    assert [there[n].null_count for n in names] == [0, 1, 0, 0, 0]

@@ -165,3 +165,28 @@ assert "pandas" not in sys.modules
     subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "ws"), str(tmp_path / "spine.parquet")], check=True, timeout=120
     )
+
+
+def test_int8_codes_do_not_depend_on_the_tile_that_they_fall_in() -> None:
+    rule = Validation(low=-3, high=5)
+    features = [Feature(f"f{i}", validation=rule) for i in range(1500)]
+    matrix = np.random.default_rng(0).uniform(-3, 5, (70, 1500)).astype(np.float32)
+    matrix[::7, ::11] = np.nan
+    stored = encode(matrix, features, Packing.INT8)
+    for rows in (slice(0, 1), slice(20, 43), slice(69, 70)):
+        np.testing.assert_array_equal(stored[rows], encode(matrix[rows], features, Packing.INT8))
+    assert stored.dtype == np.int8
+    assert (stored[::7, ::11] == -128).all()
+    matrix[66, 1234] = 6
+    with pytest.raises(DataError, match=r"feature 'f1234'.*6 is outside"):
+        encode(matrix, features, Packing.INT8)
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-20, 60), min_size=1, unique=True).map(sorted),
+    st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-30, 70), min_size=1),
+)
+def test_keys_are_found_whether_they_lie_close_together_or_far_apart(known: list[int], asked: list[int]) -> None:
+    index, _ = index_entities([pa.array(known, pa.int64())])
+    places = {key: place for place, key in enumerate(known)}
+    assert index.lookup([pa.array(asked, pa.int64())]).tolist() == [places.get(key, -1) for key in asked]

@@ -15,6 +15,7 @@ from tests.data.matching.conftest import START, people
 from tidemill.core.errors import DataError, NotFoundError, OptionError, PredicateError
 from tidemill.data.matching import Resident, Similar, match, open_source, replay
 from tidemill.data.versions import find_version, load_version
+from tidemill.data.versions.operations import append, relabel
 
 WHERE = "age between 20 and 60 and region = 'north' and score > -1"
 
@@ -230,3 +231,47 @@ def test_bad_questions_are_told(workspace, write, group):
         match(workspace, "people", "age > 900").to_version(workspace)
     with pytest.raises(OptionError, match="another time"):
         match(workspace, Resident(open_source(workspace, "group:user")), as_of=START)
+
+
+def test_rows_can_be_asked_for_by_who_labelled_them_and_when(workspace, write):
+    first = write(people(50))
+    moment = START.timestamp() + 86_400
+    second = relabel(workspace, first.hash, np.array([3, 7]), ["yes", "no"], annotator=["mia", "ben"], at=moment)
+    assert match(workspace, second.ref, "_annotator = 'mia'").rows.tolist() == [3]
+    assert match(workspace, second.ref, "_annotator is null").size == 48
+    day = (START + dt.timedelta(days=1)).isoformat()
+    assert match(workspace, second.ref, f"_labelled = '{day}'").rows.tolist() == [3, 7]
+    assert match(workspace, first.ref, "_annotator is not null").size == 0
+    few = match(workspace, second.ref, "age > 0 and _annotator is not null", show=["_annotator"])
+    assert {s.column for s in few.preview} == {"age", "_annotator"}
+
+
+def test_rows_can_be_asked_for_by_the_version_that_first_held_them(workspace, write):
+    first = write(people(40))
+    longer = append(workspace, "people", people(10, seed=5))
+    assert match(workspace, longer.ref, f"_version = '{longer.hash}'").rows.tolist() == list(range(40, 50))
+    assert match(workspace, longer.ref, f"_version = '{first.hash}' and _operation = 'ingest'").size == 40
+
+
+def test_without_a_label_nobody_gave_one(workspace, write):
+    write(people(20), target=None)
+    with pytest.raises(PredicateError, match="_annotator"):
+        match(workspace, "people", "_annotator = 'mia'")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"where": 7}, {"wanted": "many"}, {"stratify": [1]}, {"seed": None}, {"seed": True}, {"as_of": 3},
+        {"similar_to": {"columns": ["age"]}}, {"similar_to": [1]}, {"model": 3}, {"format": 99},
+        {"similar_to": {"columns": ["age", "score"], "metric": "l2", "targets": [[1.0]]}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_manifest_is_told_and_no_traceback(workspace, write, damage):
+    write(people(30))
+    manifest = match(workspace, "people", WHERE, size=5).manifest(workspace)
+    with pytest.raises(DataError, match="manifest"):
+        replay(workspace, {**manifest, **damage}, "people")
+    with pytest.raises(OptionError, match="seed >= 0"):
+        replay(workspace, {**manifest, "seed": -1}, "people")

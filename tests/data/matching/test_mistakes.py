@@ -6,11 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.errors import DataError, NotFoundError, OptionError, PredicateError
 from tidemill.core.pack import pack
+from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import StudyRecord, Trial, TrialState
 from tidemill.data.matching import match
+from tidemill.data.versions import write_version
+from tidemill.data.versions.operations import relabel
 
 LABELS = ["no", "yes", "no", "yes", "no", "yes"]
 X = [1.5, 2.5, 3.25, 4.5, 5.5, 6.25]
@@ -88,3 +91,33 @@ def test_bad_questions_are_told(workspace, write, version):
     _study(workspace, version, Task(TaskKind.BINARY, "label", ("no", "yes")), [0, 1], [], "empty")
     with pytest.raises(DataError, match="no finished trial"):
         match(workspace, version.ref, model="empty")
+
+
+def _cases(workspace, truth, answers, values, confidences):
+    """Rows as the watch keeps them: inputs, the truth where it came, and what was answered."""
+    kinds = {"x": SemanticType.NUMBER, "y": SemanticType.TARGET}
+    told = {"capture.label": answers, "capture.value": values, "capture.confidence": confidences}
+    schema = Schema(tuple(Column(n, kinds.get(n, SemanticType.IGNORED)) for n in ("x", "y", *told)))
+    table = pa.table({"x": [float(i) for i in range(len(truth))], "y": truth, **told})
+    return write_version(workspace, "cases", table, schema, operation="capture")
+
+
+def test_rows_that_were_captured_in_service_can_be_asked_for_by_what_was_answered(workspace):
+    numbers = pa.array([None] * 4, pa.float64())
+    _cases(workspace, ["no", "yes", None, "yes"], ["no", "no", "yes", "yes"], numbers, [0.9, 0.8, 0.7, None])
+    assert match(workspace, "cases", "_wrong").rows.tolist() == [1]
+    assert match(workspace, "cases", "_wrong is null").rows.tolist() == [2]
+    assert match(workspace, "cases", "_predicted = 'yes' and _confidence > 0.5").rows.tolist() == [2]
+    assert match(workspace, "cases", f"_loss between {-np.log(0.21)} and {-np.log(0.19)}").rows.tolist() == [1]
+    assert match(workspace, "cases", "_loss is null").rows.tolist() == [2, 3]
+    corrected = relabel(workspace, "cases", np.array([0, 2]), ["yes", "yes"], annotator="mia")
+    assert match(workspace, corrected.ref, "_wrong").rows.tolist() == [0, 1]
+
+
+def test_answers_of_a_regression_in_service_miss_by_a_distance(workspace):
+    words = pa.array([None] * 3, pa.string())
+    _cases(workspace, [1.0, 2.5, None], words, [1.5, 2.5, 9.0], pa.array([None] * 3, pa.float64()))
+    assert match(workspace, "cases", "_loss > 0.4").rows.tolist() == [0]
+    assert match(workspace, "cases", "_predicted > 2 and _loss is null").rows.tolist() == [2]
+    with pytest.raises(PredicateError, match="_wrong"):
+        match(workspace, "cases", "_wrong")

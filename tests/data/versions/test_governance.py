@@ -27,13 +27,14 @@ from tidemill.data.versions.governance import (
     drop,
     expire,
     facts_of,
+    inherit,
     say,
     tag,
     tags_of,
     untag,
 )
 from tidemill.data.versions.lineage import draw_html, draw_svg, draw_text, log
-from tidemill.data.versions.operations import drop_duplicates, import_images, merge, relabel, sample
+from tidemill.data.versions.operations import drop_duplicates, import_images, import_media, merge, relabel, sample
 from tidemill.data.versions.verify import verify
 from tidemill.store.workspace import Workspace
 
@@ -326,3 +327,92 @@ def test_a_delta_table_that_fails_half_way_is_not_left_behind(
     with pytest.raises(WorkspaceError, match="disk full"):
         export(workspace, "d", tmp_path / "table", form="delta")
     assert [p.name for p in tmp_path.iterdir()] == ["workspace"]
+
+
+# ---------------------------------------------------------------------------------------- what is made of a dataset
+
+
+def test_what_is_made_of_datasets_is_no_more_open_than_the_least_open_of_them(workspace: Workspace) -> None:
+    make(workspace, ROWS, "a")
+    make(workspace, ROWS[:2], "b")
+    say(workspace, "a", owner="mia", roles={"ben": "writer", "eve": "reader"}, pii={"key": "person"})
+    say(workspace, "b", owner="ben", roles={"mia": "reader"}, pii={"word": "note"})
+    union = merge(workspace, ["a", "b"], name="c").version
+    facts = inherit(workspace, union, actor="ben")
+    assert facts is not None
+    assert facts == facts_of(workspace, "c")
+    assert (facts.owner, facts.pii) == ("ben", {"key": "person", "word": "note"})
+    assert facts.roles == {"ben": Role.WRITER, "mia": Role.READER}  # eve may not see b
+    assert facts.role_of("eve") is None
+    say(workspace, "c", roles={"eve": "reader"})
+    assert inherit(workspace, sample(workspace, "c", size=1, name="c"), actor="zoe") is None
+    assert facts_of(workspace, "c").owner == "ben"
+
+
+def test_of_open_datasets_open_ones_are_made(workspace: Workspace) -> None:
+    make(workspace, ROWS, "a")
+    assert inherit(workspace, sample(workspace, "a", size=2, name="s"), actor="zoe") is None
+    assert facts_of(workspace, "s").role_of("anybody") is Role.OWNER
+    say(workspace, "a", pii={"key": "person"})
+    facts = inherit(workspace, sample(workspace, "a", size=1, name="t"), actor="zoe")
+    assert facts is not None
+    assert (facts.owner, facts.pii) == ("", {"key": "person"})
+
+
+def test_nobody_who_acts_leaves_a_dataset_open(workspace: Workspace) -> None:
+    make(workspace, ROWS, "a")
+    say(workspace, "a", roles={"ben": "reader"})
+    facts = inherit(workspace, sample(workspace, "a", size=2, name="s"), actor="")
+    assert facts is not None
+    assert facts.role_of("anybody") is None
+
+
+# ------------------------------------------------------------------------------------------- recordings and documents
+
+
+def test_recordings_and_documents_are_blobs_as_images_are(workspace: Workspace, tmp_path: Path) -> None:
+    for kind, ending in (("audio", ".wav"), ("document", ".pdf")):
+        folder = tmp_path / kind
+        for i, name in enumerate(("cat/a", "cat/b", "dog/c")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}{ending}").write_bytes(b"same" if i < 2 else b"other one")
+        (folder / "cat" / "notes.txt").write_text("left out")
+        version = import_media(workspace, kind, folder, annotator="mia")
+        rows = load_version(workspace, kind)[0].to_pylist()
+        assert [(r["file"], r["size_bytes"], r["label"]) for r in rows] == [
+            (f"cat/a{ending}", 4.0, "cat"), (f"cat/b{ending}", 4.0, "cat"), (f"dog/c{ending}", 9.0, "dog"),
+        ]  # fmt: skip
+        assert rows[0][kind] == rows[1][kind]
+        assert workspace.artifacts.get(rows[2][kind]) == b"other one"
+        assert verify(workspace, version) == []
+        assert drop_duplicates(workspace, kind, by=[kind], near=True).rows == 2
+        out = export(workspace, version.hash, tmp_path / f"{kind}-hf", form="huggingface")
+        cells = pq.read_table(out / "data" / "train-00000-of-00001.parquet")[kind].to_pylist()
+        assert cells[2]["bytes"] == b"other one"
+        drop(workspace, f"{kind}@{version.hash}")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,words,speaker\ncat/a.wav,hello there,mia\n")
+    import_media(workspace, "said", tmp_path / "audio", labels=labels)
+    first = load_version(workspace, "said")[0].to_pylist()[0]
+    assert (first["label"], first["speaker"]) == ("hello there", "mia")
+
+
+def test_a_folder_is_of_one_kind_but_for_a_stray_page(workspace: Workspace, pictures: Path, tmp_path: Path) -> None:
+    for i in range(11):
+        (pictures / "cat" / f"{i}.png").write_bytes((pictures / "dog" / "d.png").read_bytes())
+    (pictures / "README.md").write_text("# Pets")
+    assert import_media(workspace, "pets", pictures).rows == 15
+    (pictures / "cat" / "x.wav").write_bytes(b"miaow")
+    with pytest.raises(DataError, match="15 of the kind 'image' and 1 of the kind"):
+        import_media(workspace, "pets", pictures)
+    with pytest.raises(DataError, match="no such folder"):
+        import_media(workspace, "x", tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images, recordings or documents"):
+        import_media(workspace, "x", tmp_path / "empty")
+    (tmp_path / "a.wav").write_bytes(b"miaow")
+    (tmp_path / "coco.json").write_text("{}")
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "a.wav").rename(tmp_path / "sound" / "a.wav")
+    with pytest.raises(DataError, match="for images"):
+        import_media(workspace, "x", tmp_path / "sound", labels=tmp_path / "coco.json")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemill.cli import options
+from tidemill.cli.commands.data import choose, words
 from tidemill.cli.errors import for_people
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="Name of a feature group; see `tidemill features list`.")]
@@ -233,55 +234,39 @@ def historical(
 
 
 def match(
-    where: Annotated[str, typer.Argument(metavar="CONDITION", help="As in SQL after WHERE; '' takes every row.")],
     source: Annotated[str, typer.Option("--from", help="A feature group, or a dataset version.")],
-    as_of: AsOf = None,
-    size: Annotated[int | None, typer.Option("--size", help="At most so many rows.")] = None,
-    balance: Annotated[
-        str | None, typer.Option("--balance", help="Column whose values become equally frequent.")
+    where: Annotated[
+        str | None, typer.Argument(metavar="[CONDITION]", help="As in SQL after WHERE; without it every row.")
     ] = None,
-    stratify: Annotated[str | None, typer.Option("--stratify", help="Columns whose shares are kept.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Study whose mistakes the condition asks for.")] = None,
-    columns: Annotated[str | None, typer.Option("--show", help="Further columns of the preview.")] = None,
+    as_of: AsOf = None,
+    size: choose.Size = None,
+    balance: choose.Balance = None,
+    stratify: choose.Stratify = None,
+    similar_to: choose.SimilarTo = None,
+    over: choose.Over = None,
+    metric: choose.Metric = "l2",
+    model: choose.Model = None,
+    columns: choose.Show = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the random order.")] = 0,
-    name: Annotated[str | None, typer.Option("--name", help="Keep the sample as a version of this dataset.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the sample to this Parquet file.")] = None,
+    replay: choose.Replay = None,
+    save: choose.Save = None,
+    name: choose.Keep = None,
+    out: choose.Out = None,
+    with_pii: choose.WithPii = False,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Choose a sample by conditions: how many rows there are, how they are distributed, and the sample itself."""
     with for_people(as_json):
-        from tidemill.cli import show
         from tidemill.sdk.features import match as run
 
         facts = run(
-            source,
-            where or None,
-            as_of=as_of,
-            size=size,
-            balance=balance,
-            stratify=_names(stratify) or [],
-            model=model,
-            show=_names(columns) or [],
-            seed=seed,
-            name=name,
-            out=out,
-            workspace=workspace,
-        )
-        if as_json:
-            show.emit_json(facts)
-            return
-        print(f"{facts['matched']:,} of {facts['total']:,} rows match, {facts['size']:,} are taken.")
-        for shape in facts["preview"]:
-            parts = zip(shape["labels"], shape["source"], shape["matched"], shape["chosen"], strict=True)
-            rows = [
-                {"value": v, "all": f"{a:.1%}", "matching": f"{m:.1%}", "taken": f"{c:.1%}"} for v, a, m, c in parts
-            ]
-            show.table(rows, title=shape["column"])
-        if name is not None:
-            print(f"{name} {facts['version'][:12]}: {facts['size']:,} rows")
-        if out is not None:
-            print(f"Written to {out}")
+            source, where or None, as_of=as_of, size=size, balance=balance, stratify=stratify or (),
+            similar_to=similar_to, over=over or (), metric=metric, model=model, show=columns or (), seed=seed,
+            replay=replay, save=save, name=name, out=out, with_pii=with_pii, workspace=workspace, actor=actor,
+        )  # fmt: skip
+        choose.tell_match(facts, name, as_json)
 
 
 def materialize(group: Group, workspace: options.Workspace = None, as_json: options.Json = False) -> None:

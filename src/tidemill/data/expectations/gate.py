@@ -9,14 +9,14 @@ from typing import Any
 
 from tidemill.core.errors import DataError, NotFoundError
 from tidemill.data.checks._base import Finding
-from tidemill.data.expectations.check import check_version
+from tidemill.data.expectations.expected import SUITE, Expected, load_expected, load_suite
 from tidemill.data.expectations.suite import Suite
 from tidemill.data.versions import find_version
 from tidemill.data.versions.governance import audit
 from tidemill.store.workspace import Workspace
 
-GATE, SUITE = "version_gate", "expectations"
-"""Kinds of the records: the verdict on a version, and the suite of a dataset."""
+GATE = "version_gate"
+"""Kind of the records that hold the verdict on a version."""
 _KEPT = 200
 
 
@@ -45,13 +45,8 @@ def keep_suite(workspace: Workspace, suite: Suite, *, actor: str = "") -> None:
     audit(workspace, "dataset_expectations", suite.dataset, actor, {"columns": len(suite.columns)})
 
 
-def load_suite(workspace: Workspace, dataset: str) -> Suite:
-    """Read the expectations of a dataset; raises `NotFoundError` where there are none."""
-    return Suite.from_yaml(workspace.records.get(SUITE, dataset).body["yaml"], where=f"expectations of {dataset}")
-
-
 def judge(
-    workspace: Workspace, ref: str, suite: Suite | None = None, *, clock: Callable[[], float] = time.time
+    workspace: Workspace, ref: str, wanted: Suite | Expected | None = None, *, clock: Callable[[], float] = time.time
 ) -> Verdict:
     """Check a version and keep the verdict: an error blocks it.
 
@@ -61,18 +56,25 @@ def judge(
         Where the version is.
     ref : str
         The version.
-    suite : Suite, optional
-        What is expected; default what is kept for its dataset.
+    wanted : Suite or Expected, optional
+        What is expected; default all that is kept for its dataset.
     clock : callable
         Gives the time, for freshness.
 
     Returns
     -------
     Verdict
+
+    Raises
+    ------
+    NotFoundError
+        Where nothing is expected of the dataset.
     """
     version = find_version(workspace, ref)
-    wanted = load_suite(workspace, version.dataset) if suite is None else suite
-    findings = check_version(workspace, version.hash, wanted, clock=clock)
+    expected = Expected(wanted) if isinstance(wanted, Suite) else wanted
+    if expected is None:
+        expected = load_expected(workspace, version.dataset) or Expected(load_suite(workspace, version.dataset))
+    findings = expected.check(workspace, version.hash, clock=clock)
     blocked = any(f.severity == "error" for f in findings)
     body = {"blocked": blocked, "at": clock(), "findings": [_plain(f) for f in findings[:_KEPT]], "opened_by": None}
     workspace.records.put(GATE, version.hash, body)
@@ -144,3 +146,16 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "severity": finding.severity, "code": finding.code, "column": finding.column, "message": finding.message,
         "hint": finding.hint,
     }  # fmt: skip
+
+
+__all__ = [
+    "GATE",
+    "SUITE",
+    "Verdict",
+    "gate",
+    "judge",
+    "keep_suite",
+    "load_suite",
+    "open_gate",
+    "verdict",
+]

@@ -15,6 +15,9 @@ from tidemill.data.features.types import EntityKey, KeyType
 
 Codes = NDArray[np.int64]
 
+_DENSE = 8
+"""Keys whose range is at most so many times their number are looked up in a table instead of being searched."""
+
 
 @dataclass(frozen=True)
 class EntityIndex:
@@ -102,8 +105,15 @@ def _positions(values: pa.Array, column: pa.Array) -> Codes:
 
 
 def _rank(values: Codes, wanted: Codes) -> Codes:
+    """Give the place of each number among sorted different ones, -1 where it is not among them."""
     if not len(values):
         return np.full(len(wanted), -1, dtype=np.int64)
+    low, high = int(values[0]), int(values[-1])
+    if high - low < _DENSE * min(len(values), len(wanted)):
+        places = np.full(high - low + 1, -1, dtype=np.int64)
+        places[values - low] = np.arange(len(values))
+        inside = (wanted >= low) & (wanted <= high)
+        return np.where(inside, places[np.where(inside, wanted, low) - low], -1)
     at = np.searchsorted(values, wanted)
     at[at == len(values)] = 0
     return np.where(values[at] == wanted, at, -1)

@@ -75,22 +75,42 @@ def gather_columns(
     columns: Ints | None = None,
     *,
     threads: int = 1,
-) -> Floats:
-    """Fetch packed rows and turn them: shape (columns, n), each column in one piece as Arrow wants it."""
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Fetch packed rows and turn them, so that each column is in one piece as Arrow wants it.
+
+    Parameters
+    ----------
+    group, segments, holder, rows, columns, threads
+        See `gather_rows`.
+
+    Returns
+    -------
+    numbers : float32 array of shape (columns, n)
+        NaN is missing.
+    gaps : bool array of shape (columns,)
+        False where a column has values in all rows that were found: nobody needs to look for NaN there.
+    """
     width = len(group.packed) if columns is None else len(columns)
     out = np.empty((width, len(rows)), dtype=np.float32)
     step = max(_TILE_ROWS, _TILE_BYTES // max(4 * width, 1))
+    found: list[NDArray[np.bool_]] = []
 
     def turn(begin: int, end: int) -> None:
         tile = np.empty((step, width), dtype=np.float32)
+        gaps = np.zeros(width, dtype=np.bool_)
         for at in range(begin, end, step):
             part = slice(at, min(at + step, end))
             block = tile[: part.stop - at]
-            _fetch(group, segments, holder[part], rows[part], columns, block)
+            _fetch_any(group, segments, holder[part], rows[part], columns, block)
+            # A sum is NaN where a value is: one pass over what is in the cache anyway.
+            with np.errstate(over="ignore", invalid="ignore"):
+                gaps |= np.isnan(np.add.reduce(block, axis=0))
+            _blank(rows[part], block)
             out[:, part] = block.T
+        found.append(gaps)
 
     _shared(turn, len(rows), step, threads)
-    return out
+    return out, np.logical_or.reduce(found)
 
 
 def _shared(work: Callable[[int, int], None], rows: int, step: int, threads: int) -> None:
@@ -128,21 +148,32 @@ def gather_others(
 def _fetch(
     group: FeatureGroup, segments: Sequence[Segment], holder: Ints, rows: Ints, columns: Ints | None, out: Floats
 ) -> None:
+    _fetch_any(group, segments, holder, rows, columns, out)
+    _blank(rows, out)
+
+
+def _blank(rows: Ints, out: Floats) -> None:
+    gone = rows < 0
+    if gone.any():
+        out[gone] = np.nan
+
+
+def _fetch_any(
+    group: FeatureGroup, segments: Sequence[Segment], holder: Ints, rows: Ints, columns: Ints | None, out: Floats
+) -> None:
+    """Fetch rows; rows of -1 get any values."""
     if not len(segments):
         out[:] = np.nan
         return
     one = int(holder[0]) if len(holder) else 0
     if (holder == one).all():
         _fetch_one(group, segments[one], rows, columns, out)
-    else:
-        for number in np.unique(holder):
-            at = np.flatnonzero(holder == number)
-            block = np.empty((len(at), out.shape[1]), dtype=np.float32)
-            _fetch_one(group, segments[int(number)], rows[at], columns, block)
-            out[at] = block
-    gone = rows < 0
-    if gone.any():
-        out[gone] = np.nan
+        return
+    for number in np.unique(holder):
+        at = np.flatnonzero(holder == number)
+        block = np.empty((len(at), out.shape[1]), dtype=np.float32)
+        _fetch_one(group, segments[int(number)], rows[at], columns, block)
+        out[at] = block
 
 
 def _fetch_one(group: FeatureGroup, segment: Segment, rows: Ints, columns: Ints | None, out: Floats) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -101,11 +101,12 @@ def historical(
     wanted = _wanted(workspace, features)
     label = column_nanos(table[label_time], label_time, assume_utc=assume_utc, where="spine")
     cutoff = _cutoff(table, as_of, assume_utc)
+    threads = threads or os.cpu_count() or 1
     parts = []
     for group, names in wanted:
         history = read_history(workspace, group.name)
         segments = open_history(workspace, group, history)
-        found = _find(group, segments, _spine_keys(table, group, keys or {}), label, cutoff)
+        found = _find(group, segments, _spine_keys(table, group, keys or {}), label, cutoff, threads)
         parts.append(Part(group, tuple(names), tuple(segments), history, *found))
     return Joined(
         workspace,
@@ -114,7 +115,7 @@ def historical(
         prefix=prefix,
         times=times,
         memory_bytes=memory_bytes,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads,
         asked={"features": [features] if isinstance(features, str) else list(features), "label_time": label_time}
         | ({} if as_of is None else {"as_of": str(as_of)}),
     )
@@ -164,17 +165,33 @@ def _cutoff(table: pa.Table, as_of: Any, assume_utc: bool) -> Nanos | int | None
     return instant_nanos(as_of, "as_of", assume_utc=assume_utc)
 
 
-@dataclass(frozen=True)
-class _Best:
-    holder: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    event: NDArray[np.int64]
-
-
 def _find(
-    group: FeatureGroup, segments: Sequence[Segment], keys: list[pa.Array], label: Nanos, cutoff: Nanos | int | None
+    group: FeatureGroup,
+    segments: Sequence[Segment],
+    keys: list[pa.Array],
+    label: Nanos,
+    cutoff: Nanos | int | None,
+    threads: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Find segment, row and event time for each row of the spine; a row of -1 where nothing was known."""
+    n = len(label)
+    if threads <= 1 or n < _MANY_ROWS:
+        return _find_some(group, segments, keys, label, cutoff)
+    step = -(-n // threads)
+
+    def share(begin: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        part = slice(begin, begin + step)
+        cut = cutoff[part] if isinstance(cutoff, np.ndarray) else cutoff
+        return _find_some(group, segments, [key.slice(begin, step) for key in keys], label[part], cut)
+
+    with ThreadPoolExecutor(threads) as pool:
+        holder, rows, event = zip(*pool.map(share, range(0, n, step)), strict=True)
+    return np.concatenate(holder), np.concatenate(rows), np.concatenate(event)
+
+
+def _find_some(
+    group: FeatureGroup, segments: Sequence[Segment], keys: list[pa.Array], label: Nanos, cutoff: Nanos | int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     n = len(label)
     holder, rows = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
     event, created = np.full(n, _BEFORE_ALL), np.full(n, _BEFORE_ALL)
@@ -195,5 +212,7 @@ def _find(
 
 
 _LATEST = int(np.iinfo(np.int64).max)
+_MANY_ROWS = 1 << 16
+"""A spine of so many rows is shared among threads."""
 
 __all__ = ["History", "Joined", "historical"]

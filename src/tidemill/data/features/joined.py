@@ -222,8 +222,9 @@ class Joined:
         holder, rows = part.holder[begin:end], part.rows[begin:end]
         found: dict[str, Any] = {}
         if features:
-            block = gather_columns(part.group, part.segments, holder, rows, columns, threads=self._threads)
-            found |= {f.name: _numbers(block[j], f) for j, f in enumerate(features)}
+            block, gaps = gather_columns(part.group, part.segments, holder, rows, columns, threads=self._threads)
+            gone = _Gone(rows < 0)
+            found |= {f.name: _numbers(block[j], f, None if gaps[j] else gone) for j, f in enumerate(features)}
         others = [n for n in part.names if n not in found]
         if others:
             table = gather_others(part.group, part.segments, holder, rows, others)
@@ -288,9 +289,31 @@ def _packed(part: Part) -> tuple[list[Feature], Ints | None]:
     return features, np.array([place[f.name] for f in features], dtype=np.int64)
 
 
-def _numbers(values: NDArray[np.float32], feature: Feature) -> pa.Array:
-    """Make an Arrow column around fetched numbers; NaN becomes null, or the default."""
-    gone = np.isnan(values)
+class _Gone:
+    """The rows that were not found, in the form that Arrow wants: most columns miss these and no others."""
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self.mask = mask
+        self.count = int(mask.sum())
+        self.bits = pa.py_buffer(np.packbits(~mask, bitorder="little")) if self.count else None
+
+
+def _numbers(values: NDArray[np.float32], feature: Feature, whole: _Gone | None) -> pa.Array:
+    """Make an Arrow column around fetched numbers; NaN becomes null, or the default.
+
+    Parameters
+    ----------
+    values : float32 array
+        One column.
+    feature : Feature
+        What it is.
+    whole : _Gone or None
+        The rows without value, where it is known that there are no others.
+    """
+    if whole is not None and feature.default is None and feature.dtype is DType.FLOAT32:
+        buffers = [whole.bits, pa.py_buffer(values)]
+        return pa.Array.from_buffers(pa.float32(), len(values), buffers, whole.count)
+    gone = np.isnan(values) if whole is None else whole.mask
     if feature.default is not None and gone.any():
         values[gone] = feature.default
         gone = np.zeros(len(values), dtype=bool)

@@ -26,6 +26,8 @@ STORAGE: dict[Packing, np.dtype[Any]] = {
 _MISSING = -128
 _STEPS = 254  # codes -127 … 127
 _HALF_MAX = 65504.0
+_TILE = 1 << 15
+"""Values turned into int8 at a time: what stands between stays in a core's cache."""
 
 
 def encode(matrix: Floats, features: Sequence[Feature], packing: Packing) -> NDArray[Any]:
@@ -63,8 +65,22 @@ def encode(matrix: Floats, features: Sequence[Feature], packing: Packing) -> NDA
             )
         return matrix.astype("<f2")
     low, step = _range(features)
-    codes = np.rint((matrix.astype(np.float64) - low) / step) - 127
-    outside = (codes < -127) | (codes > 127)
+    stored = np.empty(matrix.shape, np.int8)
+    rows = max(1, _TILE // max(1, matrix.shape[1]))
+    for begin in range(0, len(matrix), rows):
+        stored[begin : begin + rows] = _int8_codes(matrix[begin : begin + rows], features, low, step)
+    return stored
+
+
+def _int8_codes(
+    matrix: Floats, features: Sequence[Feature], low: NDArray[np.float64], step: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    codes = matrix.astype(np.float64)
+    codes -= low
+    codes /= step
+    np.rint(codes, out=codes)
+    codes -= 127
+    outside = np.abs(codes) > 127
     if outside.any():
         row, column = np.argwhere(outside)[0]
         rule = features[int(column)].validation
@@ -72,7 +88,8 @@ def encode(matrix: Floats, features: Sequence[Feature], packing: Packing) -> NDA
             f"The value {matrix[row, column]:g} is outside of its int8 form's range [{rule.low:g}, {rule.high:g}].",
             where=f"feature {features[int(column)].name!r}",
         )
-    return np.where(np.isnan(codes), _MISSING, codes).astype(np.int8)
+    codes[np.isnan(codes)] = _MISSING
+    return codes
 
 
 def decode(stored: NDArray[Any], features: Sequence[Feature], packing: Packing) -> Floats:
@@ -83,7 +100,7 @@ def decode(stored: NDArray[Any], features: Sequence[Feature], packing: Packing) 
     >>> from tidemill.data.features.types import Validation
     >>> tenth = Feature("x", validation=Validation(low=0, high=25.4))
     >>> codes = encode(np.array([[3.14], [np.nan]], np.float32), [tenth], Packing.INT8)
-    >>> decode(codes, [tenth], Packing.INT8).round(2).ravel().tolist()
+    >>> [round(value, 2) for value in decode(codes, [tenth], Packing.INT8).ravel().tolist()]
     [3.1, nan]
     """
     if packing is not Packing.INT8:

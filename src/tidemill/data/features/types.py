@@ -262,6 +262,8 @@ class FeatureGroup:
         """Give the group as it was at an older schema version."""
         if not 1 <= schema_version <= self.schema_version:
             raise OptionError(f"Group {self.name!r} has the schema versions 1 to {self.schema_version}.")
+        if schema_version == self.schema_version:
+            return self
         width = self.widths[schema_version - 1]
         return replace(
             self,

@@ -166,7 +166,7 @@ def compare(
     OptionError, PredicateError, NotFoundError
         For what can't be used.
     """
-    _check(on, method, caliper, ratio)
+    _check(on, method, caliper, ratio, seed)
     resident = source if isinstance(source, Resident) else Resident(open_source(workspace, source))
     rows, group, texts = _groups(resident, treated, where)
     frame = resident.frame(list(dict.fromkeys([*on, *exact]))).take(rows, len(rows))
@@ -193,7 +193,7 @@ def compare(
     )  # fmt: skip
 
 
-def _check(on: Sequence[str], method: str, caliper: float | None, ratio: int) -> None:
+def _check(on: Sequence[str], method: str, caliper: float | None, ratio: int, seed: int) -> None:
     if not on:
         raise OptionError("Say in which columns the groups shall be alike.")
     if method not in ("propensity", "nearest"):
@@ -202,6 +202,8 @@ def _check(on: Sequence[str], method: str, caliper: float | None, ratio: int) ->
         raise OptionError(f"`caliper > 0` must hold, but got {caliper}.")
     if ratio < 1:
         raise OptionError(f"`ratio >= 1` must hold, but got {ratio}.")
+    if seed < 0:
+        raise OptionError(f"`seed >= 0` must hold, but got {seed}.")
 
 
 def _groups(

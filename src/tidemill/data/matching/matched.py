@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -148,8 +149,9 @@ def match(
         A dataset version, ``group:NAME`` for a feature group, or the `Resident` of one, which answers at once.
     where : str, optional
         Condition as in SQL after WHERE (`tidemill.data.matching.predicate`), over the columns of the source and
-        ``_dataset``, ``_version``, ``_operation`` (lineage), with ``similar_to`` also ``_distance``, with ``model``
-        also ``_predicted``, ``_wrong``, ``_confidence`` and ``_loss``. Without it every row matches.
+        ``_dataset``, ``_version``, ``_operation`` (lineage), ``_annotator``, ``_labelled`` (who labelled a row, and
+        when), with ``similar_to`` also ``_distance``, with ``model``, or for rows that were captured in service, also
+        ``_predicted``, ``_wrong``, ``_confidence`` and ``_loss``. Without it every row matches.
     as_of : datetime or str, optional
         Later events are not seen: of a group the newest row as of then is taken, of a version only rows up to then.
     size : int, optional
@@ -178,7 +180,7 @@ def match(
     NotFoundError, OptionError, DataError
         For an unknown source or column, options that contradict each other, or nothing to be similar to.
     """
-    _check(size, balance, stratify)
+    _check(size, balance, stratify, seed)
     resident = source if isinstance(source, Resident) else Resident(open_source(workspace, source, as_of=as_of))
     _check_as_of(resident, as_of)
     question: dict[str, Any] = {"seed": seed, "wanted": size, "balance": balance, "stratify": list(stratify)}
@@ -222,22 +224,43 @@ def replay(workspace: Workspace, manifest: Mapping[str, Any], newer: str | Resid
     OptionError
         Where the question was about a model's mistakes: another version has none.
     """
-    if manifest.get("kind") != "match" or manifest.get("format") != _FORMAT:
-        raise DataError("This is no manifest of a matched sample.")
-    similar = manifest.get("similar_to")
+    question = _question(manifest)
     return match(
         workspace,
         newer,
-        manifest["where"],
-        as_of=manifest["as_of"] if as_of is None else as_of,
-        size=manifest["wanted"],
-        balance=manifest["balance"],
-        stratify=manifest["stratify"],
-        similar_to=None if similar is None else Similar.from_json(similar),
-        model=manifest.get("model"),
-        show=manifest["show"],
-        seed=manifest["seed"],
+        question["where"],
+        as_of=question["as_of"] if as_of is None else as_of,
+        size=question["wanted"],
+        balance=question["balance"],
+        stratify=question["stratify"],
+        similar_to=question["similar_to"],
+        model=question["model"],
+        show=question["show"],
+        seed=question["seed"],
     )
+
+
+_PARTS: dict[str, tuple[type, ...]] = {
+    "where": (str, NoneType), "as_of": (str, NoneType), "wanted": (int, NoneType), "balance": (str, NoneType),
+    "stratify": (list, tuple), "show": (list, tuple), "seed": (int,), "model": (str, NoneType),
+}  # fmt: skip
+
+
+def _question(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what may have come from a file or over the network."""
+    if manifest.get("kind") != "match" or manifest.get("format") != _FORMAT:
+        raise DataError("This is no manifest of a matched sample.")
+    for name, kinds in _PARTS.items():
+        value = manifest.get(name)
+        plain = not isinstance(value, (list, tuple)) or all(isinstance(v, str) for v in value)
+        if not isinstance(value, kinds) or isinstance(value, bool) or not plain:
+            raise DataError(f"The manifest of the sample is damaged: {name!r} is missing or of another type.")
+    similar = manifest.get("similar_to")
+    try:
+        known = None if similar is None else Similar.from_json(similar)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError("The manifest of the sample is damaged: 'similar_to' can't be read.") from error
+    return {**{name: manifest.get(name) for name in _PARTS}, "similar_to": known}
 
 
 class _Asked:
@@ -254,11 +277,13 @@ class _Asked:
         return Frame(chosen, plain.rows)
 
 
-def _check(size: int | None, balance: str | None, stratify: Sequence[str]) -> None:
+def _check(size: int | None, balance: str | None, stratify: Sequence[str], seed: int) -> None:
     if size is not None and size < 1:
         raise OptionError(f"A sample has at least one row, but got size {size}.")
     if balance is not None and stratify:
         raise OptionError("A sample is either balanced or stratified.", hint="Leave one of them out.")
+    if seed < 0:
+        raise OptionError(f"`seed >= 0` must hold, but got {seed}.")
 
 
 def _check_as_of(resident: Resident, as_of: Any) -> None:

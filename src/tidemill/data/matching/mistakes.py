@@ -1,4 +1,4 @@
-"""What a trained model made of the rows: its out-of-fold answers as columns that conditions can ask for."""
+"""What a model made of the rows, as columns that conditions can ask for: out-of-fold answers, or those in service."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.pack import unpack
 from tidemill.core.task import Task
 from tidemill.core.trial import StudyRecord, Trial, TrialState
-from tidemill.data.matching._vectors import Vector, words_of
+from tidemill.data.matching._vectors import Vector, numbers_in, words_of
 from tidemill.data.versions import find_version
 from tidemill.store.workspace import Workspace
 
 MISTAKES = ("_predicted", "_wrong", "_confidence", "_loss")
 """Columns: the answer, whether it is another than the label, the probability of the answer (classification), and
 the loss (-log of the label's probability, or the absolute error). Rows that the model did not judge have none."""
+ANSWERED = ("capture.label", "capture.value", "capture.confidence")
+"""Columns that a version of captured rows has beside those that the model asks for."""
 _SURE = 1e-7
 
 
@@ -132,3 +135,48 @@ def _columns(judged: dict[str, NDArray[Any]], rows: int, task: Task) -> dict[str
             numbers[at] = judged[name]
             out[name] = Vector(float, numbers)
     return out
+
+
+def captured(table: pa.Table, truth: str) -> dict[str, Vector]:
+    """Make the columns of `MISTAKES` for rows that were captured in service: what was answered then, and the label now.
+
+    Rows that did not come from an endpoint have no answer. The probability of the label is known where the answer was
+    right; where it was wrong, the label is given all that the answer left, which is exact for two classes.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The columns `ANSWERED` and ``truth``, as a version keeps them.
+    truth : str
+        The column that holds the label.
+    """
+    label, value, confidence = (_text(table[name]) for name in ANSWERED)
+    y = _text(table[truth])
+    if label.null_count == len(label) and value.null_count < len(value):
+        predicted = _numbers(value)
+        return {"_predicted": Vector(float, predicted), "_loss": Vector(float, np.abs(predicted - _numbers(y)))}
+    unlike = pc.not_equal(label, y)
+    unknown = unlike.is_null().to_numpy(zero_copy_only=False)
+    wrong = unlike.fill_null(False).to_numpy(zero_copy_only=False)
+    sure = _numbers(confidence)
+    of_label = np.where(wrong, 1.0 - sure, sure)
+    loss = np.where(unknown, np.nan, -np.log(np.clip(of_label, _SURE, 1.0)))
+    return {
+        "_predicted": words_of(label),
+        "_wrong": Vector(bool, wrong, unknown),
+        "_confidence": Vector(float, sure),
+        "_loss": Vector(float, loss),
+    }
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    texts = column.cast(pa.string()).combine_chunks()
+    return texts if isinstance(texts, pa.Array) else pa.concat_arrays(texts.chunks or [pa.array([], pa.string())])
+
+
+def _numbers(texts: pa.Array) -> NDArray[np.float64]:
+    """Read texts as numbers; NaN where there is none."""
+    coded = words_of(texts)
+    if coded.words is None:
+        raise AssertionError("a text without words")
+    return np.asarray(np.append(numbers_in(coded.words), np.nan)[coded.values])

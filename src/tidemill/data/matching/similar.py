@@ -62,8 +62,11 @@ class Similar:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Similar:
         """Rebuild from `to_json` of one whose targets were found."""
+        columns = tuple(str(c) for c in data["columns"])
         targets = tuple(tuple(math.nan if v is None else float(v) for v in t) for t in data["targets"])
-        return cls(tuple(data["columns"]), metric=data["metric"], targets=targets)
+        if any(len(t) != len(columns) for t in targets):
+            raise ValueError(f"a target has {len(columns)} values")
+        return cls(columns, metric=data["metric"], targets=targets)
 
 
 def distances(resident: Resident, similar: Similar) -> tuple[NDArray[np.float64], Similar]:

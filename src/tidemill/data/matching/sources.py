@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.core.errors import NotFoundError, OptionError
@@ -21,14 +22,17 @@ from tidemill.data.features.registry import get_group
 from tidemill.data.features.types import DType, Feature, FeatureGroup
 from tidemill.data.matching._targets import Targets
 from tidemill.data.matching._vectors import Frame, Vector, column_types, frame, from_numpy, words_of
+from tidemill.data.matching.mistakes import ANSWERED, captured
 from tidemill.data.versions import find_version, layout_of
-from tidemill.data.versions.origin import Origins
+from tidemill.data.versions.origin import Origins, label_sources
 from tidemill.store.workspace import Workspace
 
 GROUP = "group:"
 """A source that begins so is a feature group; any other is a dataset version."""
 LINEAGE = ("_dataset", "_version", "_operation")
 """Columns beside those of a dataset version: where each row was first brought in, and by which operation."""
+LABEL: dict[str, type] = {"_annotator": str, "_labelled": dt.datetime}
+"""Columns about the label of each row: who gave it (missing where nobody was named), and when."""
 _BATCH = 1 << 14
 
 
@@ -64,7 +68,12 @@ class Source(Protocol):
 
 
 class VersionSource:
-    """The rows of a dataset version."""
+    """The rows of a dataset version.
+
+    Beside its own columns it has `LINEAGE`; where it has a target, `LABEL`; and where its rows were captured in service
+    the columns of `tidemill.data.matching.mistakes.captured`. A version's own column of such a name goes first, but for
+    `LINEAGE`.
+    """
 
     def __init__(self, workspace: Workspace, ref: str) -> None:
         self.workspace = workspace
@@ -72,7 +81,10 @@ class VersionSource:
         self._layout = layout_of(workspace, self.version)
         self.schema: pa.Schema = self._layout.manifest.schema
         self._targets = Targets(self._layout, self.version.schema)
-        self.types = self._targets.types | dict.fromkeys(LINEAGE, str)
+        self._label = next((c.name for c in self.version.schema if c.type is SemanticType.TARGET), None)
+        self._answers = self._captured()
+        beside = (LABEL if self._label is not None else {}) | {n: v.kind for n, v in self._answers.items()}
+        self.types = beside | self._targets.types | dict.fromkeys(LINEAGE, str)
         self.ref, self.hash, self.rows = self.version.ref, self.version.hash, self._layout.rows
         self.names: list[str] = list(self.schema.names)
         self.time = self._time()
@@ -80,16 +92,30 @@ class VersionSource:
     def _time(self) -> str | None:
         """Find the column of type ``time``, else the only one that holds times."""
         found = [c.name for c in self.version.schema if c.type is SemanticType.TIME]
-        times = [name for name, kind in self.types.items() if kind is dt.datetime]
+        times = [name for name in self.names if self.types.get(name) is dt.datetime]
         if found:
             return found[0] if found[0] in times else None
         return times[0] if len(times) == 1 else None
 
+    def _captured(self) -> dict[str, Vector]:
+        if self._label is None or not set(ANSWERED) <= set(self.schema.names):
+            return {}
+        return captured(self._layout.table([*ANSWERED, self._label]), self._label)
+
     def load(self, names: Sequence[str]) -> dict[str, Vector]:
         """Read some columns of all rows."""
-        plain = [n for n in names if n not in LINEAGE]
+        plain = [n for n in names if n in self.schema.names and n not in LINEAGE]
         out = dict(self._targets.frame(self._layout.table(plain), plain).columns) if plain else {}
+        beside = [n for n in names if n not in plain and n not in LINEAGE]
+        about = self._about_label() if any(n in LABEL for n in beside) else {}
+        out |= {n: about[n] if n in LABEL else self._answers[n] for n in beside}
         return out | self._lineage([n for n in names if n in LINEAGE])
+
+    def _about_label(self) -> dict[str, Vector]:
+        found = label_sources(self._layout, str(self._label), Origins.of(self.workspace))
+        names = pa.array(found.annotators, pa.string())
+        named = words_of(pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names))
+        return {"_annotator": named, "_labelled": Vector(dt.datetime, found.at)}
 
     def _lineage(self, names: Sequence[str]) -> dict[str, Vector]:
         if not names:

@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 from tidemill.core.errors import DataError
 from tidemill.core.protocols import ArtifactStore
 from tidemill.data.versions.fragments import side_by_side
+from tidemill.store.artifacts import content_key
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 """Endings of the files that are taken for images."""
+AUDIO = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"})
+DOCUMENTS = frozenset({".pdf", ".docx", ".pptx", ".odt", ".rtf", ".html", ".htm", ".md"})
+"""Endings of the files that are taken for recordings and for documents."""
+_REPAIR = "Remove it from the folder, or repair it."
+
+
+def blob_keys(paths: Sequence[Path]) -> list[str]:
+    """Give the hashes under which files would be stored, in order."""
+    return side_by_side(lambda path: content_key(_read(path)), paths)
 
 
 def put_blobs(store: ArtifactStore, paths: Sequence[Path]) -> list[str]:
@@ -44,7 +54,10 @@ def average_hashes(store: ArtifactStore, keys: Sequence[str | None]) -> NDArray[
 
 def _average_hash(store: ArtifactStore, key: str) -> int:
     with _opened(io.BytesIO(store.get(key)), key) as image:
-        small = np.asarray(image.convert("L").resize((8, 8)), dtype=np.float64)
+        try:
+            small = np.asarray(image.convert("L").resize((8, 8)), dtype=np.float64)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow says of pixels that are cut off or garbled
+            raise DataError("This is no image that can be read to its end.", where=key, hint=_REPAIR) from error
     bits = (small > small.mean()).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
@@ -55,9 +68,7 @@ def _opened(source: Any, where: str) -> Any:
     try:
         return Image.open(source)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(
-            "This is no image that can be read.", where=where, hint="Remove it from the folder, or repair it."
-        ) from error
+        raise DataError("This is no image that can be read.", where=where, hint=_REPAIR) from error
 
 
 def _read(path: Path) -> bytes:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidemill.core.errors import NotFoundError
 from tidemill.core.protocols import ArtifactStore
 from tidemill.data.versions import beside
 from tidemill.data.versions.erased import Erased
 from tidemill.data.versions.forget import blobs_of, sweep
 from tidemill.data.versions.governance import tags_of
+from tidemill.data.versions.incoming import left_behind
 from tidemill.data.versions.ledger import PROFILE, DatasetVersion, list_versions, manifest_of
 from tidemill.data.versions.lineage import bundles_of
-from tidemill.data.versions.locks import collecting
+from tidemill.data.versions.locks import collecting, confirm
 from tidemill.data.versions.reading import Layout
 from tidemill.store.workspace import Workspace
 
@@ -60,12 +61,12 @@ class Collected:
 def collect(
     workspace: Workspace, *, dry_run: bool = False, grace_s: float = GRACE_S, now: float | None = None
 ) -> Collected:
-    """Remove the files of dropped versions, and fragments that a crashed writer left.
+    """Remove the files of dropped versions, and fragments and blobs that a crashed writer left.
 
     Kept is whatever a listed version needs, what feature groups need, histograms of versions that stay, and everything
     of a dropped version whose hash is named by a study, a trial, a bundle in the workspace, a tag, any record or any
-    journal entry. Fragments without a version are removed once they are older than ``grace_s``; their age is known
-    where artifacts are files on this machine, elsewhere they stay. Writers on this machine are waited for.
+    journal entry. Fragments without a version, and blobs of an import that did not end, are removed once they are older
+    than ``grace_s``. Writers are waited for, those on other machines, too.
 
     Parameters
     ----------
@@ -78,6 +79,7 @@ def collect(
     now : float, optional
         Seconds since 1970.
     """
+    moment = time.time() if now is None else now
     with collecting(workspace):
         listed = {(v.dataset, v.hash) for v in list_versions(workspace)}
         named = set(_named(workspace))
@@ -91,11 +93,17 @@ def collect(
         lost = [v for v in dead if v.hash not in hashes]
         theirs = {key for v in dead for key in artifacts_of(workspace, v)} | beside.sketches_of(workspace, lost)
         theirs -= needed
-        orphans = set(_orphans(workspace, needed | theirs, grace_s, time.time() if now is None else now))
+        noted = left_behind(workspace, moment - grace_s)
+        blobs = {str(key) for record in noted for key in record.body["keys"]} - needed - theirs
+        orphans = set(_orphans(workspace, needed | theirs, grace_s, moment)) | blobs
+        orphans = {key for key in orphans if workspace.artifacts.exists(key)}
         gone = {key for key in theirs if workspace.artifacts.exists(key)} | orphans
         if not dry_run:
             for key in sorted(gone):
+                confirm(workspace)
                 workspace.artifacts.delete(key)
+            for record in noted:
+                workspace.records.delete(record.kind, record.key)
             sweep(workspace)
             beside.drop_derived(workspace, lost)
         kept = tuple(v.ref for v in live if (v.dataset, v.hash) not in listed)
@@ -159,18 +167,19 @@ def _orphans(workspace: Workspace, known: set[str], grace_s: float, now: float) 
     for key in store.keys():  # noqa: SIM118  a store is no mapping
         if key in known:
             continue
-        with store.open(key) as file:
-            if not isinstance(file, io.BufferedReader) or now - os.fstat(file.fileno()).st_mtime < grace_s:
-                continue
-            head = file.read(4)
-        if head == b"PAR1" and _is_ours(store, key):
-            yield key
+        with suppress(NotFoundError):  # another process has just removed it
+            at = store.written_at(key)
+            if at is not None and now - at >= grace_s and _is_ours(store, key):
+                yield key
 
 
 def _is_ours(store: ArtifactStore, key: str) -> bool:
-    """Whether a Parquet file says in its footer that it is a part of a version."""
+    """Whether it is a Parquet file that says in its footer that it is a part of a version."""
     with store.open(key) as file:
         try:
+            if file.read(4) != b"PAR1":
+                return False
+            file.seek(0)
             told = pq.read_metadata(file).metadata or {}
         except (pa.ArrowException, OSError):
             return False

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tidemill.core.errors import MissingExtraError, OptionError, WorkspaceError
 from tidemill.data.versions.ledger import DatasetVersion, find_version, layout_of
+from tidemill.data.versions.manifest import BLOB
 from tidemill.data.versions.operations._base import target_of
 from tidemill.data.versions.reading import Layout
 from tidemill.store.workspace import Workspace
@@ -161,9 +162,10 @@ def _huggingface(
     """``data/train-00000-of-00001.parquet`` and a card; images as structs of bytes and path, as `datasets` has them."""
     data = folder / "data"
     data.mkdir()
-    images = [f.name for f in layout.manifest.fields if f.blob and f.name in columns]
+    media = {f.name: f.blob.removeprefix(BLOB).partition(":")[0] for f in layout.manifest.fields if f.blob}
+    images = [name for name in media if name in columns]
     schema = pa.schema([_hf_field(f, f.name in images) for f in _schema(layout, columns)])
-    told = {"info": {"features": {f.name: _hf_feature(f, f.name in images) for f in schema}}}
+    told = {"info": {"features": {f.name: _hf_feature(f, media.get(f.name, "")) for f in schema}}}
     schema = schema.with_metadata({"huggingface": json.dumps(told)})
     with pq.ParquetWriter(data / "train-00000-of-00001.parquet", schema, compression="zstd") as writer:
         for batch in layout.batches(columns, most=1 << 8 if images else 1 << 16):
@@ -179,9 +181,11 @@ def _hf_field(field: pa.Field, image: bool) -> pa.Field:
     return pa.field(field.name, pa.struct([("bytes", pa.binary()), ("path", pa.string())])) if image else field
 
 
-def _hf_feature(field: pa.Field, image: bool) -> dict[str, Any]:
-    if image:
-        return {"_type": "Image"}
+def _hf_feature(field: pa.Field, medium: str) -> dict[str, Any]:
+    if medium in ("image", "audio"):
+        return {"_type": medium.capitalize()}
+    if medium:
+        return {"bytes": {"dtype": "binary", "_type": "Value"}, "path": {"dtype": "string", "_type": "Value"}}
     names = {"double": "float64", "bool": "bool", "string": "string"}
     return {"dtype": names.get(str(field.type), str(field.type)), "_type": "Value"}
 

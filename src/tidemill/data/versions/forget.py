@@ -17,7 +17,7 @@ from tidemill.data.versions.fragments import read_fragment, render
 from tidemill.data.versions.governance import audit
 from tidemill.data.versions.labels import get_overlay, put_overlay
 from tidemill.data.versions.ledger import PROFILE, DatasetVersion, list_versions, manifest_of
-from tidemill.data.versions.locks import writing
+from tidemill.data.versions.locks import confirm, writing
 from tidemill.data.versions.manifest import Manifest
 from tidemill.data.versions.reading import Layout
 from tidemill.data.versions.selections import Rows, put_rows
@@ -130,6 +130,7 @@ def _bury(workspace: Workspace, places: Mapping[str, Rows]) -> list[str]:
             if not alive.all():
                 changes.append(_stone(key, numbers, put_overlay(store, overlay.filter(alive), fragment)))
                 old.append(erased.file(key)[0])
+    confirm(workspace)
     workspace.records.put_all(changes)
     return old
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -158,6 +159,52 @@ def say(workspace: Workspace, dataset: str, *, actor: str = "", **changes: Any) 
         audit(workspace, "dataset_described", dataset, actor, {k: _plain(v) for k, v in changes.items()})
         return facts
     raise ConflictError(f"The facts of {dataset!r} change faster than they can be written.", hint="Try again.")
+
+
+def inherit(
+    workspace: Workspace, version: DatasetVersion, *, actor: str = "", of: Collection[str] = ()
+) -> Facts | None:
+    """Let a dataset that is made from others be no more open than they are, where nothing was said of it yet.
+
+    Who made it owns it; everybody else gets the least of the roles that he holds in those parents that have any. Marks
+    of personal data go along with their columns.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where.
+    version : DatasetVersion
+        Its first version.
+    actor : str
+        Who made it.
+    of : collection of str
+        Datasets that its rows come from though its lineage does not name them.
+
+    Returns
+    -------
+    Facts or None
+        What is said of it now; None where there was nothing to take over.
+    """
+    if _record(workspace, version.dataset) is not None:
+        return None
+    every = list_versions(workspace, dropped=True) if version.parents else []
+    parents = {*of, *(v.dataset for v in every if v.hash in version.parents)}
+    told = [facts_of(workspace, name) for name in sorted(parents - {version.dataset})]
+    closed = [f for f in told if f.owner or f.roles]
+    pii = {c: kind for f in told for c, kind in f.pii.items() if c in version.schema}
+    if not closed and not pii:
+        return None
+    everybody = sorted({who for f in closed for who in (*f.roles, f.owner) if who})
+    held = {who: [f.role_of(who) for f in closed] for who in everybody}
+    roles = {
+        who: min((r for r in found if r is not None), key=list(Role).index) for who, found in held.items() if all(found)
+    }
+    known = (actor, *(f.owner for f in closed), *(() if roles else everybody))  # somebody, lest it be open to all
+    facts = Facts(owner=next((who for who in known if who), "") if closed else "", pii=pii, roles=roles)
+    with suppress(ConflictError):  # somebody has said something of it in the meantime, which holds
+        workspace.records.put(FACTS, version.dataset, facts.to_json(), expect=0)
+        audit(workspace, "dataset_described", version.dataset, actor, {"from": sorted(parents), **facts.to_json()})
+    return facts
 
 
 def tag(workspace: Workspace, ref: str, name: str, *, actor: str = "") -> DatasetVersion:

@@ -19,7 +19,7 @@ from tidemill.core.schema import Schema
 from tidemill.data.ingest._base import RawTable
 from tidemill.data.versions.canonical import canonical
 from tidemill.data.versions.fragments import write_fragments
-from tidemill.data.versions.locks import writing
+from tidemill.data.versions.locks import confirm, writing
 from tidemill.data.versions.manifest import Manifest, Part, code_hash, fields_of, plain
 from tidemill.data.versions.reading import Layout
 from tidemill.store.workspace import Workspace
@@ -165,6 +165,7 @@ def record_version(
         # A small manifest lives in the ledger itself: one write, and one flush of the disk, makes the version.
         "artifacts": {"inline": text.decode()} if small else {"manifest": workspace.artifacts.put(text)},
     }
+    confirm(workspace)
     workspace.metadata.put_dataset_version(record)
     dropped = f"{name}@{manifest.hash}"
     if workspace.records.find(DROPPED, dropped):  # made again, so wanted again
@@ -220,11 +221,13 @@ def find_version(workspace: Workspace, ref: str) -> DatasetVersion:
     if name:
         suffix = _tagged(workspace, ref) or suffix
         if _HASH.fullmatch(suffix):
-            found = [r for r in _records(workspace, name, len(suffix) == 64) if r["hash"].startswith(suffix)]
+            found = _records(workspace, name, len(suffix) == 64, suffix)
+    elif len(ref) == 64 and _HASH.fullmatch(ref):  # as programs say it: one look at the ledger is enough
+        found = _records(workspace, None, True, ref)
     if not found:
         found = _records(workspace, ref)[-1:]
     if not found and _HASH.fullmatch(ref):
-        found = [r for r in _records(workspace, None, len(ref) == 64) if r["hash"].startswith(ref)]
+        found = _records(workspace, None, len(ref) == 64, ref)
     if not found:
         raise NotFoundError.of("dataset", ref, {r["dataset"] for r in _records(workspace, None)})
     if len({r["hash"] for r in found}) > 1:
@@ -339,8 +342,10 @@ def check_name(name: str) -> None:
         )
 
 
-def _records(workspace: Workspace, dataset: str | None, dropped: bool = False) -> list[Mapping[str, Any]]:
-    found = list(workspace.metadata.dataset_versions(dataset))
+def _records(
+    workspace: Workspace, dataset: str | None, dropped: bool = False, hash: str = ""
+) -> list[Mapping[str, Any]]:
+    found = list(workspace.metadata.dataset_versions(dataset, hash=hash))
     hidden = set() if dropped else {r.key for r in workspace.records.find(DROPPED, f"{dataset}@" if dataset else "")}
     return [r for r in found if f"{r['dataset']}@{r['hash']}" not in hidden] if hidden else found
 

@@ -5,6 +5,7 @@
 >>> data.merge(["cases", "corrections"], identity=["case"], rule="trusted", trusted=["mia"])  # doctest: +SKIP
 """
 
+from tidemill.sdk.data.choose import compare, match
 from tidemill.sdk.data.govern import (
     audit_log,
     drop,
@@ -21,6 +22,7 @@ from tidemill.sdk.data.keep import add, append
 from tidemill.sdk.data.look import blame, check, describe, diff, export, log, verify, versions
 from tidemill.sdk.data.make import dedupe, filter_, merge, relabel, sample, split
 from tidemill.sdk.data.names import actor_name, dataset_name
+from tidemill.sdk.data.served import skew
 
 __all__ = [
     "actor_name",
@@ -29,6 +31,7 @@ __all__ = [
     "audit_log",
     "blame",
     "check",
+    "compare",
     "dataset_name",
     "dedupe",
     "describe",
@@ -45,11 +48,13 @@ __all__ = [
     "gc",
     "judge",
     "log",
+    "match",
     "merge",
     "overlap",
     "relabel",
     "sample",
     "say",
+    "skew",
     "split",
     "tag",
     "untag",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tidemill.data.versions import DatasetVersion
 
 
+Place = Workspace | str | Path | None
+"""A workspace that is open, its folder, or None for the usual one."""
+
+
 @dataclass(frozen=True)
 class Door:
     """An open workspace, and who came in.
@@ -33,10 +37,15 @@ class Door:
     def may_read(self, *refs: str) -> None:
         """Refuse who may not read these versions."""
         from tidemill.data.versions import find_version
-        from tidemill.data.versions.governance import Role, check_access
 
         for name in sorted({find_version(self.workspace, ref).dataset for ref in refs}):
-            check_access(self.workspace, name, self.actor, Role.READER)
+            self.may_see(name)
+
+    def may_see(self, dataset: str) -> None:
+        """Refuse who may not read a dataset."""
+        from tidemill.data.versions.governance import Role, check_access
+
+        check_access(self.workspace, dataset, self.actor, Role.READER)
 
     def may_write(self, dataset: str) -> None:
         """Refuse who may not add versions to a dataset; a new one is open to everybody."""
@@ -52,17 +61,21 @@ class Door:
 
     def made(self, version: DatasetVersion, known: bool = False) -> dict[str, Any]:
         """Write a new version into the audit log, and describe it."""
-        from tidemill.data.versions.governance import audit
+        from tidemill.data.versions.governance import audit, inherit
 
         if not known:
             told = {"version": version.hash, "operation": version.operation, "rows": version.rows}
             audit(self.workspace, "dataset_version", version.dataset, self.actor, told)
+            inherit(self.workspace, version, actor=self.actor)
         return summary(version)
 
 
 @contextmanager
-def enter(workspace: str | Path | None, actor: str | None) -> Iterator[Door]:
-    """Open a workspace for somebody."""
+def enter(workspace: Place, actor: str | None) -> Iterator[Door]:
+    """Open a workspace for somebody, and close it unless it was open already."""
+    if isinstance(workspace, Workspace):
+        yield Door(workspace, actor_name(actor))
+        return
     with Workspace.open(workspace) as opened:
         yield Door(opened, actor_name(actor))
 

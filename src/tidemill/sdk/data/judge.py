@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.errors import DataError, OptionError
 from tidemill.sdk.data.doors import Door, enter, words
 
 if TYPE_CHECKING:
     from tidemill.data.checks import Finding
+    from tidemill.data.expectations.expected import Expected
     from tidemill.data.expectations.suite import Suite
+    from tidemill.data.versions import DatasetVersion
     from tidemill.sdk.sources import Named
 
 
@@ -19,6 +21,7 @@ def expect(
     dataset: str,
     *,
     source: str | Path | None = None,
+    suite: str | None = None,
     out: str | Path | None = None,
     anew: bool = False,
     workspace: str | Path | None = None,
@@ -34,6 +37,9 @@ def expect(
         The version that is looked at.
     source : path, optional
         An edited file (YAML) to keep.
+    suite : str, optional
+        A suite of another tool to keep beside ours: ``"pandera:FILE"`` (YAML, JSON) or ``"gx:FILE"`` (JSON). It is run
+        on the version first. With nothing behind the colon the one of that tool is taken away.
     out : path, optional
         Where to write the expectations, to be edited.
     anew : bool
@@ -44,8 +50,8 @@ def expect(
     Returns
     -------
     dict
-        ``dataset``, ``yaml``, ``columns`` (their number), ``changed`` (whether others hold now than before), and
-        ``out`` where a file was written.
+        ``dataset``, ``yaml``, ``columns`` (their number), ``changed`` (whether others hold now than before), ``suites``
+        (of other tools: their files), and ``out`` where a file was written; with ``suite`` also ``findings``.
 
     Examples
     --------
@@ -54,27 +60,36 @@ def expect(
     15
     >>> data.expect("income", source="income.yaml")["changed"]  # doctest: +SKIP
     True
+    >>> data.expect("income", suite="gx:income.json")["findings"]  # doctest: +SKIP
+    []
     """
+    from tidemill.data.expectations.expected import load_expected
     from tidemill.data.expectations.gate import keep_suite
     from tidemill.data.expectations.infer import infer_suite
     from tidemill.data.versions import find_version
 
     if source is not None and anew:
         raise OptionError("Expectations come from a file or are inferred anew, not both.", where="--from")
+    if suite is not None and (source is not None or anew or out is not None):
+        raise OptionError("A suite of another tool is kept by itself.", hint="Do one after the other.", where="--suite")
     with enter(workspace, actor) as door:
         door.may_read(dataset)
         version = find_version(door.workspace, dataset)
-        known = _suite(door, version.dataset)
+        if suite is not None:
+            return _expect_foreign(door, version, suite)
+        kept = load_expected(door.workspace, version.dataset)
+        known = kept.suite
         if source is not None:
-            suite = _read_suite(source, version.dataset)
+            wanted = _read_suite(source, version.dataset)
         else:
-            suite = known if known is not None and not anew else infer_suite(door.workspace, version.hash)
-        changed = suite != known
+            wanted = known if known is not None and not anew else infer_suite(door.workspace, version.hash)
+        changed = wanted != known
         if changed:
             door.may_write(version.dataset)
-            keep_suite(door.workspace, suite, actor=door.actor)
-    text = suite.to_yaml()
-    told = {"dataset": version.dataset, "yaml": text, "columns": len(suite.columns), "changed": changed}
+            keep_suite(door.workspace, wanted, actor=door.actor)
+    text = wanted.to_yaml()
+    told = {"dataset": version.dataset, "yaml": text, "columns": len(wanted.columns), "changed": changed}
+    told["suites"] = {s.kind: s.where for s in kept.foreign}
     return told if out is None else {**told, "out": _write(out, text)}
 
 
@@ -82,6 +97,7 @@ def judge(
     dataset: str,
     *,
     expected: str | Path | None = None,
+    suite: str | None = None,
     workspace: str | Path | None = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
@@ -95,6 +111,9 @@ def judge(
         The version.
     expected : path, optional
         A file of expectations; default those that are kept for the dataset. Who brings a file must be allowed to write.
+    suite : str, optional
+        A suite of another tool, in the place of those that are kept: ``"pandera:FILE"``, a Python file, too, or
+        ``"gx:FILE"``. Together with ``expected`` the version is held against both.
     workspace, actor : optional
         As in `add`.
 
@@ -103,15 +122,20 @@ def judge(
     dict
         ``version``, ``findings`` (worst first) and ``blocked``. Without expectations there are no findings.
     """
+    from tidemill.data.expectations.expected import Expected, load_expected
+    from tidemill.data.expectations.foreign import read_foreign
     from tidemill.data.versions import find_version
 
     with enter(workspace, actor) as door:
         door.may_read(dataset)
         version = find_version(door.workspace, dataset)
-        suite = _suite(door, version.dataset) if expected is None else _read_suite(expected, version.dataset)
-        if expected is not None:
+        if expected is None and suite is None:
+            wanted = load_expected(door.workspace, version.dataset)
+        else:
             door.may_write(version.dataset)
-        findings = [] if suite is None else _judge(door, version.dataset, version.hash, suite)
+            ours = None if expected is None else _read_suite(expected, version.dataset)
+            wanted = Expected(ours, () if suite is None else (read_foreign(suite),))
+        findings = _judge(door, version.dataset, version.hash, wanted) if wanted else []
         return {"version": version.ref, "findings": plain(findings), "blocked": _blocked(door, version.hash)}
 
 
@@ -261,18 +285,43 @@ def plain(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     ]
 
 
-def _judge(door: Door, dataset: str, key: str, suite: Suite) -> Sequence[Finding]:
-    from tidemill.data.expectations.check import check_version
+def _expect_foreign(door: Door, version: DatasetVersion, word: str) -> dict[str, Any]:
+    """Keep a suite of another tool once it has run, or take one away."""
+    from tidemill.data.expectations.expected import load_expected
+    from tidemill.data.expectations.foreign import KINDS, check_foreign, drop_foreign, keep_foreign, read_foreign
+
+    name = version.dataset
+    door.may_write(name)
+    findings: Sequence[Finding] = []
+    if word.endswith(":") and word[:-1] in KINDS:
+        drop_foreign(door.workspace, name, word[:-1], actor=door.actor)
+        changed = True
+    else:
+        suite = read_foreign(word)
+        findings = [] if suite.is_code else check_foreign(door.workspace, version.hash, suite)
+        changed = keep_foreign(door.workspace, name, suite, actor=door.actor)
+    kept = load_expected(door.workspace, name)
+    return {
+        "dataset": name,
+        "yaml": "" if kept.suite is None else kept.suite.to_yaml(),
+        "columns": 0 if kept.suite is None else len(kept.suite.columns),
+        "changed": changed,
+        "suites": {s.kind: s.where for s in kept.foreign},
+        "findings": plain(findings),
+    }
+
+
+def _judge(door: Door, dataset: str, key: str, wanted: Expected) -> Sequence[Finding]:
     from tidemill.data.expectations.gate import judge as run
     from tidemill.data.expectations.gate import verdict
     from tidemill.data.versions.governance import audit
 
     before = verdict(door.workspace, key)
     if before is not None and not before.blocked and _errors(before.findings):  # somebody has opened it
-        findings = check_version(door.workspace, key, suite)
+        findings = wanted.check(door.workspace, key)
         if _errors(findings) <= _errors(before.findings):
             return findings
-    found = run(door.workspace, key, suite)
+    found = run(door.workspace, key, wanted)
     if found.blocked != (before is not None and before.blocked):
         told = {"version": key, "blocked": found.blocked, "errors": len(_errors(found.findings))}
         audit(door.workspace, "dataset_judged", dataset, door.actor, told)
@@ -288,15 +337,6 @@ def _blocked(door: Door, key: str) -> bool:
 
     found = verdict(door.workspace, key)
     return found is not None and found.blocked
-
-
-def _suite(door: Door, dataset: str) -> Suite | None:
-    from tidemill.data.expectations.gate import load_suite
-
-    try:
-        return load_suite(door.workspace, dataset)
-    except NotFoundError:
-        return None
 
 
 def _read_suite(source: str | Path, dataset: str) -> Suite:

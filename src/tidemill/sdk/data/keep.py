@@ -28,7 +28,7 @@ def add(
     Parameters
     ----------
     source : path, table or query
-        Whatever `tidemill.data.ingest.read` takes; or a folder of images.
+        Whatever `tidemill.data.ingest.read` takes; or a folder of images, recordings or documents.
     name : str, optional
         Name of the dataset; default the file's name.
     target : str, optional
@@ -36,7 +36,7 @@ def add(
     like : str, optional
         A dataset version whose meanings of columns are taken over, so that the two can be merged.
     labels : path, optional
-        For a folder of images: a table with the columns ``file`` and ``label``, or a COCO file.
+        For such a folder: a table with the columns ``file`` and ``label``; for images also a COCO file.
     annotator : str
         Who gave the labels.
     query, sheet : str, optional
@@ -52,12 +52,12 @@ def add(
         known = hashes(door, chosen)
         if isinstance(source, (str, Path)) and Path(source).is_dir():
             if target is not None or like is not None:
-                raise OptionError("A folder of images has its own columns; --target and --like are for tables.")
-            from tidemill.data.versions.operations import import_images
+                raise OptionError("A folder of media has its own columns; --target and --like are for tables.")
+            from tidemill.data.versions.operations import import_media
 
-            version = import_images(door.workspace, chosen, source, labels=labels, annotator=annotator)
+            version = import_media(door.workspace, chosen, source, labels=labels, annotator=annotator)
         elif labels is not None:
-            raise OptionError("Labels in a file of their own go with a folder of images.", where="--labels")
+            raise OptionError("Labels in a file of their own go with a folder of media.", where="--labels")
         else:
             version = _table(door, chosen, source, target, like, annotator, query, sheet)
         return door.made(version, known=version.hash in known)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.core.errors import OptionError
 from tidemill.sdk.data.doors import enter, words
 from tidemill.sdk.data.judge import judge, plain
+from tidemill.sdk.data.names import dataset_name
 from tidemill.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tidemill.data.ingest import RawTable
+    from tidemill.sdk.sources import Named
 
 
 def versions(workspace: str | Path | None = None, *, dataset: str | None = None) -> list[dict[str, Any]]:
@@ -155,7 +160,10 @@ def blame(
     with enter(workspace, actor) as door:
         if dataset is not None:
             door.may_read(dataset)
-        return run(door.workspace, dataset, row=row, where=where, label=label).to_json()
+        found = run(door.workspace, dataset, row=row, where=where, label=label)
+        for name in sorted({ref.rpartition("@")[0] for ref in found.versions}):
+            door.may_see(name)
+        return found.to_json()
 
 
 def check(
@@ -164,6 +172,8 @@ def check(
     target: str | None = None,
     test: Any = None,
     expected: str | Path | None = None,
+    suite: str | None = None,
+    out: str | Path | None = None,
     workspace: str | Path | None = None,
     actor: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -180,35 +190,63 @@ def check(
         Test rows to compare with.
     expected : path, optional
         Of a version: a file of expectations in place of those that are kept for the dataset.
+    suite : str, optional
+        Of a version: a suite of another tool, ``"pandera:FILE"`` or ``"gx:FILE"``, in place of those that are kept.
+    out : path, optional
+        Write a report (HTML, one file).
     workspace, actor : optional
         As in `add`.
     """
-    from tidemill.data.checks import check as run
     from tidemill.data.checks._base import SEVERITIES
-    from tidemill.data.coerce import to_columns
-    from tidemill.data.infer import infer_schema, infer_task
-    from tidemill.data.ingest import read
     from tidemill.sdk.sources import read_version
 
-    found: list[dict[str, Any]] = []
     named = read_version(source, workspace, actor=actor)
+    found: list[dict[str, Any]] = []
     if named is not None:
         found = [_broken(problem) for problem in verify(str(source), workspace=workspace)["problems"]]
-        if found:
-            return found
-        found = judge(str(source), expected=expected, workspace=workspace, actor=actor)["findings"]
-        raw, target = named.raw, target or named.target
-        types = {k: v for k, v in named.types.items() if k != target}
-        schema = infer_schema(raw, target, types=types)
-    elif expected is not None:
+        if not found:
+            found = judge(str(source), expected=expected, suite=suite, workspace=workspace, actor=actor)["findings"]
+            found += _looked_at(named.raw, target or named.target, test, named)
+    elif expected is not None or suite is not None:
         hint = "Add the rows first: tidemill data add DATA"
-        raise OptionError("Expectations are held against dataset versions.", hint=hint, where="--expect")
+        where = "--expect" if suite is None else "--suite"
+        raise OptionError("Expectations are held against dataset versions.", hint=hint, where=where)
     else:
-        raw = read(source)
-        schema = infer_schema(raw, target)
+        found = _looked_at(_rows(source), target, test, None)
+    found.sort(key=lambda f: SEVERITIES.index(f["severity"]))
+    if out is not None:
+        _report(Path(out), named.version.ref if named is not None else dataset_name(source), found)
+    return found
+
+
+def _looked_at(raw: RawTable, target: str | None, test: Any, named: Named | None) -> list[dict[str, Any]]:
+    """Run the checks on rows; a version says what its columns mean."""
+    from tidemill.data.checks import check as run
+    from tidemill.data.coerce import to_columns
+    from tidemill.data.infer import infer_schema, infer_task
+
+    types = {} if named is None else {k: v for k, v in named.types.items() if k != target}
+    schema = infer_schema(raw, target, types=types)
     task = infer_task(raw, schema) if target is not None else None
-    findings = run(raw, schema, task, to_columns(raw, schema), test=None if test is None else read(test))
-    return sorted([*found, *plain(findings)], key=lambda f: SEVERITIES.index(f["severity"]))
+    return plain(run(raw, schema, task, to_columns(raw, schema), test=None if test is None else _rows(test)))
+
+
+def _rows(source: Any) -> RawTable:
+    """Read rows that are no version."""
+    from tidemill.data.ingest import read
+
+    return read(source)
+
+
+def _report(path: Path, name: str, found: Sequence[dict[str, Any]]) -> None:
+    from tidemill.data.checks._base import Finding
+    from tidemill.data.drift.page import render_page
+
+    page = render_page(f"Checks of {name}", findings=[Finding(**f) for f in found])
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"The report can't be written: {error.strerror}.", where=str(path)) from error
 
 
 def verify(dataset: str, *, workspace: str | Path | None = None) -> dict[str, Any]:

@@ -12,12 +12,20 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from tidemill.core.errors import WorkspaceError
+from tidemill.data.features.history import read_history
+from tidemill.data.features.online.features import OnlineFeatures
 from tidemill.data.features.online.lmdb_store import LmdbStore
+from tidemill.data.features.online.push import materialize, push
 from tidemill.data.features.online.redis_store import RedisStore
 from tidemill.data.features.online.sqlite_store import SqliteStore
+from tidemill.data.features.registry import register
+from tidemill.data.features.types import EntityKey, Feature, FeatureGroup
+from tidemill.store.workspace import Workspace
 from tidemill.testing.online_store import row
 
 ITEMS = [(b"k%04d" % i, row(1, bytes([i % 256]) * 20_000)) for i in range(200)]
@@ -134,3 +142,81 @@ def test_a_writer_that_is_killed_loses_no_acknowledged_push_and_leaves_no_half_o
     assert number >= said[-1]
     assert found == row(number, number.to_bytes(4, "big") * 2000)
     store.close()
+
+
+GROUP = FeatureGroup("wide", (EntityKey("id"),), tuple(Feature(f"f{i:03d}") for i in range(500)), event_time="at")
+
+
+def _table() -> pa.Table:
+    block = np.random.default_rng(0).normal(size=(400, 500)).astype(np.float32)
+    columns = {"id": pa.array(range(400)), "at": pa.array([0] * 400, pa.timestamp("us", "UTC"))}
+    return pa.table(columns | {f.name: block[:, i] for i, f in enumerate(GROUP.features)})
+
+
+def test_redis_gone_in_the_middle_of_a_push_keeps_the_history_and_the_push_can_be_repeated(
+    redis_url: str, cable: Cable, tmp_path: Path
+) -> None:
+    name = f"test-{uuid.uuid4().hex}"
+    direct = RedisStore(redis_url, namespace=name)
+    with Workspace.open(tmp_path / "ws") as workspace:
+        register(workspace, GROUP)
+        through = RedisStore(f"redis://127.0.0.1:{cable.port}/0", namespace=name)
+        with OnlineFeatures(workspace, through) as online:
+            cable.left = 300_000
+            with pytest.raises(WorkspaceError, match=r"Nothing is acknowledged.*repeat"):
+                push(online, "wide", _table())
+            assert read_history(workspace, "wide").rows == 400  # offline first
+            assert list(direct.scan()) == []
+            cable.left = None
+            done = push(online, "wide", _table())
+            assert (done.offline.added, done.online.written) == (0, 400)
+            assert online.row("wide", 399).state == "fresh"
+    direct.delete([key for key, _ in direct.scan()])
+    direct.close()
+
+
+def test_a_push_that_fills_the_map_keeps_the_history_and_materializes_once_there_is_room(tmp_path: Path) -> None:
+    with Workspace.open(tmp_path / "ws") as workspace:
+        register(workspace, GROUP)
+        small = LmdbStore(tmp_path / "online", map_bytes=1 << 20, max_bytes=1 << 20)
+        with OnlineFeatures(workspace, small) as online, pytest.raises(WorkspaceError, match="map size"):
+            push(online, "wide", _table())
+        assert read_history(workspace, "wide").rows == 400
+        with OnlineFeatures(workspace, LmdbStore(tmp_path / "online", max_bytes=1 << 26)) as online:
+            assert online.row("wide", 0).state == "absent"
+            assert materialize(online, "wide").written == 400
+            assert online.row("wide", 399).state == "fresh"
+
+
+def test_a_disk_that_is_full_says_so_and_what_was_acknowledged_stays(tmp_path: Path) -> None:
+    """A limit on the size of files stops real writes in the middle."""
+    program = """
+import resource, signal, sys
+from tidemill.core.errors import WorkspaceError
+from tidemill.data.features.online.lmdb_store import LmdbStore
+from tidemill.testing.online_store import row
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = LmdbStore(sys.argv[1])
+many = [(b"n%03d" % i, row(1, bytes(20_000))) for i in range(200)]
+assert store.put_many([(b"k", row(1, b"old"))]) == 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+for items in (many[:10], many, [(b"k", row(2, bytes(600_000)))]):
+    try:
+        store.put_many(items)
+        print("written", len(items))
+    except WorkspaceError as error:
+        print("refused:", error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.close()
+store = LmdbStore(sys.argv[1])
+print([cell[0] for cell in store.get_many([b"k"])] == [row(1, b"old")])
+print([cell[0] for cell in store.get_many([b"n009", b"n010"])] == [many[9][1], None])
+print(store.put_many(many))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "online")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "written 10", done.stdout + done.stderr
+    assert all(line.startswith("refused:") and "disk is full" in line for line in lines[1:3]), done.stdout
+    assert lines[3:] == ["True", "True", "200"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
@@ -162,6 +162,7 @@ def test_foreign_bytes_are_refused_with_words(data: bytes) -> None:
 
 
 @given(st.integers(16, 400), st.integers(1, 255), st.sampled_from([ROW_MARK, PATCH_MARK]))
+@example(44, 1, ROW_MARK)  # the flag that says whether there is a bitmap
 def test_one_wrong_byte_is_found_by_the_check_and_never_crashes_a_read(at: int, flip: int, mark: bytes) -> None:
     rows = _mixed()
     good = _row(rows)
@@ -227,3 +228,24 @@ def test_a_value_that_a_packing_cannot_hold_is_refused_by_name() -> None:
     none = np.empty((1, 0), np.int64)
     with pytest.raises(DataError, match="beyond float16"):
         layout.pack(Block(np.float32([[1e6]]), none, [[]], none.astype(bool)), [0], [0])
+
+
+@given(st.sampled_from(Packing), st.booleans(), st.integers(0, 400), st.integers(0, 255))
+def test_a_quick_look_at_a_row_finds_what_the_check_finds(packing: Packing, holed: bool, at: int, flip: int) -> None:
+    for kinds in ([DType.FLOAT32] * 9, [DType.FLOAT32, DType.INT64], [DType.FLOAT32, DType.STRING]):
+        layout = Layout.of(group_of(kinds, packing))
+        words, texts = len(layout.words), len(layout.texts)
+        numbers = np.full((1, layout.width), 3, np.float32)
+        numbers[0, 0] = np.nan if holed else 3
+        values = Block(
+            numbers, np.ones((1, words), np.int64), [["Ulm"] * texts], np.zeros((1, words + texts), np.bool_)
+        )
+        row = bytearray(layout.pack(values, [1], [1])[0])
+        row[at % len(row)] ^= flip
+        found: list[bool] = []
+        for look in (lambda r, h=layout.holds: h(r), lambda r, c=layout.check: c(r) >= 0):
+            try:
+                found.append(bool(look(bytes(row))))
+            except DataError:
+                found.append(False)
+        assert found[0] == found[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tidemill.cli.commands.data import govern, judge, keep, look, make
+from tidemill.cli.commands.data import choose, govern, judge, keep, look, make
 
 
 def register(app: typer.Typer) -> None:
@@ -14,5 +14,6 @@ def register(app: typer.Typer) -> None:
     look.register(group)
     judge.register(group)
     make.register(group)
+    choose.register(group)
     govern.register(group)
     app.add_typer(group, name="data")

@@ -1,4 +1,4 @@
-"""Whether rows are fit to learn from: check, expect, gate, drift, overlap."""
+"""Whether rows are fit to learn from: check, expect, gate, drift, skew, overlap."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(group: typer.Typer) -> None:
     group.command("expect", epilog="Example: tidemill data expect income@1a2b --out income.yaml")(expect)
     group.command("gate", epilog='Example: tidemill data gate income --open --reason "a known gap"')(gate)
     group.command("drift", epilog="Example: tidemill data drift income@1a2b income --out drift.html")(drift)
+    group.command("skew", epilog="Example: tidemill data skew income@1a2b endpoint:income --out skew.html")(skew)
     group.command("overlap", epilog="Example: tidemill data overlap cases.train cases.test --entity person")(overlap)
 
 
@@ -31,6 +32,11 @@ def check(
     expect: Annotated[
         Path | None, typer.Option("--expect", help="Of a version: expectations (YAML) in place of those kept for it.")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", help="Of a version: pandera:FILE or gx:FILE, in place of those kept for it."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a report: HTML, one file.")] = None,
     workspace: options.Workspace = None,
     actor: words.Actor = None,
     as_json: options.Json = False,
@@ -43,11 +49,15 @@ def check(
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        findings = sdk.check(data, target=target, test=test, expected=expect, workspace=workspace, actor=actor)
+        findings = sdk.check(
+            data, target=target, test=test, expected=expect, suite=suite, out=out, workspace=workspace, actor=actor
+        )
         if as_json:
             show.emit_json(findings)
         else:
             _tell(findings)
+            if out is not None:
+                print(f"Report: {out}")
         if any(f["severity"] == "error" for f in findings):
             raise Exit(FAILED)
 
@@ -55,6 +65,10 @@ def check(
 def expect(
     dataset: words.Dataset,
     source: Annotated[Path | None, typer.Option("--from", help="Keep an edited file (YAML).")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", help="Keep a suite of another tool, too: pandera:FILE or gx:FILE; gx: takes it away."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write them to a file, to be edited.")] = None,
     anew: Annotated[bool, typer.Option("--anew", help="Infer them again, though there are some.")] = False,
     workspace: options.Workspace = None,
@@ -66,9 +80,11 @@ def expect(
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        told = sdk.expect(dataset, source=source, out=out, anew=anew, workspace=workspace, actor=actor)
+        told = sdk.expect(dataset, source=source, suite=suite, out=out, anew=anew, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(told)
+        elif suite is not None:
+            _tell_suites(told)
         elif out is None and source is None:
             print(told["yaml"].rstrip())
         else:
@@ -130,6 +146,36 @@ def drift(
             print(f"Report: {out}")
 
 
+def skew(
+    dataset: words.Dataset,
+    served: Annotated[
+        str, typer.Argument(metavar="SERVED", help="A file, a dataset version, or endpoint:NAME for what was captured.")
+    ],
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="What the model asks for, with commas; default all but the target.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a report: HTML, one file.")] = None,
+    workspace: options.Workspace = None,
+    actor: words.Actor = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say whether what is asked in service looks like what a model was trained on."""
+    with for_people(as_json):
+        from tidemill.cli import show
+        from tidemill.sdk import data as sdk
+
+        told = sdk.skew(dataset, served, columns=columns, out=out, workspace=workspace, actor=actor)
+        if as_json:
+            show.emit_json(told)
+        else:
+            print(f"{told['rows']:,} rows in service beside {told['version']}:")
+            _tell(told["findings"])
+            if out is not None:
+                print(f"Report: {out}")
+        if any(f["severity"] == "error" for f in told["findings"]):
+            raise Exit(FAILED)
+
+
 def overlap(
     train: Annotated[str, typer.Argument(metavar="TRAIN", help="A file, or a dataset version.")],
     test: Annotated[str, typer.Argument(metavar="TEST", help="Another one.")],
@@ -154,6 +200,14 @@ def overlap(
             _tell(findings)
         if any(f["severity"] == "error" for f in findings):
             raise Exit(FAILED)
+
+
+def _tell_suites(told: Mapping[str, Any]) -> None:
+    kept = ", ".join(f"{kind} ({file})" for kind, file in told["suites"].items()) or "none"
+    print(f"Suites of other tools kept for {told['dataset']}: {kept}.")
+    if told["findings"]:
+        print("This version breaks it:")
+        _tell(told["findings"])
 
 
 def _tell(findings: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from tidemill.cli.errors import for_people
 
 Source = Annotated[
     str,
-    typer.Argument(metavar="DATA", help="CSV, TSV, Parquet, Arrow, JSON lines, Excel, a database, a folder of images."),
+    typer.Argument(metavar="DATA", help="CSV, TSV, Parquet, Arrow, JSON lines, Excel, a database, a folder of media."),
 ]
 Annotator = Annotated[str, typer.Option("--annotator", help="Who gave the labels.")]
 Query = Annotated[str | None, typer.Option("--query", help="SQL, where DATA is a database.")]
@@ -34,7 +34,8 @@ def add(
         str | None, typer.Option("--like", help="A dataset whose meanings of columns are taken over.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Of a folder of images: a table with file and label, or COCO .json.")
+        Path | None,
+        typer.Option("--labels", help="Of a folder of media: a table with file and label; of images COCO .json, too."),
     ] = None,
     annotator: Annotator = "",
     query: Query = None,

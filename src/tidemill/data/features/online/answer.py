@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.core.errors import NotFoundError
+from tidemill.data.features.instants import shown
 from tidemill.data.features.instants import to_arrow as times_to_arrow
 from tidemill.data.features.online._base import Cell, Span
 from tidemill.data.features.online.blocks import default_block, number_column, text_column, word_column
@@ -23,6 +26,8 @@ STATES = (FRESH, STALE, EXPIRED, ABSENT)
 """A value is stale when it is older than the group's ``freshness_s``, expired when it is older than its ``ttl_s``;
 an expired value is not answered, but its default. An absent entity has never been written."""
 
+_NO_WORDS, _NONE_MISSING = np.empty((0, 0), np.int64), np.empty((0, 0), np.bool_)
+_FEW = 8
 _FEW_RUNS = 64
 """Of features in more runs than this the whole row is read."""
 
@@ -56,9 +61,15 @@ class Selection:
         self.whole = names is None
         self.plain = not len(self.missing_places)
         self.all_float32 = all(f.dtype is DType.FLOAT32 for f in self.features)
-        self.schema_bytes = group.schema_version.to_bytes(4, "little")
+        self.names = tuple(f.name for f in self.features)
+        self.schemas: dict[Any, bytes] = {}  # of Arrow streams, see `wire.to_arrow`
         self._set_defaults()
         self._set_spans()
+
+    @cached_property
+    def names_json(self) -> bytes:
+        """Names of the features as a list in JSON."""
+        return orjson.dumps(self.names)
 
     def _set_defaults(self) -> None:
         block = default_block(self.rows.layout)
@@ -85,31 +96,35 @@ class Selection:
         ]
 
     def empty(self, count: int) -> Answer:
-        """Make an answer without values; `Answer.fill` completes it."""
+        """Make an answer; every row of it is then `put`, or left by `leave`, and `Answer.fill` completes it."""
         layout = self.rows.layout
-        codes = np.full((count, len(self.number_places)), -128 if layout.dtype.kind == "i" else np.nan, layout.dtype)
         return Answer(
             selection=self,
-            codes=codes,
-            words=np.zeros((count, len(self.word_places)), np.int64),
+            codes=np.empty((count, len(self.number_places)), layout.dtype),
+            words=_NO_WORDS if self.plain else np.zeros((count, len(self.word_places)), np.int64),
             texts=[[""] * len(self.text_places) for _ in range(count)] if len(self.text_places) else [],
-            missing=np.ones((count, len(self.missing_places)), np.bool_),
+            missing=_NONE_MISSING if self.plain else np.ones((count, len(self.missing_places)), np.bool_),
             event_ns=np.zeros(count, np.int64),
             states=[ABSENT] * count,
         )
+
+    def leave(self, answer: Answer, i: int) -> None:
+        """Leave row ``i`` of an answer without values."""
+        answer.codes[i] = -128 if answer.codes.dtype.kind == "i" else np.nan
 
     def put(self, answer: Answer, i: int, row: bytes, patch: bytes | None, cut: bool) -> None:
         """Put the values of a cell into row ``i`` of an answer; ``cut`` where the row is made of `spans`."""
         if cut:
             answer.codes[i] = self._from_pieces(row, patch)
             return
-        if patch is None and self.whole and self.plain and row[20:24] == self.schema_bytes:
+        if patch is None and self.whole and self.plain and self.rows.layout.holds(row):
             layout = self.rows.layout
-            layout.check(row)
             answer.codes[i] = np.frombuffer(row, layout.dtype, layout.width, HEADER_BYTES)
             return
         parts = self.rows.read((row, patch))
         answer.codes[i] = parts.numbers[self.number_places]
+        if self.plain:
+            return
         answer.words[i] = parts.words[self.word_places]
         answer.missing[i] = parts.missing[self.missing_places]
         if len(self.text_places):
@@ -173,7 +188,7 @@ class Answer:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the features, in the order asked for."""
-        return tuple(f.name for f in self.selection.features)
+        return self.selection.names
 
     def fill(self) -> None:
         """Decode the numbers and put defaults where there is no value."""
@@ -237,10 +252,11 @@ class Answer:
 
     def times(self) -> list[str | None]:
         """Give for each entity the event time of its values as ISO 8601 text; None for absent ones."""
-        return [
-            None if state == ABSENT else f"{np.datetime64(int(ns), 'ns')}Z"
-            for state, ns in zip(self.states, self.event_ns, strict=True)
-        ]
+        if len(self) <= _FEW:  # numpy takes its time to begin
+            pairs = zip(self.states, self.event_ns.tolist(), strict=True)
+            return [None if state == ABSENT else shown(ns) for state, ns in pairs]
+        texts = np.datetime_as_string(self.event_ns.view("datetime64[ns]"), unit="ns").tolist()
+        return [None if s == ABSENT else f"{text}Z" for s, text in zip(self.states, texts, strict=True)]
 
     def facts(self, keys: Sequence[Any]) -> list[dict[str, Any]]:
         """Give for each entity its key, state, event time (ISO 8601, or None) and values, for JSON."""
@@ -288,6 +304,8 @@ class Row:
         answer = self._selection.empty(1)
         if self._cell is not None and self._cell[0] is not None:
             self._selection.put(answer, 0, self._cell[0], self._cell[1], False)
+        else:
+            self._selection.leave(answer, 0)
         answer.fill()
         return answer.to_rows()[0]
 

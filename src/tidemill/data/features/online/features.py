@@ -38,6 +38,7 @@ class OnlineFeatures:
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> from tidemill.data.features.registry import register
     >>> from tidemill.data.features.types import EntityKey, Feature, FeatureGroup
     >>> with tempfile.TemporaryDirectory() as folder, Workspace.open(folder) as workspace:

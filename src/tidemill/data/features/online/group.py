@@ -118,8 +118,7 @@ class OnlineGroup:
         state = FRESH if self._timeless else self.state(event)
         if state is EXPIRED:
             return Row(self.rows, self.all, None, EXPIRED, event, self.all.defaults)
-        if patch is None and row[20:24] == self.all.schema_bytes:
-            layout.check(row)
+        if patch is None and layout.holds(row):
             numbers = layout.numbers(row)
             if self.all.has_defaults:
                 numbers = np.where(np.isnan(numbers), self.all.defaults, numbers)
@@ -165,12 +164,15 @@ class OnlineGroup:
         now = self.clock()
         answer = pick.empty(len(cells))
         for i, (row, patch) in enumerate(cells):
-            if row is None:
-                answer.states[i] = ABSENT
+            if row is None:  # and so its state is said already
+                pick.leave(answer, i)
                 continue
-            answer.event_ns[i], _ = times_of(row if patch is None else patch)
-            answer.states[i] = state = self.state(int(answer.event_ns[i]), now)
-            if state is not EXPIRED:
+            event, _ = times_of(row if patch is None else patch)
+            answer.event_ns[i] = event
+            answer.states[i] = state = FRESH if self._timeless else self.state(event, now)
+            if state is EXPIRED:
+                pick.leave(answer, i)
+            else:
                 pick.put(answer, i, row, patch, cut)
         answer.fill()
         return answer

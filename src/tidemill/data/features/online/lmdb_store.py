@@ -19,6 +19,7 @@ MAP_BYTES = 1 << 30
 """Address space that a new file begins with; it doubles when it is full."""
 _SCAN_ROWS = 256
 _MAX_READERS = 1024
+_UNKEPT = "Free some space; every acknowledged write is safe, this one was not kept."
 
 _T = TypeVar("_T")
 
@@ -265,13 +266,13 @@ class LmdbStore:
         return WorkspaceError("The online store grows faster than it can be read.", where=str(self.folder))
 
     def _refused(self, error: Exception) -> WorkspaceError:
-        code = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, lmdb.DiskError) or code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            return WorkspaceError(
-                "The disk is full.",
-                hint="Free some space; every acknowledged write is safe, this one was not kept.",
-                where=str(self.folder),
-            )
+        code, words = error.errno if isinstance(error, OSError) else None, str(error)
+        full = isinstance(error, lmdb.DiskError) or code in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(os.strerror(c) in words for c in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+            return WorkspaceError("The disk is full.", hint=_UNKEPT, where=str(self.folder))
+        if os.strerror(errno.EIO) in words:  # what LMDB says where the disk took only a part of a write
+            message = "A write was cut short: the disk is full, or it fails."
+            return WorkspaceError(message, hint=_UNKEPT, where=str(self.folder))
         if isinstance(error, lmdb.ReadersFullError):
             return WorkspaceError(
                 f"More than {_MAX_READERS} readers use the online store.", hint="End some.", where=str(self.folder)

@@ -8,7 +8,7 @@
     19  packing   1 byte, 0 float32, 1 float16, 2 int8
     20  schema    4 bytes, schema version of the group
     24  length    4 bytes, of the whole
-    28  checksum  4 bytes, CRC-32 of what follows the header
+    28  checksum  4 bytes, CRC-32 of what follows the header, begun with the flags
     32  counts    3 × 4 bytes: packed numbers, words of 8 bytes, texts
     44  flags     4 bytes, 1: something is missing, the bitmap is there
     48  numbers   in the group's packing; missing is NaN, in int8 -128
@@ -138,6 +138,14 @@ class Layout:
         self._counts = (self.width, len(self.words), len(self.texts))
         self._bitmap_bytes = _up(-(-sum(self._counts) // 8), 4)
         self._steps = _steps(self.packed) if packing is Packing.INT8 else None
+        self._is_float32 = packing is Packing.FLOAT32
+        # Without texts a row has one of two lengths; all of its header but stamp and checksum follows from that.
+        lengths = () if self.texts else ((self.bitmap_at, 0), (self.bitmap_at + self._bitmap_bytes, HAS_MISSING))
+        self._known = {self._fixed(length, flags): length for length, flags in lengths}
+
+    def _fixed(self, length: int, flags: int) -> bytes:
+        head = _HEAD.pack(ROW_MARK, FORMAT_VERSION, _CODES[self.packing], self.schema, length, 0, *self._counts, flags)
+        return head[:12] + head[16:]
 
     @classmethod
     def of(cls, group: FeatureGroup) -> Layout:
@@ -155,16 +163,14 @@ class Layout:
             For a value that the packing can't hold; names the feature.
         """
         codes = np.ascontiguousarray(encode(block.numbers, self.packed, self.packing))
-        gone: NDArray[np.bool_] = np.concatenate([np.isnan(block.numbers), block.missing], axis=1)
-        holes = np.any(gone, axis=1, keepdims=True)[:, 0]
-        bits = np.packbits(gone, axis=1, bitorder="little")
         words = np.ascontiguousarray(block.words, "<i8")
+        bits = _bitmaps(np.isnan(block.numbers), block.missing)
         return [
             self._join(
                 codes[i].data,
                 words[i].data,
                 block.texts[i] if self.texts else (),
-                bits[i].tobytes() if holes[i] else b"",
+                bits.get(i, b""),
                 stamp(event_ns[i], created_ns[i]),
                 mark,
             )
@@ -191,16 +197,16 @@ class Layout:
             pieces += [bits, bytes(self._bitmap_bytes - len(bits))]
         if self.texts:
             pieces.append(_join_texts(texts))
-        body = b"".join(pieces)
+        body, flags = b"".join(pieces), HAS_MISSING if bits else 0
         head = _HEAD.pack(
             mark,
             FORMAT_VERSION,
             _CODES[self.packing],
             self.schema,
             HEADER_BYTES + len(body),
-            zlib.crc32(body),
+            zlib.crc32(body, flags),
             *self._counts,
-            HAS_MISSING if bits else 0,
+            flags,
         )
         return b"".join((when, head, body))
 
@@ -211,7 +217,23 @@ class Layout:
 
     def numbers(self, row: bytes) -> Floats:
         """Read the packed numbers of a row of this layout; missing ones are NaN. For float32 it is a view."""
-        return self.decode(np.frombuffer(row, self.dtype, self.width, HEADER_BYTES))
+        codes = np.frombuffer(row, self.dtype, self.width, HEADER_BYTES)
+        return codes if self._is_float32 else self.decode(codes)
+
+    def holds(self, row: bytes) -> bool:
+        """Say whether a row is of this layout's schema version; finds what `check` finds, in a fraction of its time.
+
+        Raises
+        ------
+        DataError
+            Where it says that it is, but has another form.
+        """
+        if self._known.get(row[16:28] + row[32:HEADER_BYTES]) == len(row):
+            return True
+        if schema_of(row) != self.schema:
+            return False
+        self.check(row)
+        return True
 
     def decode(self, codes: NDArray[Any], columns: Any = slice(None)) -> Floats:
         """Turn stored numbers into float32; ``columns`` says which features they are, where not all."""
@@ -262,7 +284,7 @@ class Layout:
         least = self.bitmap_at + (self._bitmap_bytes if flags & HAS_MISSING else 0) + 4 * len(self.texts)
         if length != len(row) or length < least or flags & ~HAS_MISSING:
             raise _foreign(row, f"it should have {length:,} bytes, but has {len(row):,}")
-        if whole and zlib.crc32(memoryview(row)[HEADER_BYTES:]) != checksum:
+        if whole and zlib.crc32(memoryview(row)[HEADER_BYTES:], flags) != checksum:
             raise _foreign(row, "its checksum differs")
         return int(flags)
 
@@ -277,6 +299,13 @@ def read_head(row: bytes) -> tuple[Any, ...]:
 def schema_of(row: bytes) -> int:
     """Read the schema version of a row, without any check."""
     return int.from_bytes(row[20:24], "little")
+
+
+def _bitmaps(gone: NDArray[np.bool_], missing: NDArray[np.bool_]) -> dict[int, bytes]:
+    """Give the bitmaps of the rows in which something is missing."""
+    holed = np.flatnonzero(gone.any(axis=1) | missing.any(axis=1))
+    bits = np.packbits(np.concatenate([gone[holed], missing[holed]], axis=1), axis=1, bitorder="little")
+    return {row: line.tobytes() for row, line in zip(holed.tolist(), bits, strict=True)}
 
 
 def _up(size: int, step: int = 8) -> int:

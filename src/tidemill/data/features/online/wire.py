@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
-from tidemill.data.features.online.answer import Answer
+from tidemill.data.features.instants import ARROW_TIME
+from tidemill.data.features.online import stream
+from tidemill.data.features.online.answer import ABSENT, Answer, Selection
 from tidemill.data.features.online.features import OnlineFeatures, entities_of
 
 JSON, ARROW, PACKED = "application/json", "application/vnd.apache.arrow.stream", "application/vnd.tidemill.features"
@@ -97,29 +100,35 @@ def ask(online: OnlineFeatures, features: Sequence[str], keys: Mapping[str, Sequ
 
 def to_json(found: Found, *, names: bool = True) -> bytes:
     """Write JSON: for each group its features, and for each entity values, state and event time (ISO 8601)."""
-    import orjson
-
     groups = [_head(name, a, names) | {"values": _rows(a)} for name, a in found.answers.items()]
     return orjson.dumps({"groups": groups}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def to_arrow(found: Found) -> bytes:
+def to_arrow(found: Found, *, names: bool = True) -> bytes:
     """Write an Arrow stream: the keys, the features, and for each group ``group__event_time`` and ``group__state``.
 
-    Features are called ``group__feature`` where more than one group was asked for.
+    Features are called ``group__feature`` where more than one group was asked for. Without names, all features of a
+    group are one column ``group__values`` of float32 lists (NaN is missing): of thousands of columns the names and
+    places alone take many times the bytes of a row.
+
+    Raises
+    ------
+    OptionError
+        Without names, where a feature is no packed number.
     """
-    columns: dict[str, Any] = {name: pa.array(values) for name, values in found.keys.items()}
-    several = len(found.answers) > 1
-    for name, answer in found.answers.items():
-        table = answer.to_arrow()
-        for column in answer.names:
-            columns[f"{name}__{column}" if several else column] = table[column]
-        columns |= {f"{name}{c}": table[c] for c in ("__event_time", "__state")}
-    table = pa.table(columns)
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+    if not names:
+        _need_numbers(found)
+    elif not all(answer.selection.all_float32 for answer in found.answers.values()):
+        return _table_stream(found)
+    sections = [
+        stream.texts(column) if _is_text(column) else stream.words(np.array(column, np.int64))
+        for column in found.keys.values()
+    ]
+    for answer in found.answers.values():
+        absent = [state == ABSENT for state in answer.states]
+        sections.append(stream.numbers(answer.numbers) if names else stream.lists(answer.numbers))
+        sections += [stream.words(answer.event_ns, absent), stream.texts(answer.states)]
+    return stream.write(_schema(found, names), len(next(iter(found.answers.values()))), sections)
 
 
 def to_packed(found: Found, *, names: bool = False) -> bytes:
@@ -130,15 +139,9 @@ def to_packed(found: Found, *, names: bool = False) -> bytes:
     OptionError
         Where a feature is no packed number: text, times and 64-bit numbers need JSON or Arrow.
     """
-    for name, answer in found.answers.items():
-        if not answer.selection.plain:
-            packed = {f.name for f in answer.selection.rows.layout.packed}
-            other = next(n for n in answer.names if n not in packed)
-            raise OptionError(
-                f"The feature {other!r} of group {name!r} is no packed number.", hint=f"Accept {ARROW} or {JSON}."
-            )
+    _need_numbers(found)
     heads = [_head(name, a, names) | {"width": a.numbers.shape[1]} for name, a in found.answers.items()]
-    head = json.dumps({"rows": len(next(iter(found.answers.values()))), "groups": heads}).encode()
+    head = orjson.dumps({"rows": len(next(iter(found.answers.values()))), "groups": heads})
     front = _MARK + _SIZE.pack(len(head)) + head
     matrices = [np.ascontiguousarray(a.numbers, "<f4").data for a in found.answers.values()]
     return b"".join([front, bytes(-len(front) % 8), *matrices])
@@ -175,6 +178,17 @@ def read_packed(data: bytes) -> dict[str, tuple[NDArray[np.float32], dict[str, A
     return found
 
 
+def _need_numbers(found: Found) -> None:
+    for name, answer in found.answers.items():
+        if not answer.selection.plain:
+            packed = {f.name for f in answer.selection.rows.layout.packed}
+            other = next(n for n in answer.names if n not in packed)
+            raise OptionError(
+                f"The feature {other!r} of group {name!r} is no packed number.",
+                hint=f"Accept {JSON}, or {ARROW} with names.",
+            )
+
+
 def _head(name: str, answer: Answer, names: bool) -> dict[str, Any]:
     head: dict[str, Any] = {
         "group": name,
@@ -182,7 +196,7 @@ def _head(name: str, answer: Answer, names: bool) -> dict[str, Any]:
         "states": answer.states,
         "event_time": answer.times(),
     }
-    return head | {"features": answer.names} if names else head
+    return head | {"features": orjson.Fragment(answer.selection.names_json)} if names else head
 
 
 def _rows(answer: Answer) -> Any:
@@ -190,3 +204,48 @@ def _rows(answer: Answer) -> Any:
     if answer.selection.all_float32:
         return np.ascontiguousarray(answer.numbers)
     return [list(row.values()) for row in answer.to_rows()]
+
+
+def _schema(found: Found, names: bool) -> bytes:
+    """Give the message that says which columns a stream has; kept, because it is larger than the numbers of a row."""
+    keys = tuple((name, _is_text(column)) for name, column in found.keys.items())
+    asked = tuple((name, answer.selection) for name, answer in found.answers.items())
+    kept = asked[0][1].schemas
+    schema = kept.get((names, keys, asked))
+    if schema is None:
+        if len(kept) > 64:  # askers who never repeat themselves must not fill the memory
+            kept.clear()
+        schema = kept[names, keys, asked] = _write_schema(keys, asked, names)
+    return schema
+
+
+def _write_schema(keys: Sequence[tuple[str, bool]], asked: Sequence[tuple[str, Selection]], names: bool) -> bytes:
+    fields = [(name, pa.string() if text else pa.int64()) for name, text in keys]
+    for name, selection in asked:
+        front = f"{name}__" if len(asked) > 1 else ""
+        if names:
+            fields += [(front + feature, pa.float32()) for feature in selection.names]
+        else:
+            fields.append((f"{name}__values", pa.list_(pa.float32(), len(selection.names))))
+        fields += [(f"{name}__event_time", ARROW_TIME), (f"{name}__state", pa.string())]
+    return bytes(pa.schema(fields).serialize().to_pybytes())
+
+
+def _table_stream(found: Found) -> bytes:
+    """Write an Arrow stream of features of any types."""
+    columns: dict[str, Any] = {name: pa.array(values) for name, values in found.keys.items()}
+    several = len(found.answers) > 1
+    for name, answer in found.answers.items():
+        table = answer.to_arrow()
+        for column in answer.names:
+            columns[f"{name}__{column}" if several else column] = table[column]
+        columns |= {f"{name}{c}": table[c] for c in ("__event_time", "__state")}
+    table = pa.table(columns)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _is_text(column: Sequence[Any]) -> bool:
+    return isinstance(column[0], str)

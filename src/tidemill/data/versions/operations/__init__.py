@@ -4,6 +4,7 @@ from tidemill.data.versions.operations.append import append
 from tidemill.data.versions.operations.dedupe import drop_duplicates
 from tidemill.data.versions.operations.filter import filter_version, rows_where
 from tidemill.data.versions.operations.images import import_images
+from tidemill.data.versions.operations.media import import_media
 from tidemill.data.versions.operations.merge import Merged, merge
 from tidemill.data.versions.operations.relabel import relabel, relabel_by_key
 from tidemill.data.versions.operations.sample import sample
@@ -16,6 +17,7 @@ __all__ = [
     "drop_duplicates",
     "filter_version",
     "import_images",
+    "import_media",
     "merge",
     "relabel",
     "relabel_by_key",

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tidemill.core.errors import DataError
+import numpy as np
+
+from tidemill.core.errors import DataError, OptionError
 from tidemill.core.schema import Schema
 from tidemill.data.versions.ledger import DatasetVersion, record_version
 from tidemill.data.versions.locks import writing
@@ -70,3 +72,16 @@ def target_of(schema: Schema, given: str | None = None) -> str | None:
     if given is not None:
         return schema[given].name
     return next((c.name for c in schema if c.type is SemanticType.TARGET), None)
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Give the source of chance of an operation.
+
+    Raises
+    ------
+    OptionError
+        For a negative seed.
+    """
+    if seed < 0:
+        raise OptionError(f"`seed >= 0` must hold, but got {seed}.", where="--seed")
+    return np.random.default_rng(seed)

@@ -16,6 +16,7 @@ from tidemill.core.schema import Schema, SemanticType
 from tidemill.data.infer import infer_schema
 from tidemill.data.ingest import RawTable, read
 from tidemill.data.versions import blobs
+from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.ledger import DatasetVersion, write_version
 from tidemill.data.versions.locks import writing
 from tidemill.data.versions.manifest import BLOB
@@ -23,6 +24,8 @@ from tidemill.data.versions.operations._base import Clock
 from tidemill.store.workspace import Workspace
 
 IMAGE, FILE, LABEL, BOXES = "image", "file", "label", "boxes"
+MEASURED = ("width", "height", "size_bytes")
+"""Columns that are measured of the files."""
 
 
 def import_images(
@@ -66,21 +69,35 @@ def import_images(
     """
     root = Path(folder)
     files = _files(root)
-    columns, types = _labelled(root, files, None if labels is None else Path(labels))
+    columns, types = labelled(root, files, None if labels is None else Path(labels))
     sizes = [blobs.image_size(root / f) for f in files]
-    with writing(workspace):
-        table = pa.table(
-            {
-                FILE: pa.array(files, pa.string()),
-                IMAGE: pa.array(blobs.put_blobs(workspace.artifacts, [root / f for f in files]), pa.string()),
-                "width": pa.array([float(w) for w, _ in sizes]),
-                "height": pa.array([float(h) for _, h in sizes]),
-                **columns,
-            }
-        )
-        schema = _schema(table, types)
+    measured = {"width": pa.array([float(w) for w, _ in sizes]), "height": pa.array([float(h) for _, h in sizes])}
+    return keep_files(workspace, name, root, files, IMAGE, {**measured, **columns}, types, annotator, clock)
+
+
+def keep_files(
+    workspace: Workspace,
+    name: str,
+    root: Path,
+    files: list[str],
+    kind: str,
+    columns: Mapping[str, Any],
+    types: Mapping[str, SemanticType],
+    annotator: str,
+    clock: Clock,
+) -> DatasetVersion:
+    """Keep files as blobs, each once, and a row for each: its name, its hash in the column ``kind``, and more."""
+    paths = [root / f for f in files]
+    keys = blobs.blob_keys(paths)
+    with writing(workspace), incoming(workspace, keys):
+        stored = blobs.put_blobs(workspace.artifacts, paths)
+        changed = next((f for f, a, b in zip(files, keys, stored, strict=True) if a != b), None)
+        if changed is not None:
+            raise DataError("The file changed while it was read.", where=str(root / changed), hint="Try again.")
+        table = pa.table({FILE: pa.array(files, pa.string()), kind: pa.array(keys, pa.string()), **columns})
         told = {"annotator": annotator} if annotator else {}
-        return write_version(workspace, name, RawTable(table, str(root)), schema, parameters=told, clock=clock)
+        raw = RawTable(table, str(root))
+        return write_version(workspace, name, raw, _schema(table, kind, types), parameters=told, clock=clock)
 
 
 def _files(root: Path) -> list[str]:
@@ -94,7 +111,8 @@ def _files(root: Path) -> list[str]:
     return found
 
 
-def _labelled(root: Path, files: list[str], labels: Path | None) -> tuple[dict[str, Any], dict[str, SemanticType]]:
+def labelled(root: Path, files: list[str], labels: Path | None) -> tuple[dict[str, Any], dict[str, SemanticType]]:
+    """Give the columns that labels make, for each of the files, and what they mean."""
     if labels is None:
         folders = [Path(f).parent.as_posix() for f in files]
         if set(folders) == {"."}:
@@ -116,9 +134,9 @@ def _table(root: Path, files: list[str], labels: Path) -> tuple[dict[str, Any], 
     line = _lines(given, files, labels)
     known = LABEL if LABEL in rest else rest[0]
     taken = table.take(pa.array([line.get(f) for f in files], pa.int64()))
-    clash = {FILE, IMAGE, "width", "height"} & set(rest)
+    clash = {FILE, IMAGE, "audio", "document", *MEASURED} & set(rest)
     if clash:
-        raise DataError(f"The column {clash.pop()!r} is made from the images.", where=str(labels), hint="Rename it.")
+        raise DataError(f"The column {min(clash)!r} is made from the files.", where=str(labels), hint="Rename it.")
     return {LABEL if n == known else n: taken[n] for n in rest}, {}
 
 
@@ -127,13 +145,13 @@ def _lines(given: list[str], files: list[str], labels: Path) -> dict[str, int]:
     for i, file in enumerate(given):
         if file in line:
             raise DataError(
-                f"The image {file!r} stands twice, in lines {line[file] + 2} and {i + 2}.", where=str(labels)
+                f"The file {file!r} stands twice, in lines {line[file] + 2} and {i + 2}.", where=str(labels)
             )
         line[file] = i
     lost = sorted(set(given) - set(files))
     if lost:
         raise DataError(
-            f"{len(lost):,} labels name images that are not in the folder, the first is {lost[0]!r}.",
+            f"{len(lost):,} labels name files that are not in the folder, the first is {lost[0]!r}.",
             where=str(labels),
             hint=nearest_hint(lost[0], files[:10000]),
         )
@@ -163,11 +181,11 @@ def _coco(files: list[str], labels: Path) -> tuple[dict[str, Any], dict[str, Sem
     }, {BOXES: SemanticType.IGNORED}
 
 
-def _schema(table: pa.Table, types: Mapping[str, SemanticType]) -> Schema:
-    label = LABEL if LABEL in table.column_names else None
-    ignored = {FILE: SemanticType.IDENTIFIER, IMAGE: SemanticType.IGNORED, **types}
-    schema = infer_schema(table, types={**ignored, "width": SemanticType.NUMBER, "height": SemanticType.NUMBER})
-    if label is not None:
-        schema = schema.with_types({label: SemanticType.TARGET}, reason="given as the target")
-    told = "names a stored image by its hash"
-    return Schema(tuple(replace(c, unit=f"{BLOB}image", reason=told) if c.name == IMAGE else c for c in schema))
+def _schema(table: pa.Table, kind: str, types: Mapping[str, SemanticType]) -> Schema:
+    given = {FILE: SemanticType.IDENTIFIER, kind: SemanticType.IGNORED, **types}
+    measured = {n: SemanticType.NUMBER for n in MEASURED if n in table.column_names}
+    schema = infer_schema(table, types={**given, **measured})
+    if LABEL in table.column_names:
+        schema = schema.with_types({LABEL: SemanticType.TARGET}, reason="given as the target")
+    told = f"names a stored {kind} by its hash" if kind != "audio" else "names a stored recording by its hash"
+    return Schema(tuple(replace(c, unit=f"{BLOB}{kind}", reason=told) if c.name == kind else c for c in schema))

@@ -16,7 +16,7 @@ from tidemill.core.schema import SemanticType
 from tidemill.data import vector
 from tidemill.data.versions.identity import column_codes, groups, occurrences, row_ids
 from tidemill.data.versions.ledger import DatasetVersion, find_version, layout_of
-from tidemill.data.versions.operations._base import Clock, target_of
+from tidemill.data.versions.operations._base import Clock, generator, target_of
 from tidemill.data.versions.operations.select import select_version
 from tidemill.data.versions.reading import Layout
 from tidemill.data.versions.selections import Rows
@@ -87,7 +87,7 @@ def sample(
         raise OptionError(f"There is no way {way!r} of sampling.", hint=f"Ways are {', '.join(WAYS)}.", where="--way")
     parent = find_version(workspace, ref)
     layout = layout_of(workspace, parent)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     told: dict[str, Any] = {"way": way, "seed": seed}
     if size is not None:
         told["size"] = size
@@ -287,7 +287,7 @@ def _wanted(size: float | None, count: int) -> int:
 def _some(size: float | None, count: int) -> int | None:
     if size is None:
         return None
-    if not size > 0 or (size >= 1 and size != int(size)):
+    if not 0 < size < np.inf or (size >= 1 and size != int(size)):
         raise OptionError(f"A size is a whole number of rows or a share below 1, but got {size}.", where="--size")
     wanted = max(1, round(size * count)) if size < 1 else int(size)
     if wanted > count:
@@ -298,7 +298,7 @@ def _some(size: float | None, count: int) -> int | None:
 def _per_entity(size: float | None) -> int:
     if size is None:
         return 1
-    if size < 1 or size != int(size):
+    if not 1 <= size < np.inf or size != int(size):
         raise OptionError(f"Of each entity a whole number of rows is kept, but got {size}.", where="--size")
     return int(size)
 

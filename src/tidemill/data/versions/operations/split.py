@@ -14,7 +14,7 @@ from tidemill.core.schema import SemanticType
 from tidemill.data import vector
 from tidemill.data.versions.identity import column_codes
 from tidemill.data.versions.ledger import DatasetVersion, find_version, layout_of
-from tidemill.data.versions.operations._base import Clock
+from tidemill.data.versions.operations._base import Clock, generator
 from tidemill.data.versions.operations.select import select_version
 from tidemill.store.workspace import Workspace
 
@@ -61,13 +61,13 @@ def split(
     DataError
         Where a part would be empty.
     """
-    if len(shares) < 2 or any(s <= 0 for s in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+    if len(shares) < 2 or not all(s > 0 for s in shares.values()) or not abs(sum(shares.values()) - 1) <= 1e-6:
         raise OptionError(f"Shares must be positive and sum to 1, but got {dict(shares)}.", where="--shares")
     if sum(x is not None for x in (stratify, group, order)) > 1:
         raise OptionError("A split is stratified, grouped or ordered, one of them.")
     parent = find_version(workspace, ref)
     layout = layout_of(workspace, parent)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     edges = np.cumsum(list(shares.values()))
     if order is not None:
         part = _ordered(_times(parent, layout.table([order])[order], order), edges)

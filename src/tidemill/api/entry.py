@@ -1,0 +1,64 @@
+"""Who is let in: the check that every request passes before anything of it is read."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.datastructures import QueryParams
+
+from tidemill.api.context import Context
+from tidemill.api.errors import HttpError
+
+LOCAL = "local"
+"""Who asks where no keys are demanded."""
+
+_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def let_in(context: Context, scope: str, endpoint: str, *, host: str, authorization: str, key: str | None) -> str:
+    """Say who asks.
+
+    Parameters
+    ----------
+    context : Context
+        Whose ring checks the key.
+    scope : str
+        What the key must be for; empty lets everybody in.
+    endpoint : str
+        Which endpoint it must be for; empty for none.
+    host, authorization : str
+        Headers, empty where absent.
+    key : str or None
+        The header x-api-key.
+
+    Raises
+    ------
+    TidemillError
+        401, 403 or 429, see `tidemill.deploy.keyring.KeyRing.identify`.
+    """
+    if context.ring is None:
+        # A page from elsewhere, open in a browser on this machine, may send requests here under its own name.
+        if not _HERE.fullmatch(host):
+            raise HttpError(403, "Without keys only this machine may ask.", hint="Use the address 127.0.0.1.")
+        return LOCAL
+    if not scope:
+        return ""
+    token = authorization[7:].strip() if authorization[:7].lower() == "bearer " else key
+    return f"key:{context.ring.identify(token, scope, endpoint).id}"
+
+
+def need_type(content_type: str, wanted: str) -> None:
+    """Refuse a body of another type: pages from elsewhere can send forms and text without being asked, but not ours."""
+    given = content_type.partition(";")[0].strip().lower()
+    if given != wanted:
+        raise HttpError(415, f"The body must be of the type {wanted}.", hint=f"Send Content-Type: {wanted}.")
+
+
+def once(query: QueryParams) -> dict[str, str]:
+    """Give the parameters of a query, each of which may be given once."""
+    found: dict[str, str] = {}
+    for name, value in query.multi_items():
+        if name in found:
+            raise HttpError(400, f"The parameter {name!r} is given twice.")
+        found[name] = value
+    return found

@@ -1,0 +1,95 @@
+"""Jobs over HTTP: what a key may do, and that nothing but registered kinds ever runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.api.conftest import Client
+
+from tidemill.deploy.keyring import KeyRing
+from tidemill.deploy.keys import Keys
+from tidemill.jobs.queue.folders import log_path
+from tidemill.jobs.queue.queue import JobQueue
+from tidemill.jobs.queue.types import Capacity, Claimant, Ending
+from tidemill.store.workspace import Workspace
+
+ME = Claimant("w|1|x|y", "there", Capacity(8, 10**9), frozenset({"gc"}))
+
+
+def submit(client: Client, *jobs: Any) -> Any:
+    return client.post("/api/v1/jobs", json={"jobs": list(jobs)})
+
+
+def test_the_life_of_a_job_over_http(client: Client, workspace: Workspace) -> None:
+    made = submit(client, {"kind": "gc", "name": "a"}, {"kind": "gc", "needs": ["a"], "priority": 2})
+    assert made.status_code == 201
+    assert [job["state"] for job in made.json()["jobs"]] == ["queued", "waiting"]
+    assert {job["owner"] for job in made.json()["jobs"]} == {"local"}
+    queue = JobQueue(workspace.database)
+    job = queue.claim(ME)
+    assert job is not None
+    assert client.get(f"/api/v1/jobs/{job.id}/log").json() == {
+        "text": "", "offset": 0, "size": 0, "attempt": 1, "over": False,
+    }  # fmt: skip
+    path = log_path(workspace.path, job.id, 1)
+    path.parent.mkdir(parents=True)
+    path.write_text("one\ntwo\n", encoding="utf-8")
+    piece = client.get(f"/api/v1/jobs/{job.id}/log", params={"offset": 4}).json()
+    assert (piece["text"], piece["offset"], piece["over"]) == ("two\n", 8, False)
+    assert client.post(f"/api/v1/jobs/{job.id}/cancel", json={}).json()["state"] == "stopping"
+    queue.finish(job.id, 1, Ending("stopped"))
+    assert client.post(f"/api/v1/jobs/{job.id}/cancel", json={}).status_code == 409
+    assert client.get("/api/v1/jobs/2").json()["state"] == "skipped"
+    assert client.post(f"/api/v1/jobs/{job.id}/retry", json={"attempts": 1}).json()["state"] == "queued"
+    listed = client.get("/api/v1/jobs", params={"state": "queued,waiting"}).json()["jobs"]
+    assert [job["job"] for job in listed] == [2, 1]
+
+
+def test_a_result_that_is_no_number_is_null(client: Client, workspace: Workspace) -> None:
+    submit(client, {"kind": "gc"})
+    queue = JobQueue(workspace.database)
+    assert queue.claim(ME) is not None
+    queue.finish(1, 1, Ending("done", result={"loss": [float("nan"), 1.0]}))
+    assert client.get("/api/v1/jobs/1").json()["result"] == {"loss": [None, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("job", "status"),
+    [
+        ({"kind": "sh"}, 404),
+        ({"kind": "gc", "command": "rm -r /"}, 404),
+        ({"kind": "gc", "call": "os:system"}, 404),
+        ({"kind": "gc", "arguments": {"call": "os:system"}}, 400),
+        ({"kind": "evaluate", "arguments": {"bundle": "/etc", "data": "x/y"}}, 400),
+        ({"kind": "fit", "arguments": {"data": "passwd"}}, 404),
+        ({}, 404),
+    ],
+)
+def test_only_registered_kinds_with_their_arguments_are_taken(client: Client, job: Any, status: int) -> None:
+    answer = submit(client, job)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "hint", "where"}
+    assert client.get("/api/v1/jobs").json() == {"jobs": []}
+
+
+@pytest.mark.parametrize("name", ["x", "-1", "1.0", "9" * 19, "%F0%9F%98%80"])
+def test_a_job_is_named_by_its_number(client: Client, name: str) -> None:
+    assert client.get(f"/api/v1/jobs/{name}").status_code == 400
+    assert client.get("/api/v1/jobs/17").status_code == 404
+
+
+def test_keys_decide_who_may_and_whose_the_job_is(locked: tuple[Client, KeyRing], workspace: Workspace) -> None:
+    client, ring = locked
+    keys = Keys(workspace.records, workspace.journal)
+    admin, token = keys.create("ops", ["admin"])
+    _, weak = keys.create("shop", ["predict"])
+    ring.refresh()
+    assert client.get("/api/v1/jobs").status_code == 401
+    assert client.get("/api/v1/jobs", headers={"x-api-key": weak}).status_code == 403
+    made = client.post("/api/v1/jobs", json={"jobs": [{"kind": "gc"}]}, headers={"x-api-key": token})
+    assert made.json()["jobs"][0]["owner"] == f"key:{admin.id}"
+
+
+def test_kinds_are_listed(client: Client) -> None:
+    assert "gc" in {kind["kind"] for kind in client.get("/api/v1/job-kinds").json()["kinds"]}
