@@ -134,12 +134,39 @@ def _save(graph: onnx.GraphProto, path: Path) -> Path:
     return path
 
 
+def bundle(path: Path) -> Path:
+    """The boosted trees as a bundle: 30 columns of numbers, 3 classes, with golden rows and the reference for drift."""
+    import lightgbm as lgb
+
+    from tidemill.bundle.parts import Member, Recipe
+    from tidemill.bundle.spec import BundleInfo
+    from tidemill.bundle.write import write_bundle
+    from tidemill.core.schema import Column, Schema, SemanticType
+    from tidemill.core.task import Task, TaskKind
+    from tidemill.models.tabular.families.lightgbm import FittedLightGBM
+    from tidemill.testing.parts import PlainEncoder
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8000, FEATURES))
+    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0.3).astype(int) + (x[:, 3] > 1)
+    settings = {"objective": "multiclass", "num_class": CLASSES, "num_leaves": 31, "verbosity": -1, "num_threads": 1}
+    booster = lgb.train(settings, lgb.Dataset(x[:4000].astype(np.float32), y[:4000]), num_boost_round=50)
+    names = [f"x{k}" for k in range(FEATURES)]
+    schema = Schema((*(Column(n, SemanticType.NUMBER) for n in names), Column("y", SemanticType.TARGET)))
+    task = Task(TaskKind.MULTICLASS, "y", tuple(str(k) for k in range(CLASSES)))
+    part = FittedLightGBM(booster.model_to_string(), task, 50)
+    recipe = Recipe(task, schema, PlainEncoder(schema), (Member(1.0, [part], "lightgbm"),))
+    train, test = ({n: x[rows, k] for k, n in enumerate(names)} for rows in (slice(0, 4000), slice(4000, 8000)))
+    write_bundle(path, recipe, columns_train=train, columns_test=test, y_test=y[4000:], info=BundleInfo(name="trees"))
+    return path
+
+
 def make_all(folder: Path) -> dict[str, Path]:
     """Write those that are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    makers = {"lightgbm": lightgbm, "network": network, "slow": slow}
-    out = {name: folder / f"{name}.onnx" for name in makers}
-    for name, path in out.items():
+    makers = {"lightgbm.onnx": lightgbm, "network.onnx": network, "slow.onnx": slow, "bundle.tm": bundle}
+    out = {name.partition(".")[0]: folder / name for name in makers}
+    for path in out.values():
         if not path.exists():
-            makers[name](path)
+            makers[path.name](path)
     return out

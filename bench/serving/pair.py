@@ -54,7 +54,7 @@ class Pair:
             thread.join()
             bulk_ok = server.process is not None
         ratio = float(beside["p99_ms"]) / float(alone["p99_ms"])  # type: ignore[arg-type]
-        return {"alone": alone, "beside": beside, "ratio": round(ratio, 2), "alive": bulk_ok, "bar": "ratio ≤ 2"}
+        return {"alone": alone, "beside": beside, "ratio": round(ratio, 2), "alive": bulk_ok}
 
     def _latency(self, port: int) -> dict[str, object]:
         call = calls.json_call("/v2/models/fast/infer", calls.rows(1)[0])

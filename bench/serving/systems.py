@@ -67,3 +67,16 @@ def _mlserver(folder: Path, port: int) -> list[str]:
     }  # fmt: skip
     (folder / "settings.json").write_text(json.dumps(settings))
     return [str(_python("mlserver").with_name("mlserver")), "start", str(folder)]
+
+
+@contextmanager
+def platform(folder: Path, bundle: Path) -> Iterator[ServerUnderTest]:
+    """One front of the platform on a workspace of its own, with the bundle as the endpoint ``m``: it watches."""
+    from tidemill.sdk.deploy import ServedEndpoint
+
+    port = free_port()
+    workspace = folder / "workspace"
+    ServedEndpoint("m", workspace, actor="bench").deploy(bundle, wait_s=0, min_replicas=1, idle_s=3600.0)
+    command = [sys.executable, "-m", "tidemill.deploy.front", "--workspace", str(workspace), "--port", str(port)]
+    with ServerUnderTest(command, port, "/v2/models/m/ready") as server:
+        yield server

@@ -23,7 +23,9 @@ from tidemill.bundle.parts import Answers
 from tidemill.bundle.reference import Reference, build
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
-from tidemill.deploy.types import RequestEvent
+from tidemill.deploy.engine.layout import Layout, TensorSpec
+from tidemill.deploy.engine.observing import Columns
+from tidemill.deploy.types import BatchEvent
 from tidemill.deploy.watch.judge import judge
 from tidemill.deploy.watch.observer import Watch
 from tidemill.deploy.watch.recent import Batch
@@ -99,9 +101,32 @@ def sketching(rows: int, rounds: int, *, categories: int, answers: bool, size: i
     return cpu_us(work, rows, rounds)
 
 
+def events(rows: int) -> list[BatchEvent]:
+    """What an engine tells: batches of 32 rows, each row a request of its own, its numbers as the bytes that came."""
+    names = tuple(f"x{k}" for k in range(FEATURES))
+    layout = Layout(tuple(TensorSpec(n, "FP64", (None, 1)) for n in names), (), True, True, (names,))
+    whole = np.stack(list(columns(rows, seed=1).values()), axis=1)
+    p = probabilities(rows, 1).astype(np.float32)
+    labels = np.array(TASK.classes, dtype=object)[p.argmax(axis=1)]
+    out: list[BatchEvent] = []
+    for start in range(0, rows, BATCH):
+        stop = min(start + BATCH, rows)
+        count = stop - start
+        pieces = [[row.tobytes()] for row in whole[start:stop]]
+        held = Columns(layout, count, pieces, ((FEATURES,),))
+        outputs = {"label": labels[start:stop], "probabilities": p[start:stop]}
+        times = [1.0 + 1e-5 * k for k in range(count)]
+        out.append(
+            BatchEvent(
+                "e", "a1", held, outputs, [f"r{k}" for k in range(start, stop)], list(range(count)), [1] * count,
+                times, [t + 1e-4 for t in times], [t + 2e-3 for t in times], 1.0005, 1.0012, 0.4, [0] * count,
+            )
+        )  # fmt: skip
+    return out
+
+
 def observing(rows: int, rounds: int) -> dict[str, float]:
-    """The hot path and the side thread's work apart, in batches of 32 rows with one request for each row."""
-    told = batches(rows, BATCH)
+    """The hot path and the side thread's work apart."""
     hot: list[float] = []
     side: list[float] = []
     for _ in range(rounds):
@@ -109,15 +134,13 @@ def observing(rows: int, rounds: int) -> dict[str, float]:
             watch = Watch(workspace, start=False, sources=Described(folder))
             watch._endpoint("e").revision("a1").sketcher = Sketcher(reference(0), TASK.classes)
             # The hour's reservoirs are filled once; what is measured is all that comes after.
-            for batch in told:
-                watch.batch("e", "a1", batch.columns, batch.outputs, batch.request_ids)
+            for event in events(rows):
+                watch.answered(event)
             watch.fold()
-            events = [RequestEvent("e", "a1", f"r{k}", 200, 1, 0.1, 0.0, 0.2, 0.1, 0.5) for k in range(rows)]
+            told = events(rows)
             start = time.process_time()
-            for k, batch in enumerate(told):
-                watch.batch("e", "a1", batch.columns, batch.outputs, batch.request_ids)
-                for event in events[k * BATCH : (k + 1) * BATCH]:
-                    watch.request(event)
+            for event in told:
+                watch.answered(event)
             hot.append(time.process_time() - start)
             start = time.process_time()
             watch.fold()

@@ -154,10 +154,33 @@ def test_a_crash_loop_is_sent_back_at_once() -> None:
     assert verdict.reason.startswith("deaths: its workers died 3 times")
 
 
+def test_a_revision_that_refuses_is_sent_back_and_its_refusals_are_no_answers() -> None:
+    """It has no room, or can't start: nothing it says is wrong, and its callers get nothing."""
+    gate = Gate.begin(CANARY, Seen(), Seen(), labels=[], target_ms=100, bars=Bars())
+    base = Seen(requests=7600)
+    verdict = judge(gate, CANARY, Seen(requests=40, refusals=40), base, 60)
+    assert verdict.action is Action.BACK
+    assert verdict.reason.startswith("refusals: 40 of 40 (100.00%), before 0 of 7,600")
+    few = Seen(requests=405, refusals=6)
+    assert judge(gate, CANARY, few, base, 60).action is Action.WAIT
+    assert "399 of 400 answers" in judge(gate, CANARY, few, base, 60).reason
+    crowded = Seen(requests=800, refusals=400)
+    assert judge(gate, CANARY, crowded, Seen(requests=7600, refusals=3800), 60).action is Action.STEP
+
+
 def test_disagreement_is_sent_back() -> None:
     gate = Gate.begin(CANARY, Seen(), Seen(), labels=[], target_ms=100, bars=Bars())
     verdict = judge(gate, CANARY, Seen(requests=100, compared=200, disagreements=90), Seen(requests=1900), 1)
     assert verdict.reason.startswith("disagreement: 90 of 200 (45.00%)")
+
+
+def test_a_shadow_that_says_other_things_than_both_is_not_blamed_on_the_new_one() -> None:
+    gate = Gate.begin(CANARY, Seen(), Seen(), labels=[], target_ms=100, bars=Bars())
+    base = Seen(requests=7600, compared=7600, disagreements=3800)
+    same = Seen(requests=400, compared=400, disagreements=205)
+    assert judge(gate, CANARY, same, base, 60).action is Action.STEP
+    verdict = judge(gate, CANARY, Seen(requests=400, compared=400, disagreements=320), base, 60)
+    assert verdict.reason.startswith("disagreement: otherwise than the shadow: 320 of 400 (80.00%)")
 
 
 def test_what_happened_before_the_step_is_not_held_against_it() -> None:
@@ -189,6 +212,7 @@ seen = st.builds(
     compared=st.integers(0, 100),
     right=st.integers(0, 100),
     wrong=st.integers(0, 100),
+    refusals=st.integers(0, 50),
 )
 
 

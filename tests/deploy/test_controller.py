@@ -19,6 +19,7 @@ from tidemill.deploy.types import CanaryStep
 from tidemill.deploy.watch.window import DEPLOY_WINDOW, LATENCY_BOUNDS_MS, STAGES, Window
 from tidemill.store.workspace import Workspace
 
+Bundles = Callable[[int], Path]
 STEPS = (CanaryStep(0.05, 100, 10), CanaryStep(0.25, 100, 10), CanaryStep(1.0))
 
 
@@ -176,3 +177,46 @@ def test_the_loop_survives_a_database_that_is_away(workspace: Workspace, monkeyp
     assert time.monotonic() - started < 10
     assert looks == 3
     assert told == ["The database server can't be reached."]
+
+
+def test_one_canary_that_can_not_be_judged_holds_no_other_up(
+    registry: Registry, workspace: Workspace, clock: FakeClock, canary: tuple[str, str], small_bundles: Bundles
+) -> None:
+    """Its records are damaged, or of another version."""
+    old, new = canary
+    for number, mode in ((0, Mode.ALL), (1, Mode.CANARY)):
+        revision = registry.deploy(small_bundles(number), "churn", mode=mode, steps=STEPS).id
+        registry.mark_ready("churn", revision)
+    controller, told = Controller(workspace, clock=clock), []
+    controller.tick()
+    for body in ({"step": "odd"}, {"step_at": "x", "new": 3}, {**workspace.records.get(GATE, "churn").body, "bars": 3}):
+        workspace.records.put(GATE, "churn", body)
+        assert list(controller.tick()) == ["fraud"]
+        assert "churn: its canary can't be judged" in controller.problems["churn"]
+    count(workspace, old, 9_000)
+    count(workspace, new, 60, errors=50)
+    assert controller.tick()["fraud"].action is Action.BACK
+    stop = threading.Event()
+    looking = threading.Thread(target=controller.run, args=(stop,), kwargs={"every_s": 0.01, "tell": told.append})
+    looking.start()
+    time.sleep(0.5)
+    stop.set()
+    looking.join(10)
+    assert len(told) == 1  # once, however often it looks
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+def test_a_step_takes_its_time_whatever_the_clock_on_the_wall_does(
+    registry: Registry, workspace: Workspace, clock: FakeClock, canary: tuple[str, str], jump: float
+) -> None:
+    old, new = canary
+    steady = FakeClock(5.0)
+    controller = Controller(workspace, clock=clock, steady=steady)
+    controller.tick()
+    count(workspace, new, 200)
+    count(workspace, old, 4000)
+    for seconds, weight in ((4.0, 0.05), (5.0, 0.05), (2.0, 0.25)):
+        clock.go(jump)
+        steady.go(seconds)
+        controller.tick()
+        assert registry.get("fraud").traffic[new] == weight

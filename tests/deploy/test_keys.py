@@ -220,3 +220,17 @@ def test_the_hash_is_of_the_whole_token(keys: Keys) -> None:
     key, token = keys.create("shop")
     assert token_hash(token) == key.hash
     assert find_key({key.id: key}, token) is key
+
+
+def test_a_clock_that_jumps_gives_no_second_burst_and_takes_none_away(
+    keys: Keys, workspace: Workspace, clock: FakeClock
+) -> None:
+    _, token = keys.create("shop", rate=2, burst=3)
+    steady = FakeClock(7.0)
+    ring = KeyRing(workspace.records, clock=clock, steady=steady)
+    assert [status(ring, token) for _ in range(4)] == [200, 200, 200, 429]
+    for jump in (86_400.0, -200_000.0):
+        clock.go(jump)
+        assert status(ring, token) == 429
+    steady.go(0.5)
+    assert [status(ring, token) for _ in range(2)] == [200, 429]

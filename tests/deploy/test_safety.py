@@ -67,6 +67,27 @@ def test_operators_that_want_a_library_are_found(save: Save) -> None:
     assert "'ai.onnx.contrib'" in check_graph(save(change))[0]
 
 
+def test_data_elsewhere_is_found_in_sparse_tensors_and_in_graphs_that_hold_nothing_else(save: Save) -> None:
+    def sparse(dims: list[int]) -> onnx.SparseTensorProto:
+        values = numpy_helper.from_array(np.ones(1, dtype=np.float32), "s")
+        return helper.make_sparse_tensor(values, numpy_helper.from_array(np.zeros((1, 2), dtype=np.int64), "i"), dims)
+
+    def external(model: onnx.ModelProto) -> None:
+        inner = onnx.GraphProto(name="inner", sparse_initializer=[sparse([2, 2])])
+        inner.sparse_initializer[0].values.external_data.add(key="location", value="x")
+        model.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=inner))
+
+    def huge(model: onnx.ModelProto) -> None:
+        model.graph.sparse_initializer.append(sparse([2**31, 2**31]))
+
+    def constant(model: onnx.ModelProto) -> None:
+        model.graph.node.append(helper.make_node("Constant", [], ["k"], sparse_value=sparse([2**40, 2])))
+
+    assert "another file" in check_graph(save(external))[0]
+    assert "too large" in check_graph(save(huge))[0]
+    assert "too large" in check_graph(save(constant))[0]
+
+
 def test_too_many_nodes_and_bytes_are_found(save: Save) -> None:
     path = save(nodes=30)
     assert "30 nodes" in check_graph(path, GraphLimits(nodes=29))[0]

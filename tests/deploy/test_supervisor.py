@@ -188,3 +188,17 @@ def test_a_listener_that_is_gone_ends_nothing(tmp_path: Path, make: Callable[...
         until(lambda: supervisor.ready, supervisor)
     finally:
         supervisor.end()
+
+
+def test_a_clock_that_jumps_hides_no_orphan_and_no_other_platform(
+    make: Callable[..., Supervisor], heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system derives the start of a process from the time of day, which somebody may set."""
+    supervisor = make(STAY)
+    until(lambda: supervisor.ready, supervisor)
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: real(self) + 3600.0)
+    with pytest.raises(WorkspaceError, match="runs on this workspace already"):
+        find_orphans(tmp_path / "up.json")
+    orphaned(tmp_path / "up.json")
+    assert find_orphans(tmp_path / "up.json")["p0"].pid == heard.of("started")[0]["pid"]

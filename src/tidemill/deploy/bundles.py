@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.bundle import manifest
+from tidemill.bundle import spec as bundle_spec
 from tidemill.bundle.folder import atomic_folder
-from tidemill.bundle.runtime import Bundle
+from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import BundleError, NotFoundError
 from tidemill.deploy.safety import DEFAULT_LIMITS, GraphLimits, refuse_unsafe
 from tidemill.deploy.signing import SigningKey
@@ -83,6 +85,7 @@ def keep(workspace: Path, source: Path, limits: GraphLimits = DEFAULT_LIMITS) ->
     BundleError
         If it is damaged, its answers differ from the golden ones, or its graph may not be served.
     """
+    from tidemill.bundle.runtime import Bundle  # these two load onnx and Arrow, which a serving process does without
     from tidemill.bundle.verify import verify
 
     source = source.expanduser()
@@ -130,7 +133,7 @@ def open_kept(workspace: Path, digest: str) -> KeptBundle:
     except FileNotFoundError as error:
         raise BundleError("The bundle is not signed.", where=str(place), hint="Deploy it again.") from error
     SigningKey.open(keys_folder(workspace)).check(data, document, where=str(place))
-    return KeptBundle(digest, place, Bundle.open(place).info.name)
+    return KeptBundle(digest, place, _described(place, data).info.name)
 
 
 def folder_of(workspace: Path, digest: str) -> Path:
@@ -145,6 +148,11 @@ def signature_of(workspace: Path, digest: str) -> Path:
     return folder_of(workspace, digest).with_suffix(".sig.json")
 
 
+def curves_of(workspace: Path, digest: str) -> Path:
+    """File with what was measured of a bundle on the machines that served it; absent before."""
+    return folder_of(workspace, digest).with_suffix(".curves.json")
+
+
 def keys_folder(workspace: Path) -> Path:
     """Folder of the workspace's signing key."""
     return workspace / "keys"
@@ -157,7 +165,24 @@ def forget(workspace: Path, digest: str) -> None:
         for path in [place, *(p for p in place.rglob("*") if p.is_dir())]:
             path.chmod(0o755)
         shutil.rmtree(place)
-    signature_of(workspace, digest).unlink(missing_ok=True)
+    for beside in (signature_of(workspace, digest), curves_of(workspace, digest)):
+        beside.unlink(missing_ok=True)
+
+
+def _described(place: Path, listing: bytes) -> BundleSpec:
+    """What a bundle says of itself, after the hashes of that and of its graph were compared with the manifest."""
+    try:
+        listed = manifest.parse(listing, where=str(place / manifest.NAME))
+        for name in (bundle_spec.NAME, "1/model.onnx"):
+            if name not in listed or manifest.entry_of(place / name) != listed[name]:
+                raise BundleError(
+                    "The file is damaged: its hash is not the one in the manifest.",
+                    where=str(place / name),
+                    hint="Remove the folder, and deploy again.",
+                )
+        return BundleSpec.from_json(json.loads((place / bundle_spec.NAME).read_bytes()))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"The bundle can't be read ({error}).", where=str(place)) from error
 
 
 def _sign(workspace: Path, digest: str) -> None:

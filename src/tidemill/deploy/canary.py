@@ -44,6 +44,8 @@ class Bars:
         Tolerated share of rows that both answered, and differently.
     accuracy : float
         Tolerated excess of its share of wrong answers, where feedback tells.
+    refusals : float
+        Tolerated excess of its share of refusals: a revision that has no room or can't start refuses, and fails nobody.
     deaths : int
         So many worker deaths in one step send it back at once.
 
@@ -59,6 +61,7 @@ class Bars:
     drift: float = 0.1
     disagreement: float = 0.1
     accuracy: float = 0.02
+    refusals: float = 0.05
     deaths: int = 3
 
     def changed(self, values: Mapping[str, Any]) -> Bars:
@@ -77,7 +80,7 @@ class Bars:
                 raise OptionError(f"The bar {name} must be a number, but got {value!r}.", where="--gate")
         plain: dict[str, Any] = {n: int(v) if n == "deaths" else float(v) for n, v in values.items()}
         after = replace(self, **plain)
-        shares = ("errors", "drift", "disagreement", "accuracy")
+        shares = ("errors", "drift", "disagreement", "accuracy", "refusals")
         if not 0 < after.alpha < 1 or any(not 0 <= getattr(after, n) < 1 for n in shares):
             raise OptionError("The bars other than latency and deaths are shares, in [0, 1).", where="--gate")
         if after.latency < 1 or after.deaths < 1:
@@ -224,6 +227,7 @@ def judge(gate: Gate, canary: Canary, new: Seen, old: Seen, now: float) -> Verdi
         "step": canary.step,
         "weight": step.weight,
         "requests": since.requests,
+        "refusals": since.refusals,
         "baseline_requests": base.requests,
         "chance": {t.signal: round(chance(t.evidence), 6) for t in sorted(tests, key=lambda t: t.evidence - t.bar)},
     }
@@ -233,15 +237,16 @@ def judge(gate: Gate, canary: Canary, new: Seen, old: Seen, now: float) -> Verdi
     if harm:
         worst = max(harm, key=lambda t: t.evidence - t.bar)
         return Verdict(Action.BACK, f"{worst.signal}: {worst.words} (chance {chance(worst.evidence):.1g}).", facts)
-    if since.requests < step.requests:
-        return Verdict(Action.WAIT, f"{since.requests:,} of {step.requests:,} answers.", facts)
+    answers = since.requests - since.refusals
+    if answers < step.requests:
+        return Verdict(Action.WAIT, f"{answers:,} of {step.requests:,} answers.", facts)
     if now - canary.step_at < step.seconds:
         return Verdict(Action.WAIT, f"{now - canary.step_at:.0f} of {step.seconds:.0f} seconds.", facts)
-    return Verdict(Action.STEP, f"No harm found in {since.requests:,} answers.", facts)
+    return Verdict(Action.STEP, f"No harm found in {answers:,} answers.", facts)
 
 
 def _tests(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:
-    signals = [_errors, _latency, _labels, _scores, _disagreement, _accuracy]
+    signals = [_errors, _refusals, _latency, _labels, _scores, _disagreement, _accuracy]
     for signal in signals:
         yield from signal(gate, new, old, alpha / len(signals))
 
@@ -251,6 +256,11 @@ def _errors(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:
         "errors", "", (new.errors, new.requests), (old.errors, old.requests), gate.bars.errors, alpha,
         history=(gate.old.errors, gate.old.requests),
     )  # fmt: skip
+
+
+def _refusals(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:
+    here, there = (new.refusals, new.requests), (old.refusals, old.requests)
+    yield _excess("refusals", "", here, there, gate.bars.refusals, alpha)
 
 
 def _latency(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:
@@ -281,9 +291,14 @@ def _scores(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:
 
 
 def _disagreement(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:
+    """Hold both against the shadow, where there is one: that a third revision says another thing is nobody's harm."""
+    here, there = (new.disagreements, new.compared), (old.disagreements, old.compared)
+    yield _excess("disagreement", "otherwise than the shadow", here, there, gate.bars.disagreement, alpha / 2)
+    if old.compared:
+        return
     evidence = evidence_above(new.disagreements, new.compared, max(gate.bars.disagreement, 1e-9))
     words = f"{_share(new.disagreements, new.compared)} answered otherwise than by the revision before"
-    yield _Test("disagreement", evidence, log(1 / alpha), words)
+    yield _Test("disagreement", evidence, log(2 / alpha), words)
 
 
 def _accuracy(gate: Gate, new: Seen, old: Seen, alpha: float) -> Iterator[_Test]:

@@ -1,4 +1,4 @@
-"""Takes canaries from step to step. It keeps nothing to itself: end it at any moment, start it anywhere, start two."""
+"""Takes canaries from step to step. What it must know stands in records: end it at any moment, start two of it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,22 @@ class Controller:
         Whose endpoints.
     clock : callable
         Gives the time in seconds since 1970.
+    steady : callable, optional
+        Gives seconds on a clock that nobody sets; default the machine's, or ``clock`` where it is given.
     """
 
-    def __init__(self, workspace: Workspace, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
         self._workspace = workspace
         self._clock = clock
+        self._steady = steady or (time.monotonic if clock is time.time else clock)
+        self._met: dict[str, tuple[float, float, float]] = {}
+        self.problems: dict[str, str] = {}
         self._registry = Registry(workspace, actor="controller", clock=clock)
         self._audit = Audit(workspace.records, workspace.journal, clock=clock)
 
@@ -47,10 +58,12 @@ class Controller:
         Returns
         -------
         dict
-            The verdict by endpoint, for those with a canary.
+            The verdict by endpoint, for those with a canary. One whose records can't be read has none, holds no other
+            up, and stands in `problems`.
         """
         self._audit.deliver()
         verdicts: dict[str, Verdict] = {}
+        self.problems = {}
         for endpoint in self._registry.endpoints():
             if endpoint.canary is None:
                 continue
@@ -58,6 +71,8 @@ class Controller:
                 verdicts[endpoint.name] = self._look(endpoint, endpoint.canary)
             except (ConflictError, NotFoundError):  # a person was quicker; the next tick sees what they did
                 continue
+            except (TidemillError, KeyError, TypeError, ValueError) as error:  # of another version, or damaged
+                self.problems[endpoint.name] = f"{endpoint.name}: its canary can't be judged ({error})."
         return verdicts
 
     def run(
@@ -74,13 +89,18 @@ class Controller:
         every_s : float
             Seconds between two looks.
         tell : callable, optional
-            Gets one line for each error and each step.
+            Gets one line for each error and each step; one that stays is told once.
         """
+        told: dict[str, str] = {}
         while not stop.wait(every_s):
             try:
                 for name, verdict in self.tick().items():
                     if tell is not None and verdict.action is not Action.WAIT:
                         tell(f"{name}: {verdict.action.value}: {verdict.reason}")
+                for name, problem in self.problems.items():
+                    if tell is not None and told.get(name) != problem:
+                        tell(problem)
+                told = self.problems
             except TidemillError as error:
                 if tell is not None:
                     tell(str(error))
@@ -96,13 +116,24 @@ class Controller:
                 bars=read_bars(self._workspace, endpoint.name),
             )  # fmt: skip
             records.put(GATE, endpoint.name, gate.to_json(), expect=version)
-        verdict = judge(gate, canary, new, old, self._clock())
+        verdict = judge(gate, canary, new, old, canary.step_at + self._passed(endpoint.name, canary))
         if verdict.action is Action.BACK:
             self._registry.stop_canary(endpoint.name, verdict.reason, at=canary.step_at, facts=verdict.facts)
         elif verdict.action is Action.STEP:
             facts = {"reason": verdict.reason, **verdict.facts}
             self._registry.step_canary(endpoint.name, at=canary.step_at, facts=facts)
         return verdict
+
+    def _passed(self, endpoint: str, canary: Canary) -> float:
+        """Seconds of this step. From the first look on they are counted by a clock that nobody sets.
+
+        Were the machine's time set forward by an hour, a step would otherwise open long before it should.
+        """
+        now = self._steady()
+        met = self._met.get(endpoint)
+        if met is None or met[0] != canary.step_at:
+            met = self._met[endpoint] = (canary.step_at, max(0.0, self._clock() - canary.step_at), now)
+        return met[1] + now - met[2]
 
     def _gate(self, endpoint: Endpoint, canary: Canary) -> tuple[Gate | None, int]:
         """Where this step began, if somebody has noted it already, and the version of what is noted."""

@@ -14,34 +14,46 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tidemill.core.errors import TidemillError
-from tidemill.deploy.engine.limits import Limits
-from tidemill.deploy.engine.server import Server, run
-from tidemill.deploy.engine.sources import WorkspaceSource
-from tidemill.deploy.keyring import KeyRing
-from tidemill.deploy.watch.observer import Watch
-from tidemill.store.workspace import Workspace
+from tidemill.deploy.engine.launching import end, launch
+
+if TYPE_CHECKING:
+    from tidemill.deploy.engine.server import Server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, then answer what is under way; gives the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s front %(message)s")
     options = _parser().parse_args(arguments)
+    ahead = launch()  # it loads onnxruntime while we load all the rest
     try:
         with ExitStack() as held:
+            held.callback(end, ahead)
+            from tidemill.deploy.engine.limits import Limits
+            from tidemill.deploy.engine.server import run
+            from tidemill.deploy.engine.sources import WorkspaceSource
+            from tidemill.deploy.grpc.server import server_class
+            from tidemill.deploy.otel.observer import telemetry
+            from tidemill.deploy.watch.observer import Watch
+            from tidemill.store.workspace import Workspace
+
             workspace = held.enter_context(Workspace.open(options.workspace))
             watch = Watch(workspace)
             held.callback(watch.close)
             ring = None
             if options.keys:
+                from tidemill.deploy.keyring import KeyRing
+
                 ring = KeyRing(workspace.records, fronts=options.fronts).start()
                 held.callback(ring.close)
-            source = WorkspaceSource(workspace)
+            source = WorkspaceSource(workspace, options.provider)
             held.callback(source.close)
-            server = Server(
+            make = server_class(None if options.grpc_port < 0 else options.grpc_port)
+            server = make(
                 source,
-                watch,
+                held.enter_context(telemetry(watch)),
                 None if ring is None else ring.authorise,
                 replace(Limits(), memory_bytes=options.memory // options.fronts),
                 host=options.host,
@@ -51,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 certificate=options.certificate,
                 key=options.key,
                 provider=options.provider,
+                ahead=ahead,
             )
             run(server, _say)
     except TidemillError as error:
@@ -69,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--grpc-port", type=int, default=-1, help="port for gRPC")
     parser.add_argument("--fd", type=int, default=-1, help="a listening socket that was handed over")
     parser.add_argument("--fronts", type=int, default=1, help="how many share the port")
     parser.add_argument("--keys", action="store_true", help="demand API keys")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tidemill.bundle.runtime import Bundle
 from tidemill.core.errors import NotFoundError, OptionError
 from tidemill.data.features.registry import get_group, list_groups
 from tidemill.data.features.types import FeatureGroup
@@ -50,7 +49,11 @@ def check_groups(workspace: Workspace, names: Sequence[str], bundles: Sequence[P
         As said.
     """
     groups = check_names(workspace, names)
-    for folder in bundles if groups else ():
+    if not groups:
+        return
+    from tidemill.bundle.runtime import Bundle  # loads onnx and Arrow, which a front does without
+
+    for folder in bundles:
         bundle = Bundle.open(folder)
         columns = [c.name for c in bundle.schema.features]
         for group in groups:

@@ -33,12 +33,22 @@ class KeyRing:
         Processes that share the traffic: each lets through its part of a key's rate.
     clock : callable
         Gives the time in seconds since 1970.
+    steady : callable, optional
+        Gives seconds on a clock that nobody sets, for rates; default the machine's, or ``clock`` where it is given.
     """
 
-    def __init__(self, records: RecordStore, *, fronts: int = 1, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        records: RecordStore,
+        *,
+        fronts: int = 1,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
         self._records = records
         self._share = 1 / max(1, fronts)
         self._clock = clock
+        self._steady = steady or (time.monotonic if clock is time.time else clock)
         self._front = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
         self._keys: Mapping[str, Key] = {}
@@ -90,7 +100,7 @@ class KeyRing:
         key.check(scope, endpoint, now)
         with self._lock:
             if key.rate:
-                self._take(key, now)
+                self._take(key, self._steady())
             if key.quota:
                 self._count(key, now)
         return key
@@ -107,7 +117,6 @@ class KeyRing:
         """Take one token from the bucket; it fills with the key's rate up to its burst."""
         most = max(1.0, key.burst * self._share)
         level, at = self._buckets.get(key.id, (most, now))
-        # A clock that was set back fills nothing and takes nothing away.
         level = min(most, level + max(0.0, now - at) * key.rate * self._share)
         if level < 1:
             self._buckets[key.id] = (level, now)

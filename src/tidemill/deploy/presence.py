@@ -42,4 +42,5 @@ def end(records: RecordStore) -> None:
 def living(records: RecordStore, now: float | None = None) -> list[dict[str, Any]]:
     """Facts of the platforms that were alive a moment ago; empty where none serves the workspace."""
     now = time.time() if now is None else now
-    return [dict(r.body) for r in records.find(PLATFORM) if r.updated_at > now - _LOST_S]
+    # A beat from the future is of a clock that was set back since; whoever lives has beaten again.
+    return [dict(r.body) for r in records.find(PLATFORM) if abs(r.updated_at - now) < _LOST_S]

@@ -6,8 +6,12 @@ any amount of memory. What a graph does while it runs is bounded by the limits o
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,21 +92,57 @@ def refuse_unsafe(path: Path, limits: GraphLimits = DEFAULT_LIMITS) -> None:
         raise BundleError("The graph may not be served: " + " ".join(wrong), where=path.name)
 
 
+@contextmanager
+def looking(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
+    """Look at graphs in a process of its own, while this one does other things and stays small.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        ONNX files.
+
+    Yields
+    ------
+    callable
+        Waits for the end, and raises `BundleError` for the first that may not be served.
+    """
+    named = [str(path) for path in paths]
+    if not named:
+        yield lambda: None
+        return
+    command = [sys.executable, "-m", "tidemill.deploy.safety", *named]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+
+    def finish() -> None:
+        told, _ = process.communicate()
+        if process.returncode:
+            message, where = json.loads(told or '["The graph could not be looked at.", null]')
+            raise BundleError(message, where=where)
+
+    try:
+        yield finish
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
 @dataclass(frozen=True)
 class _Part:
-    """A node or a tensor, with how deep it is nested."""
+    """A node or a tensor, with how deep it is nested, and the shape that a sparse one unfolds to."""
 
     node: onnx.NodeProto | None
     tensor: onnx.TensorProto | None
     depth: int
+    unfolded: tuple[int, ...] = ()
 
 
 def _walk(graph: onnx.GraphProto, left: int, depth: int = 0) -> Iterator[_Part]:
     for tensor in graph.initializer:
         yield _Part(None, tensor, depth)
     for sparse in graph.sparse_initializer:
-        yield _Part(None, sparse.values, depth)
-        yield _Part(None, sparse.indices, depth)
+        yield from _of_sparse(sparse, depth)
     yield from _of_nodes(graph.node, left, depth)
 
 
@@ -112,10 +152,18 @@ def _of_nodes(nodes: object, left: int, depth: int = 0) -> Iterator[_Part]:
         for attribute in node.attribute:
             for tensor in (attribute.t, *attribute.tensors):
                 yield _Part(None, tensor, depth)
+            alone = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for sparse in (*alone, *attribute.sparse_tensors):
+                yield from _of_sparse(sparse, depth)
             for inner in (attribute.g, *attribute.graphs):
                 # One level past the limit is enough to report it.
-                if left >= 0 and (inner.node or inner.initializer):
+                if left >= 0 and (inner.node or inner.initializer or inner.sparse_initializer):
                     yield from _walk(inner, left - 1, depth + 1)
+
+
+def _of_sparse(sparse: onnx.SparseTensorProto, depth: int) -> Iterator[_Part]:
+    yield _Part(None, sparse.values, depth, tuple(sparse.dims))
+    yield _Part(None, sparse.indices, depth)
 
 
 def _domains(model: onnx.ModelProto, found: list[_Part]) -> Iterator[str]:
@@ -141,6 +189,21 @@ def _data(found: list[_Part], limits: GraphLimits) -> Iterator[str]:
             continue
         if tensor.external_data or tensor.data_location == 1:
             yield f"The tensor {tensor.name!r} keeps its data in another file."
-        dims = list(tensor.dims)
-        if any(d < 0 for d in dims) or math.prod(dims) > limits.tensor_values:
-            yield f"The tensor {tensor.name!r} has the shape {dims}, which is too large."
+        for dims in (list(tensor.dims), list(part.unfolded)):
+            if any(d < 0 for d in dims) or math.prod(dims) > limits.tensor_values:
+                yield f"The tensor {tensor.name!r} has the shape {dims}, which is too large."
+
+
+def main(paths: Sequence[str]) -> int:
+    """Look at some graphs; gives 1 for the first that may not be served, and says why in one line of JSON."""
+    try:
+        for path in paths:
+            refuse_unsafe(Path(path))
+    except BundleError as error:
+        sys.stdout.write(json.dumps([error.message, error.where]) + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

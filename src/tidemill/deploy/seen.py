@@ -29,6 +29,8 @@ class Seen:
         Rows that the other revision answered too, and those of them where it said another thing.
     right, wrong : int
         Feedback that agreed with the answer, and that did not.
+    refusals : int
+        Requests that were refused (429, 503, 507); they are among ``requests``, and no errors.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class Seen:
     disagreements: int = 0
     right: int = 0
     wrong: int = 0
+    refusals: int = 0
 
     def __sub__(self, earlier: Seen) -> Seen:
         """What was counted since ``earlier``; never below 0."""
@@ -74,6 +77,7 @@ class Seen:
             window.disagreements,
             window.feedback_right,
             window.feedback_wrong,
+            window.refusals,
         )
 
     def slower_than(self, cell: int) -> int:

@@ -225,7 +225,8 @@ class RequestEvent:
     rows : int
         Rows that were asked for.
     queue_ms, wait_ms, model_ms, encode_ms, total_ms : float
-        Until it was taken into a batch, until the batch was sent, the model's time, writing the answer, all of it.
+        In line; under way to the worker and back, the batch before it included; the model; writing the answer; all of
+        it from its first byte.
     retries : int
         How often it was replayed because a worker died.
     shadow : bool
@@ -247,6 +248,67 @@ class RequestEvent:
     retries: int = 0
     shadow: bool = False
     error: str = ""
+
+
+@dataclass(slots=True)  # not frozen, as `RequestEvent`
+class BatchEvent:
+    """One call of a model with the requests that it answered. Nobody changes it.
+
+    Times are seconds on the clock of `time.perf_counter`; of lists there is one entry for each request that was
+    answered as a whole. A request was read until ``queued`` and waited in line until ``sent``. Until ``landed`` it
+    waited for the worker (its way there, the batch before, the way back) but for ``model_ms``. It was written at
+    ``ended``, after those before it.
+
+    Parameters
+    ----------
+    endpoint, revision : str
+        Which.
+    columns, outputs : mapping
+        Rows that were asked for and their answers. Arrays are kept, never changed.
+    request_ids : sequence of str
+        One for each row.
+    first, rows : sequence of int
+        First row of each request in the batch, and how many it has.
+    arrived, queued, ended : sequence of float
+        When it came, was in line, was answered.
+    sent, landed : float
+        When the batch went to a worker, and when its answer was back.
+    model_ms : float
+        The model's time.
+    retries : sequence of int
+        How often each was replayed because a worker died.
+    parts : mapping of int to int
+        Of slices of requests that were divided: by the first row in the batch, which row of the request it is.
+    """
+
+    endpoint: str
+    revision: str
+    columns: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, NDArray[np.generic]]
+    request_ids: Sequence[str]
+    first: Sequence[int]
+    rows: Sequence[int]
+    arrived: Sequence[float]
+    queued: Sequence[float]
+    ended: Sequence[float]
+    sent: float
+    landed: float
+    model_ms: float
+    retries: Sequence[int] = ()
+    parts: Mapping[int, int] = field(default_factory=dict)
+
+    def requests(self) -> list[RequestEvent]:
+        """The same as one event for each request."""
+        wait_ms = max(0.0, (self.landed - self.sent) * 1e3 - self.model_ms)
+        retries = self.retries or [0] * len(self.first)
+        told = zip(self.first, self.rows, self.arrived, self.queued, self.ended, retries, strict=True)
+        return [
+            RequestEvent(
+                self.endpoint, self.revision, self.request_ids[row], 200, count, (self.sent - queued) * 1e3, wait_ms,
+                self.model_ms, (ended - self.landed) * 1e3, (ended - arrived) * 1e3, again,
+            )
+            for row, count, arrived, queued, ended, again in told
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -278,6 +340,8 @@ class Observer(Protocol):
     """What the engine tells the watch. Nothing here may raise or take more than microseconds, but for `feedback`.
 
     One that has a method ``memory(endpoint, revision, resident_bytes)`` is told every few seconds what workers hold.
+    One that has a method ``answered(event: BatchEvent)`` is told of a batch and its requests in one call, and not by
+    `batch` and `request`; what was refused or divided, and a shadow's answers, come by `request` all the same.
     """
 
     def request(self, event: RequestEvent) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.core.errors import OptionError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PROVIDERS = ("cpu", "cuda")
+ENGINES = ("local", "ray")
 
 
 def serve(
@@ -29,6 +31,8 @@ def serve(
     certificate: str | None = None,
     key: str | None = None,
     public: bool = False,
+    grpc_port: int | None = None,
+    engine: str = "local",
     on_start: Callable[[Server], None] | None = None,
 ) -> None:
     """Serve bundles, or bare ONNX files, until the process is told to end (SIGTERM, Ctrl-C).
@@ -53,8 +57,13 @@ def serve(
         Files for TLS.
     public : bool
         Allow another address than loopback: anybody who reaches it may use the models.
+    grpc_port : int, optional
+        Answer over gRPC, too (extra ``grpc``); 0 takes a free port.
+    engine : str
+        ``"local"``, or ``"ray"`` for Ray Serve (extra ``ray``) on the cluster that ``RAY_ADDRESS`` names, else on a Ray
+        of this machine; then there are so many ``replicas`` at any time.
     on_start : callable, optional
-        Gets the server when it listens.
+        Gets the server when it listens; with ``url``, and on Ray with ``names`` of the models.
 
     Raises
     ------
@@ -62,10 +71,10 @@ def serve(
         For an option that can't be used.
     BundleError
         For a bundle that is damaged.
+    MissingExtraError
+        Where gRPC or Ray is wanted and its package is absent.
     """
-    from tidemill.deploy.engine.facts import read_facts
-    from tidemill.deploy.engine.fleet import launch
-    from tidemill.deploy.engine.limits import Limits
+    from tidemill.deploy.engine.launching import end, launch
 
     if host not in LOOPBACK and not public:
         raise OptionError(
@@ -78,14 +87,31 @@ def serve(
         raise OptionError(f"`deadline_ms` must be above 0, but got {deadline_ms}.")
     if provider not in PROVIDERS:
         raise OptionError(f"There is no execution provider {provider!r}.", hint=f"Known: {', '.join(PROVIDERS)}.")
-    ahead = launch()  # it loads onnxruntime while we read
-    try:
+    if engine not in ENGINES:
+        raise OptionError(f"There is no engine {engine!r}.", hint=f"Known: {', '.join(ENGINES)}.")
+    if engine == "ray":
+        if grpc_port is not None or certificate or key or memory_bytes or provider != "cpu":
+            raise OptionError(
+                "On Ray there is no gRPC, TLS, memory limit or GPU of ours.", hint="Leave these options out, or Ray."
+            )
+        _serve_on_ray(models, host, port, replicas, deadline_ms, deterministic, on_start)
+        return
+    ahead = launch()  # it loads onnxruntime while we load all the rest
+    with ExitStack() as held:
+        held.callback(end, ahead)
+        from tidemill.deploy.safety import looking
+
+        looked = held.enter_context(looking(_graphs(models)))
         from tidemill.deploy.engine.facts import read_facts
-        from tidemill.deploy.engine.server import Server, run
+        from tidemill.deploy.engine.limits import Limits
+        from tidemill.deploy.engine.server import run
         from tidemill.deploy.engine.sources import StaticSource, endpoint_name
+        from tidemill.deploy.grpc.server import server_class
         from tidemill.deploy.handover import listening
+        from tidemill.deploy.otel.observer import telemetry
         from tidemill.deploy.types import Endpoint
 
+        make = server_class(grpc_port)
         if isinstance(models, Mapping):
             named = {endpoint_name(name): read_facts(path) for name, path in models.items()}
         else:
@@ -94,12 +120,42 @@ def serve(
         settings = Endpoint(
             "base", min_replicas=1, max_replicas=replicas, deadline_ms=deadline_ms, deterministic=deterministic
         )
-        server = Server(
-            StaticSource(named, settings), None, None, replace(Limits(), memory_bytes=memory_bytes), host=host,
-            port=port, sockets=listening(), certificate=certificate, key=key, provider=provider, ahead=ahead,
+        server = make(
+            StaticSource(named, settings), held.enter_context(telemetry(None)), None,
+            replace(Limits(), memory_bytes=memory_bytes), host=host, port=port, sockets=listening(),
+            certificate=certificate, key=key, provider=provider, ahead=ahead,
         )  # fmt: skip
+        looked()
         run(server, on_start)
-    finally:
-        ahead[0].kill()  # it has ended before, where the server has run
-        ahead[0].wait()
-        ahead[1].close()
+
+
+def _graphs(models: Mapping[str, str | Path] | str | Path) -> list[Path]:
+    """The graphs of those models that are bundles; a bare ONNX file is looked at where it is read."""
+    places = list(models.values()) if isinstance(models, Mapping) else [models]
+    graphs = [Path(place).expanduser() / "1/model.onnx" for place in places]
+    return [graph for graph in graphs if graph.is_file()]
+
+
+def _serve_on_ray(
+    models: Mapping[str, str | Path] | str | Path,
+    host: str,
+    port: int,
+    replicas: int,
+    deadline_ms: float,
+    deterministic: bool,
+    on_start: Callable[[Any], None] | None,
+) -> None:
+    from tidemill.deploy.engine.facts import read_facts
+    from tidemill.deploy.engine.sources import endpoint_name
+    from tidemill.deploy.ray.run import run
+    from tidemill.deploy.safety import looking
+    from tidemill.deploy.types import Endpoint
+
+    places = models if isinstance(models, Mapping) else {read_facts(models).name: models}
+    named = {endpoint_name(name): path for name, path in places.items()}
+    for path in named.values():
+        read_facts(path)  # what is damaged is told here, not by a replica
+    with looking(_graphs(named)) as looked:
+        looked()
+    settings = Endpoint("base", deadline_ms=deadline_ms, deterministic=deterministic)
+    run(named, settings, on_start, host=host, port=port, replicas=replicas)

@@ -44,6 +44,8 @@ class UpOptions:
         ``"cpu"`` or ``"cuda"``.
     memory_bytes : int
         For all models; 0 means four fifths of the machine.
+    grpc_port : int, optional
+        Answer over gRPC, too (extra ``grpc``); 0 takes a free port.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +57,7 @@ class UpOptions:
     key: str | None = None
     provider: str = "cpu"
     memory_bytes: int = 0
+    grpc_port: int | None = None
 
 
 def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threading.Event | None = None) -> None:
@@ -75,9 +78,15 @@ def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threa
     ------
     OptionError
         For options that can't be used: keys switched off where others can reach it, a port that is taken.
+    MissingExtraError
+        Where gRPC is wanted and its package is absent.
     WorkspaceError
         Where a platform runs on the workspace already.
     """
+    if options.grpc_port is not None:
+        from tidemill.deploy.grpc.server import server_class
+
+        server_class(options.grpc_port)  # an absent package is told here, not by a front that ends again and again
     keys = _keys(options)
     ended = stop or threading.Event()
     with Workspace.open(workspace) as opened, contextlib.ExitStack() as held:
@@ -85,12 +94,14 @@ def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threa
         shared = bool(find_orphans(file))  # their successors listen beside them until they have ended
         port, fd = _place(options, held, shared)
         api_port = _free_port(options.host, options.api_port, held, shared)
+        grpc_port = None if options.grpc_port is None else _free_port(options.host, options.grpc_port, held, shared)
         common = ["--workspace", str(opened.path), "--host", options.host, *(["--keys"] if keys else [])]
         if options.certificate:
             common += ["--certificate", options.certificate, "--key", options.key or options.certificate]
         front = [
             *_module("tidemill.deploy.front"), *common, "--port", str(port), "--fd", str(fd), "--fronts",
             str(options.fronts), "--provider", options.provider, "--memory", str(options.memory_bytes),
+            *([] if grpc_port is None else ["--grpc-port", str(grpc_port)]),
         ]  # fmt: skip
         programs = [
             Program(f"front-{n}", tuple(front), fds=() if fd < 0 else (fd,)) for n in range(1, options.fronts + 1)
@@ -99,12 +110,26 @@ def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threa
         programs.append(
             Program("control", (*_module("tidemill.deploy.control"), "--workspace", str(opened.path)), alone=True)
         )
-        supervisor = Supervisor(programs, file, tell)
+        supervisor = Supervisor(
+            programs, file, tell if grpc_port is None else _tell_grpc(tell, options.host, grpc_port)
+        )
         held.callback(_say_goodbye, opened)
         if stop is None:
             _listen_to_signals(ended)
-        facts = {"pid": os.getpid(), "port": port, "api_port": api_port, "keys": keys}
+        facts: dict[str, Any] = {"pid": os.getpid(), "port": port, "api_port": api_port, "keys": keys}
+        if grpc_port is not None:
+            facts["grpc_port"] = grpc_port
         supervisor.run(ended, beat=_beats(opened, facts, supervisor))
+
+
+def _tell_grpc(tell: Tell, host: str, port: int) -> Tell:
+    """Tell with each front that is ready where it answers over gRPC, too."""
+
+    def told(name: str, what: str, facts: Mapping[str, Any]) -> None:
+        ready = what == "ready" and name.startswith("front-")
+        tell(name, what, {**facts, "grpc": f"{host}:{port}"} if ready else facts)
+
+    return told
 
 
 def is_loopback(host: str) -> bool:

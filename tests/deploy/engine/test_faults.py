@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -183,3 +186,79 @@ def test_a_file_that_is_no_model_is_told_so(start: Start, tmp_path: Path) -> Non
     assert (status, got["code"]) == (503, "unavailable")
     assert "NoSuchThing" in got["error"]
     assert server.ask("/v2/health/ready")[0] == 503
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_rows_in_shared_memory_are_answered_bit_for_bit_whoever_dies(start: Start, models: Models, kill: bool) -> None:
+    server = start({"m": models("wide")}, settings=Endpoint("base", min_replicas=1))
+    server.model("m").line.learn([(1, 1.0), (8, 1.1)])  # batches of several requests
+    wrong: list[Any] = []
+
+    def ask(seed: int) -> int:
+        rng = np.random.default_rng(seed)
+        done = 0
+        for _ in range(15):
+            rows = rng.normal(size=(int(rng.integers(1, 4)), 20_000)).astype(np.float32)
+            tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
+            size = {"parameters": {"binary_data_size": rows.nbytes}}
+            head = json.dumps({"inputs": [tensor | size], "parameters": {"binary_data_output": True}}).encode()
+            headers = {"Inference-Header-Content-Length": str(len(head))}
+            status, out, body = server.request("/v2/models/m/infer", head + rows.tobytes(), headers)
+            if status != 200 or body[int(out["inference-header-content-length"]) :] != (rows * 2).tobytes():
+                wrong.append((status, body[:200]))
+            done += 1
+        return done
+
+    stop = threading.Event()
+
+    def killer() -> None:
+        while not stop.wait(0.2):
+            for worker in [w for w in server.model("m").workers if w.pid]:
+                os.kill(worker.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=killer)
+    if kill:
+        thread.start()
+    try:
+        assert sum(_many(6, ask)) == 90
+    finally:
+        stop.set()
+        if kill:
+            thread.join()
+    assert wrong == []
+
+
+def test_what_is_refused_under_load_is_told_in_words_and_at_once(start: Start, models: Models) -> None:
+    server = start({"m": models("turns")}, settings=Endpoint("base", min_replicas=1, deadline_ms=300))
+    work = 3_000
+    for _ in range(5):
+        server.ask("/v2/models/m/infer", _index(work))
+
+    def ask(_: int) -> tuple[float, int, dict[str, str], Any]:
+        begin = time.perf_counter()
+        status, headers, body = server.request("/v2/models/m/infer", _index(work))
+        return time.perf_counter() - begin, status, headers, json.loads(body)
+
+    answers = _many(60, ask)
+    refused = [(headers, got) for _, status, headers, got in answers if status == 429]
+    assert refused
+    assert {status for _, status, _, _ in answers} <= {200, 429}
+    assert len({headers["x-request-id"] for headers, _ in refused}) == len(refused)
+    for headers, got in refused:
+        assert int(headers["retry-after"]) >= 1
+        assert got["code"] == "overloaded"
+        assert got["retry_after_s"] > 0
+    assert server.ask("/v2/models/m/infer", b"{")[0] == 400  # when the line is empty again, bodies are read again
+
+
+def test_warming_up_leaves_no_thread_behind() -> None:
+    """A fork carries one thread over: what others hold would be held for ever."""
+    program = """
+import os, onnxruntime
+from tidemill.deploy.engine import zygote
+before = len(os.listdir("/proc/self/task"))
+zygote.warm()
+assert len(os.listdir("/proc/self/task")) == before
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=60)

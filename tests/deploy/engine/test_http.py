@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 from tests.deploy.engine.conftest import Running, Start
 
+from tidemill.deploy.engine.http import Exchange, Hub
 from tidemill.deploy.engine.limits import Limits
 
 LIMITS = Limits(header_bytes=2048, body_bytes=10_000, header_s=0.4, body_s=0.6, idle_s=0.8, stalled_s=1.0, pipelined=4)
@@ -152,3 +157,133 @@ def test_too_many_connections_are_refused(start: Start, models: Callable[[str], 
     assert _statuses(_talk(server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")) == [503]
     for one in held:
         one.close()
+
+
+# ---------------------------------------------------------------------------------- heads that were read once before
+
+
+class _Wire:
+    """A transport without a network."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.closed = False
+        self.pauses = 0
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.pauses += 1
+
+    def resume_reading(self) -> None:
+        self.pauses -= 1
+
+
+class _Forgetful(dict):  # type: ignore[type-arg]  # a plain dictionary that keeps nothing
+    def __setitem__(self, key: object, value: object) -> None:
+        return
+
+
+Told = list[tuple[bytes, bytes, dict[bytes, bytes], bytes, bool]]
+
+
+def _heard(chunks: list[bytes], *, forgetful: bool) -> tuple[Told, list[int], bool]:
+    """What a handler is told, the statuses that are answered, and whether the connection ends."""
+    told: Told = []
+
+    def handler(exchange: Exchange) -> None:
+        told.append((exchange.method, exchange.target, dict(exchange.headers), exchange.body, exchange.keep_alive))
+        exchange.reply(200, b"{}")
+
+    hub = Hub(handler, LIMITS)
+    if forgetful:
+        hub.heads = _Forgetful()
+    for _ in range(2):  # a second client profits from what the first one sent
+        connection, transport = hub(), _Wire()
+        connection.connection_made(transport)  # type: ignore[arg-type]  # as much of a transport as is needed
+        for chunk in chunks:
+            if not transport.closed:
+                connection.data_received(chunk)
+    return told, _statuses(transport.out), transport.closed
+
+
+def _raw(body: bytes, *lines: bytes, method: bytes = b"POST", length: bytes | None = None) -> bytes:
+    stated = b"%d" % len(body) if length is None else length
+    head = [method + b" /v2/models/m/infer HTTP/1.1", b"Host: a", b"Content-Length: " + stated, *lines]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+_pieces = st.sampled_from(
+    [
+        _raw(b"{}"),
+        _raw(b"[]"),
+        _raw(b"{} "),
+        _raw(b""),
+        _raw(b"{}", b"X-Request-Id: 1"),
+        _raw(b"{}", b"Authorization: Bearer a"),
+        _raw(b"{}", b"Inference-Header-Content-Length: 2"),
+        _raw(b"{}", b"Connection: close"),
+        _raw(b"{}", b"Expect: 100-continue"),
+        _raw(b"\r\n\r\n"),
+        _raw(b"{}", length=b"+2"),
+        _raw(b"{}", b"Content-Length: 2"),
+        b"\r\n" + _raw(b"{}"),
+        _raw(b"{}") + b"\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /healthz HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"X-A: b\r\n\r\n",
+        b"\r\n",
+        b"garbage",
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(_pieces, min_size=1, max_size=6), st.lists(st.integers(0, 700), max_size=5), st.booleans())
+def test_what_was_read_before_is_understood_as_if_it_were_new(
+    pieces: list[bytes], cuts: list[int], whole: bool
+) -> None:
+    chunks = list(pieces)
+    if not whole:
+        stream = b"".join(pieces)
+        ends = sorted({min(c, len(stream)) for c in cuts} | {0, len(stream)})
+        chunks = [stream[a:b] for a, b in itertools.pairwise(ends)]
+    assert _heard(chunks, forgetful=False) == _heard(chunks, forgetful=True)
+
+
+def test_heads_are_remembered_but_not_those_that_differ_each_time() -> None:
+    hub = Hub(lambda exchange: exchange.reply(200, b"{}"), LIMITS)
+    connection = hub()
+    connection.connection_made(_Wire())  # type: ignore[arg-type]  # as much of a transport as is needed
+    for request in (_raw(b"{}"), _raw(b"[]"), _raw(b"{}", b"X-Request-Id: 7"), _raw(b"{}", b"Expect: 100-continue")):
+        connection.data_received(request)
+    assert list(hub.heads) == [_raw(b"", length=b"2")]
+    for k in range(3000):
+        connection.data_received(_raw(b"{}", b"X-Other: %d" % k))
+    assert len(hub.heads) <= 1024
+
+
+def test_who_sends_much_at_once_lets_others_have_their_turn(server: Running) -> None:
+    hub = Hub(lambda exchange: exchange.reply(200, b"{}"), Limits())
+    transport = _Wire()
+
+    async def send() -> int:
+        connection = hub()
+        connection.connection_made(transport)  # type: ignore[arg-type]  # as much of a transport as is needed
+        connection.data_received(_raw(b"", length=b"1000000") + b"a" * 300_000)
+        paused = transport.pauses
+        await asyncio.sleep(0)
+        return paused - transport.pauses
+
+    assert asyncio.run(send()) == 1
+    assert transport.pauses == 0

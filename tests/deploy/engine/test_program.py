@@ -13,6 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tidemill.deploy.registry import Registry
+from tidemill.store.workspace import Workspace
+
 Models = Callable[[str], Path]
 
 
@@ -67,3 +70,34 @@ def test_a_front_loads_no_more_than_it_needs() -> None:
     code = f"import sys, tidemill.deploy.engine.server; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_front_loads_neither_onnx_nor_arrow(models: Models, tmp_path: Path) -> None:
+    """They take a hundred megabytes and half a second, and workers are what runs graphs."""
+    with Workspace.open(tmp_path / "ws") as workspace:
+        Registry(workspace, actor="test").deploy(models("binary"), "m")
+    program = """
+import sys
+import tidemill.deploy.front, tidemill.deploy.engine.server, tidemill.deploy.keyring
+from tidemill.deploy.engine.sources import WorkspaceSource
+from tidemill.deploy.watch.observer import Watch
+from tidemill.store.workspace import Workspace
+
+with Workspace.open(sys.argv[1]) as workspace:
+    watch = Watch(workspace)
+    source = WorkspaceSource(workspace)
+    (endpoint,) = source.endpoints()
+    assert source.facts(endpoint.revisions[0]).spec is not None
+    assert source.curve(endpoint.revisions[0]) is None
+    source.ready(endpoint.name, endpoint.revisions[0].id)
+    watch.death("m", endpoint.revisions[0].id, "killed")
+    watch.fold()
+    watch.close()
+    source.close()
+heavy = {"onnx", "onnxruntime", "pyarrow", "pandas", "sklearn", "google.protobuf"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "ws")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from tests.deploy.engine.test_server import _until, _v2
 from tidemill.core.errors import BundleError
 from tidemill.deploy.engine.facts import Facts, read_facts
 from tidemill.deploy.engine.observing import NullObserver
-from tidemill.deploy.types import Endpoint, RequestEvent, Revision
+from tidemill.deploy.types import BatchEvent, Endpoint, RequestEvent, Revision
 
 Models = Callable[[str], Path]
 
@@ -208,3 +208,58 @@ def test_the_observer_is_told_everything_once(start: Start, models: Models) -> N
         told = [i for r, batch in seen.batches if r == revision for i in batch]
         assert sorted(told) == sorted(ids * 2)
     assert server.server.serving.find("m").shadow.line.bulk
+
+
+class Whole(Recorder):
+    """An observer that wants to be told of batches with their requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[BatchEvent] = []
+
+    def answered(self, event: BatchEvent) -> None:
+        self.events.append(event)
+
+
+def test_the_times_of_a_request_add_up(start: Start, models: Models) -> None:
+    seen = Whole()
+    source = _source(models)
+    source.want(_endpoint({"r1": 1.0}, "r1"))
+    server = start(source, observer=seen)
+    server.model("m").line.learn([(1, 0.01), (16, 0.02), (32, 0.2)])
+    rows = np.ones((40, 4), np.float32)
+    names: list[str] = []
+    for _ in range(5):
+        names.append(server.request("/v2/models/m/infer", _v2(rows[:2]))[1]["x-request-id"])
+    divided = server.request("/v2/models/m/infer", _v2(rows))[1]["x-request-id"]
+    _until(lambda: len(seen.requests) == 1)
+    told = [one for event in seen.events for one in event.requests()]
+    assert [one.request_id for one in told] == names
+    for one in told:
+        parts = one.queue_ms, one.wait_ms, one.model_ms, one.encode_ms
+        assert min(parts) >= 0
+        assert one.wait_ms > 0
+        assert sum(parts) <= one.total_ms * 1.001
+        assert (one.rows, one.status) == (2, 200)
+    assert (seen.requests[0].request_id, seen.requests[0].rows) == (divided, 40)
+    assert seen.batches == []
+    slices = [(event.request_ids, dict(event.parts)) for event in seen.events if event.parts]
+    assert sum(len(ids) for ids, _ in slices) == 40
+    assert {first for _, parts in slices for first in parts.values()} == {0, 16, 32}
+
+
+def test_a_shadow_and_many_revisions_take_the_long_way(start: Start, models: Models) -> None:
+    source = _source(models)
+    source.want(_endpoint({"r1": 1.0}, "r1"))
+    server = start(source)
+    served = server.server.serving.find("m")
+    assert served.plain is served.main
+    source.want(_endpoint({"r1": 1.0}, "r1", "r2", shadow="r2"))
+    _until(lambda: served.shadow is not None)
+    assert served.plain is None
+    source.want(_endpoint({"r1": 0.5, "r2": 0.5}, "r1", "r2"))
+    _until(lambda: len(served.routing) == 2)
+    assert served.plain is None
+    source.want(_endpoint({"r2": 1.0}, "r1", "r2"))
+    _until(lambda: served.plain is not None)
+    assert served.plain.revision == "r2"

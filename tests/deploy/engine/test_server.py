@@ -239,7 +239,7 @@ def test_sigterm_answers_what_is_under_way(start: Start, models: Models) -> None
     threads = [threading.Thread(target=lambda: got.append(server.ask("/v2/models/m/infer", body)[0])) for _ in range(4)]
     for thread in threads:
         thread.start()
-    _until(lambda: server.model("m").line.running > 0)
+    _until(lambda: len(server.server._hub.connections) == 4 and server.server._app.under_way == 4)
     server.call(server.server.drain())
     for thread in threads:
         thread.join(30)

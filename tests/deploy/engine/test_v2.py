@@ -315,3 +315,53 @@ def test_texts_of_rows_are_json(values: np.ndarray) -> None:
 def test_joined_batches_are_one() -> None:
     parts = [Outputs(PLAIN.outputs, [tensor_of(np.full((n, 2), n, np.float32))], 1.0) for n in (1, 2)]
     assert joined(parts).array(0).tolist() == [[1, 1], [2, 2], [2, 2]]
+
+
+@settings(max_examples=40)
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(2)), elements=st.integers(-9, 9).map(float)),
+    st.integers(0, 3),
+)
+def test_answers_made_for_a_whole_batch_are_those_of_each_row(values: np.ndarray, more: int) -> None:
+    specs = tuple(TensorSpec(f"y{k}", "FP32", (None, 2)) for k in range(more + 1))
+    codec = Codec("m", "1", Layout(PLAIN.inputs, specs, True, False), SMALL)
+    tensors = [tensor_of(values + np.float32(k)) for k in range(more + 1)]
+    bodies = codec.rows(Outputs(specs, tensors, 1.0))
+    for row, body in enumerate(bodies):
+        wanted = [
+            {"name": s.name, "datatype": "FP32", "shape": [1, 2], "data": [float(v) for v in t.array()[row]]}
+            for s, t in zip(specs, tensors, strict=True)
+        ]
+        assert json.loads(body) == {"model_name": "m", "model_version": "1", "outputs": wanted}
+        query = Query(1, [], ((3,),), outputs=tuple((k, True) for k in range(more + 1)))
+        raw, size = codec.encode(query, Outputs(specs, tensors, 1.0), row)
+        assert size is not None
+        assert raw[size:] == b"".join(t.array()[row].tobytes() for t in tensors)
+        assert [o["parameters"]["binary_data_size"] for o in json.loads(raw[:size])["outputs"]] == [8] * (more + 1)
+
+
+def test_an_output_that_is_not_as_declared_is_still_answered_as_it_is() -> None:
+    """What a graph says of its axes may be wrong."""
+    outputs = Outputs(PLAIN.outputs, [tensor_of(np.arange(6, dtype=np.float32).reshape(2, 3))], 1.0)
+    body, size = _codec().encode(Query(1, [], ((3,),), outputs=((0, True),)), outputs, 1)
+    assert size is not None
+    assert json.loads(body[:size])["outputs"][0]["shape"] == [1, 3]
+    assert np.frombuffer(body[size:], np.float32).tolist() == [3, 4, 5]
+
+
+@settings(max_examples=40)
+@given(_arrays(), st.booleans())
+def test_frames_in_shared_memory_carry_arrays_bit_for_bit(made: tuple[str, np.ndarray], large: bool) -> None:
+    kind, values = made
+    raw = bytes(tensor_of(values).data)
+    parts = [raw] * (1 + large * (wire.SHARED_BYTES // max(1, len(raw))))
+    shape = (len(parts) * len(values), *values.shape[1:])
+    area = memoryview(bytearray(4 * wire.SHARED_BYTES))
+    frame = wire.frame_of_parts(wire.RUN, 7, [(kind, shape, parts), ("FP32", (1,), [b"\0" * 4])], area=2, shared=area)
+    size, _, count, used, _, _ = wire.HEAD.unpack_from(frame)
+    assert size + 4 == len(frame)
+    assert used == (2 if sum(map(len, parts)) >= wire.SHARED_BYTES - 16 and used else 0)
+    first, second = tensors_of(frame, count, area if used else None)
+    assert bytes(first.data) == b"".join(parts)
+    assert first.shape == shape
+    assert second.array().tolist() == [0.0]

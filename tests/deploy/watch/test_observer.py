@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tidemill.core.errors import OptionError
-from tidemill.deploy.types import Feedback, RequestEvent
+from tidemill.deploy.types import BatchEvent, Feedback, RequestEvent
 from tidemill.deploy.watch import feedback
 from tidemill.deploy.watch.observer import Watch, is_dead, machine, new_front
 from tidemill.deploy.watch.window import DEPLOY_WINDOW
@@ -163,3 +163,66 @@ def test_the_side_thread_does_the_work(workspace: Workspace) -> None:
     watch.close()
     watch.close()
     assert watch.window("fraud", "a1").requests == 1000
+
+
+def told(rows: int, *, start: int = 0, revision: str = "a1", parts: dict[int, int] | None = None) -> BatchEvent:
+    """A batch with a request for each row, or slices of divided ones, as an engine tells of it."""
+    seconds = [0.9 if k % 3 else 0.2 for k in range(start, start + rows)]
+    whole = [] if parts else list(range(rows))
+    times = [float(k) for k in whole]
+    return BatchEvent(
+        "fraud", revision, Known({"x": np.arange(rows, dtype=np.float64)}), answers(*seconds),
+        [f"r{start + k}" for k in range(rows)], whole, [1] * len(whole), times, [t + 0.001 for t in times],
+        [t + 0.02 for t in times], 0.005, 0.015, 4.0, [1] * len(whole), parts or {},
+    )  # fmt: skip
+
+
+class Known(dict):  # type: ignore[type-arg]  # columns that know how to be joined
+    """Columns by name."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Known]) -> Known:
+        return cls({name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+
+
+def test_a_batch_told_at_once_counts_as_its_parts(workspace: Workspace) -> None:
+    at_once, apart = (Watch(workspace, start=False, clock=Clock()) for _ in range(2))
+    for k in range(5):
+        event = told(7 + k, start=100 * k)
+        at_once.answered(event)
+        apart.batch("fraud", "a1", event.columns, event.outputs, event.request_ids)
+        for one in event.requests():
+            apart.request(one)
+    for watch in (at_once, apart):
+        watch.fold()
+    seen, wanted = (w._endpoint("fraud").revision("a1").window.to_json() for w in (at_once, apart))
+    assert seen == wanted
+    assert (seen["requests"], seen["rows"], seen["batches"], seen["retries"]) == (45, 45, 5, 45)
+    assert sum(seen["latency_counts"]["wait"]) == 45
+
+
+def test_feedback_finds_its_row_in_batches_that_were_joined(workspace: Workspace) -> None:
+    clock = Clock()
+    watch = Watch(workspace, start=False, clock=clock)
+    for start in (0, 100, 200):
+        watch.answered(told(4, start=start))
+    watch.fold()
+    assert len(watch._endpoint("fraud")._recent._batches) == 1
+    watch.feedback("fraud", [Feedback("r0", "no"), Feedback("r101", "yes"), Feedback("r203", "no")])
+    clock.now += 5
+    watch.fold()
+    seen = watch.window("fraud", "a1")
+    assert (seen.feedback, seen.feedback_right) == (3, 2)
+    assert dict(seen.confusion) == {"no\tno": 1, "yes\tyes": 1, "no\tyes": 1}
+
+
+def test_what_is_told_at_once_is_bounded_by_its_rows(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidemill.deploy.watch.observer.MOST_WAITING_ROWS", 10)
+    watch = Watch(workspace, start=False)
+    for start in (0, 10, 20):
+        watch.answered(told(4, start=start))
+    watch.fold()
+    assert watch.window("fraud", "a1").rows == 8
+    watch.answered(told(4, start=30))
+    watch.fold()
+    assert watch.window("fraud", "a1").rows == 12

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -112,6 +114,68 @@ def test_a_row_is_found_where_it_is_and_only_the_newest_are_kept(told: list[tupl
                 assert (place.batch, place.index) == (batch, index)
                 assert recent.row_of(batch, index) == row
             assert revision not in recent.find(request_id, len(rows))
+
+
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(1, 4)), min_size=1, max_size=8), st.randoms())
+def test_slices_are_found_by_their_numbers_in_whatever_order_they_came(
+    asked: list[tuple[str, int]], rng: Random
+) -> None:
+    """Requests that an engine divided: each slice says which row of its request it begins with."""
+    upto: dict[str, int] = {}
+    slices: list[tuple[str, int, int]] = []
+    for name, rows in asked:
+        slices.append((name, upto.get(name, 0), rows))
+        upto[name] = upto.get(name, 0) + rows
+    rng.shuffle(slices)
+    batches = []
+    while slices:
+        taken, slices = slices[:2], slices[2:]
+        ids = [name for name, _, rows in taken for _ in range(rows)]
+        parts = {0: taken[0][1]} | ({taken[0][2]: taken[1][1]} if len(taken) > 1 else {})
+        labels = np.array([f"{name}{first + k}" for name, first, rows in taken for k in range(rows)], dtype=object)
+        batches.append(Batch("a", Joinable({"x": labels}), {"label": labels}, ids, 0.0, parts))
+    for held in (batches, [Batch.joined(batches)]):
+        recent = Recent()
+        for batch in held:
+            recent.add(batch)
+        for name, rows in upto.items():
+            for row in range(rows):
+                place = recent.find(name, row)["a"]
+                assert place.batch.labels is not None
+                assert place.batch.labels[place.index] == f"{name}{row}"
+                assert recent.row_of(place.batch, place.index) == row
+
+
+class Joinable(dict):  # type: ignore[type-arg]  # columns that know how to be joined
+    """Columns by name."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Joinable]) -> Joinable:
+        return cls({name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+
+
+def test_batches_that_do_not_follow_each_other_are_not_joined() -> None:
+    label = {"label": np.array(["a"], dtype=object)}
+    one = Batch("a", Joinable(), label, ["r"], 0.0, {})
+    for other in (
+        Batch("a", {}, label, ["r"], 0.0, {}),
+        Batch("a", Joinable(), {}, ["r"], 0.0, {}),
+        Batch("a", Joinable(), {"label": np.zeros((1, 2))}, ["r"], 0.0, {}),
+        Batch("a", Joinable(), {"label": np.array(3)}, ["r"], 0.0, {}),
+        Batch("a", Joinable(), {"label": np.zeros(2)}, ["r"], 0.0, {}),
+    ):
+        with pytest.raises(ValueError):
+            Batch.joined([one, other])
+
+
+def test_nobody_looks_into_batches_that_nobody_asks_about() -> None:
+    recent = Recent(most_rows=4)
+    for k in range(9):
+        recent.add(Batch("a", {}, {}, [f"r{k}", f"r{k}"], 0.0))
+    assert recent._runs == {}
+    assert recent.find("r7", 1)["a"].index == 1
+    assert recent.find("r3") == {}
+    assert set(recent._runs) == {"r7", "r8"}
 
 
 @pytest.mark.parametrize(

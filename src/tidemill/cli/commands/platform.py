@@ -39,6 +39,9 @@ def up(
     key: Annotated[str | None, typer.Option("--key", help="Its key, a PEM file.")] = None,
     provider: Annotated[str, typer.Option("--provider", help="cpu or cuda.")] = "cpu",
     memory: Annotated[float, typer.Option("--memory", min=0, help="MB that models may hold; 0: four fifths.")] = 0.0,
+    grpc_port: Annotated[
+        int | None, typer.Option("--grpc-port", min=0, max=65535, help="Answer over gRPC, too; 0 takes a free port.")
+    ] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
@@ -52,11 +55,14 @@ def up(
             if as_json:
                 show.emit_json_line({"program": name, "event": what, **facts})
             elif what == "ready" and facts.get("url"):
-                print(f"{name} listens on {facts['url']}", flush=True)
+                grpc = f" and for gRPC on {facts['grpc']}" if facts.get("grpc") else ""
+                print(f"{name} listens on {facts['url']}{grpc}", flush=True)
             elif what == "ended":
                 print(f"{name} ended ({facts['why']}); it is started again in {facts['again_s']:.1f} s", flush=True)
 
-        wanted = UpOptions(host, port, api_port, fronts, keys, certificate, key, provider, int(memory * 1e6))
+        wanted = UpOptions(
+            host, port, api_port, fronts, keys, certificate, key, provider, int(memory * 1e6), grpc_port
+        )  # fmt: skip
         run(workspace, wanted, tell)
 
 

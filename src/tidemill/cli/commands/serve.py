@@ -34,9 +34,13 @@ def serve(
     certificate: Annotated[str | None, typer.Option("--certificate", help="TLS certificate, a PEM file.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Its key, a PEM file.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Allow an address that others can reach.")] = False,
+    grpc_port: Annotated[
+        int | None, typer.Option("--grpc-port", min=0, max=65535, help="Answer over gRPC, too; 0 takes a free port.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray for Ray Serve on RAY_ADDRESS.")] = "local",
     as_json: options.Json = False,
 ) -> None:
-    """Serve models over HTTP until Ctrl-C: Open Inference Protocol v2, and rows by column name."""
+    """Serve models until Ctrl-C: Open Inference Protocol v2 over HTTP and gRPC, and rows by column name."""
     with for_people(as_json):
         from tidemill.core.errors import OptionError
         from tidemill.sdk.serve import serve as run
@@ -53,17 +57,20 @@ def serve(
         def started(server: Server) -> None:
             from tidemill.cli import show
 
-            served = [s.name for s in server.serving.all()]
+            served = getattr(server, "names", None) or [s.name for s in server.serving.all()]
+            grpc = getattr(server, "grpc_address", None)
             if as_json:
-                show.emit_json_line({"url": server.url, "models": served})
+                show.emit_json_line({"url": server.url, "models": served} | ({"grpc": grpc} if grpc else {}))
                 return
             print(f"Serving {', '.join(served)} on {server.url}", flush=True)
             print(f"  try it   {server.url}/", flush=True)
+            if grpc:
+                print(f"  gRPC     {grpc}", flush=True)
             for one in served:
                 print(f"  predict  POST {server.url}/v1/predict/{one}", flush=True)
 
         run(
             models, host=host, port=port, replicas=replicas, deadline_ms=deadline_ms, deterministic=deterministic,
             memory_bytes=int(memory * 1e6), provider=provider, certificate=certificate, key=key, public=public,
-            on_start=started,
+            grpc_port=grpc_port, engine=engine, on_start=started,
         )  # fmt: skip

@@ -17,7 +17,7 @@ import orjson
 from tidemill import __version__
 from tidemill.core.errors import InputError, NotFoundError, TidemillError
 from tidemill.deploy.engine import openapi, page
-from tidemill.deploy.engine.http import Exchange
+from tidemill.deploy.engine.http import Exchange, refusal_parts
 from tidemill.deploy.engine.idempotency import Entry, Kept
 from tidemill.deploy.engine.model import Done, Job, Model, State
 from tidemill.deploy.engine.query import Outputs, Query, joined
@@ -36,36 +36,52 @@ _CODES = {401: "unauthorised", 403: "forbidden", 404: "not_found", 429: "overloa
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 _HTML = b"text/html; charset=utf-8"
 _V2, _RECORDS = "v2", "records"
+_JSON_BYTES = b"inference-header-content-length"
+_PLAIN = frozenset((_JSON_BYTES, b"authorization", b"x-api-key", b"x-sticky-key"))
+"""Headers of a request that changes nothing about how it is answered where there is one revision."""
+_SAME_WORDS_S = 0.05
+_OPENING = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: "
+_LENGTHS = [b"%d\r\n\r\n" % n for n in range(2048)]
 _NO_FLOAT = float("nan")
 
 
 class Asked(Job):
     """A request for predictions under way: its job, and whom the answer goes to."""
 
-    __slots__ = ("decoded", "exchange", "form", "kept", "model", "parts", "request_id", "served", "waiting")
+    kept: Entry | None = None
+    parts: list[Outputs | None] | None = None
+    waiting: int = 0
+    rows: int = 0
+    landed: float = 0.0
+    model_ms: float = 0.0
 
     def __init__(self, exchange: Exchange, served: Served, model: Model, request_id: str, form: str) -> None:
-        # Not the parent's: it knows its rows only when they are read, and it is made for every request.
+        # Not the parent's: it knows its rows only when they are read.
         self.exchange = exchange
         self.served = served
         self.model = model
         self.request_id = request_id
         self.form = form
-        self.kept: Entry | None = None
-        self.parts: list[Outputs | None] | None = None
-        self.rows = self.retries = self.waiting = 0
-        self.arrived = self.taken = self.sent = self.decoded = exchange.started
+        self.arrived = exchange.started
+
+    def read(self, query: Query, deadline: float, done: Done, now: float) -> None:
+        """Its rows are there."""
+        self.query = query
+        self.rows = query.rows
+        self.key = query.shapes
+        self.deadline = deadline
+        self.done = done
+        self.queued = now
 
 
 class _Part(Job):
     """One slice of a request."""
 
-    __slots__ = ("asked", "index", "request_id")
-
-    def __init__(self, asked: Asked, index: int, query: Query, done: Done) -> None:
+    def __init__(self, asked: Asked, index: int, first: int, query: Query, done: Done) -> None:
         super().__init__(query, asked.arrived, asked.deadline, done)
         self.asked = asked
         self.index = index
+        self.first = first
         self.request_id = asked.request_id
 
 
@@ -92,6 +108,7 @@ class App:
         self._count = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked = self._predict  # one bound method, told apart by identity
+        self._finish = self._done
         self.draining = False
         self.under_way = 0
 
@@ -224,6 +241,10 @@ class App:
         served = self._serving.find(name)
         if self.draining:
             raise Refusal(503, "unavailable", "The server is about to end.", retry_after_s=1)
+        plain = served.plain
+        if plain is not None and form is _V2 and not version and (not headers or headers.keys() <= _PLAIN):
+            self._ask_plainly(exchange, served, plain)
+            return
         if served.coming and not served.routing:
             self._later(exchange, self._awaited(exchange, served, form, version))
             return
@@ -240,6 +261,55 @@ class App:
             self._later(exchange, self._held(asked))
             return
         self._start(asked)
+
+    def _ask_plainly(self, exchange: Exchange, served: Served, model: Model) -> None:
+        """The common case: tensors, no wishes, and one revision that takes them."""
+        deadline = exchange.started + served.deadline_ms / 1e3
+        if not self._engine.admits(model, 1, deadline):  # before anything is made of its body
+            self._turn_away(exchange, model)
+            return
+        asked = Asked(exchange, served, model, f"{self._ids}{next(self._count):x}", _V2)
+        headers = exchange.headers
+        assert model.codec is not None
+        try:
+            head = _json_bytes(headers) if headers else None
+            query = model.codec.decode(exchange.body, head)
+        except Refusal as error:
+            self._refused(asked, error)
+            return
+        self._submit(asked, query, deadline, admitted=query.rows == 1)
+
+    def _turn_away(self, exchange: Exchange, model: Model) -> None:
+        """Refuse what can't be answered in time, at next to no cost: the words are those of the last moments."""
+        now = self._clock()
+        until, before, behind = model.refusal
+        if now > until:
+            before, behind = refusal_parts(self._engine.overloaded(model))
+            model.refusal = now + _SAME_WORDS_S, before, behind
+        request_id = f"{self._ids}{next(self._count):x}"
+        if exchange.keep_alive:
+            exchange.send(b"".join((before, request_id.encode(), behind)))
+        else:
+            exchange.refuse(self._engine.overloaded(model), b"x-request-id: %b\r\n" % request_id.encode())
+        if not self._engine.quiet:
+            total = (self._clock() - exchange.started) * 1e3
+            self._engine.observer.request(
+                RequestEvent(
+                    model.endpoint,
+                    model.revision,
+                    request_id,
+                    429,
+                    1,
+                    0.0,
+                    0.0,
+                    0.0,
+                    0.0,
+                    total,
+                    0,
+                    False,
+                    "overloaded",
+                )
+            )
 
     async def _awaited(self, exchange: Exchange, served: Served, form: str, version: str) -> None:
         """The first revision's files are being read: wait for them."""
@@ -283,31 +353,27 @@ class App:
         exchange = asked.exchange
         if asked.model.state is State.GONE:  # it was replaced while the request waited
             asked.model = asked.served.pick(exchange.headers.get(b"x-sticky-key"))
-        model, completion = asked.model, asked.served.completion
+        completion = asked.served.completion
         if completion is not None and not completion.quick(len(exchange.body)):
             self._later(exchange, self._completed(asked))
             return
         try:
-            headers = exchange.headers
-            if headers or asked.form is not _V2 or completion is not None:
-                query = self._decode(asked, exchange)
-                wait_ms = self._deadline_ms(asked)
-            else:
-                query = model.codec.decode(exchange.body)  # type: ignore[union-attr]  # it is ready, so it has one
-                wait_ms = asked.served.deadline_ms
+            deadline = exchange.started + self._deadline_ms(asked) / 1e3
+            if not self._engine.admits(asked.model, 1, deadline):
+                raise self._engine.overloaded(asked.model)
+            query = self._decode(asked, exchange)
         except Refusal as error:
             self._refused(asked, error)
             return
-        self._submit(asked, query, wait_ms)
+        self._submit(asked, query, deadline)
 
     async def _completed(self, asked: Asked) -> None:
         """Rows are completed from a store that makes one wait: in a thread, as long as the deadline allows."""
         loop = asyncio.get_running_loop()
         try:
-            wait_ms = self._deadline_ms(asked)
-            left = asked.exchange.started + wait_ms / 1e3 - self._clock()
+            deadline = asked.exchange.started + self._deadline_ms(asked) / 1e3
             reading = loop.run_in_executor(None, self._decode, asked, asked.exchange)
-            query = await asyncio.wait_for(reading, max(0.0, left))
+            query = await asyncio.wait_for(reading, max(0.0, deadline - self._clock()))
             if asked.model.state is State.GONE:
                 raise Refusal(503, "unavailable", "The revision was replaced in the meantime.", retry_after_s=0)
         except asyncio.TimeoutError:
@@ -315,17 +381,16 @@ class App:
         except TidemillError as error:
             self._refused(asked, _as_refusal(error))
         else:
-            self._submit(asked, query, wait_ms)
+            self._submit(asked, query, deadline)
 
-    def _submit(self, asked: Asked, query: Query, wait_ms: float) -> None:
-        exchange, model = asked.exchange, asked.model
-        asked.prepare(query, exchange.started + wait_ms / 1e3, self._done)
-        asked.decoded = self._clock()
+    def _submit(self, asked: Asked, query: Query, deadline: float, *, admitted: bool = False) -> None:
+        model, engine = asked.model, self._engine
+        asked.read(query, deadline, self._finish, self._clock())
         self.under_way += 1
-        if query.rows == 1 or query.rows <= self._engine.most_rows(model) or not model.line.together:
-            why = self._engine.submit(model, asked)
+        if query.rows == 1 or not model.line.together or query.rows <= (most := engine.most_rows(model)):
+            why = engine.submit(model, asked, admitted=admitted)
         else:
-            why = self._submit_parts(asked, self._engine.most_rows(model))
+            why = self._submit_parts(asked, most)
         if why is not None:
             self.under_way -= 1
             self._refused(asked, why)
@@ -341,12 +406,7 @@ class App:
             complete = None
             if completion is not None and model.records is not None:
                 complete = partial(model.records.tensors, completion=completion)
-            head = headers.get(b"inference-header-content-length")
-            if head is None:
-                return model.codec.decode(exchange.body, None, complete)
-            if not head.isdigit() or len(head) > 12:
-                raise bad_request("Inference-Header-Content-Length must be a whole number.")
-            return model.codec.decode(exchange.body, int(head), complete)
+            return model.codec.decode(exchange.body, _json_bytes(headers), complete)
         if model.records is None:
             raise Refusal(
                 400,
@@ -372,8 +432,8 @@ class App:
         asked.parts = [None] * len(pieces)
         asked.waiting = len(pieces)
         for index, piece in enumerate(pieces):
-            part = _Part(asked, index, piece, self._part_done)
-            why = self._engine.submit(model, part)
+            part = _Part(asked, index, index * most, piece, self._part_done)
+            why = self._engine.submit(model, part, admitted=True)
             if why is not None:
                 self._part_done(part, None, 0, why)
         return None
@@ -388,7 +448,8 @@ class App:
             asked.parts = None
             self._done(asked, None, 0, why)
             return
-        asked.taken, asked.sent = job.taken, job.sent
+        asked.sent, asked.landed = job.sent, self._clock()
+        asked.model_ms = outputs.model_ms
         asked.parts[job.index] = outputs.rows(start, start + job.rows)
         asked.waiting -= 1
         if not asked.waiting:
@@ -401,30 +462,39 @@ class App:
             self._refused(asked, why)
             return
         exchange, query, model = asked.exchange, asked.query, asked.model
-        begin = self._clock()
+        codec = model.codec
         json_bytes = None
-        if asked.form is _V2:
-            body, json_bytes = model.codec.encode(query, outputs, start)
-        else:
+        if asked.form is not _V2:
             body = self._records(asked, query, outputs, start)
+        elif query.rows == 1 and codec.gives_rows and query.outputs is None and query.id is None:
+            body = codec.rows(outputs)[start]
+        else:
+            body, json_bytes = codec.encode(query, outputs, start)
         if json_bytes is None and exchange.keep_alive:
-            out = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: %b%b%d\r\n\r\n%b" % (
-                asked.request_id.encode(), model.head, len(body), body,
-            )  # fmt: skip
+            size = len(body)
+            end = _LENGTHS[size] if size < len(_LENGTHS) else b"%d\r\n\r\n" % size
+            out = b"".join((_OPENING, asked.request_id.encode(), model.head, end, body))
         else:
             out = _answer(asked, model, body, json_bytes)
         exchange.send(out)
         if asked.kept is not None:
             asked.kept.answered(out, 200)
         if not self._engine.quiet:
-            end = self._clock()
-            self._engine.observer.request(
-                RequestEvent(
-                    model.endpoint, model.revision, asked.request_id, 200, query.rows,
-                    (asked.taken - asked.decoded) * 1e3, (asked.sent - asked.taken) * 1e3, outputs.model_ms,
-                    (end - begin) * 1e3, (end - exchange.started) * 1e3, asked.retries,
-                )
-            )  # fmt: skip
+            if asked.parts is None:
+                asked.ended = self._clock()  # the batch tells of it
+            else:
+                self._tell_divided(asked, outputs.model_ms)
+
+    def _tell_divided(self, asked: Asked, model_ms: float) -> None:
+        """Tell of a request that went in slices; its last one says how long it waited."""
+        model, end = asked.model, self._clock()
+        self._engine.observer.request(
+            RequestEvent(
+                model.endpoint, model.revision, asked.request_id, 200, asked.rows, (asked.sent - asked.queued) * 1e3,
+                max(0.0, (asked.landed - asked.sent) * 1e3 - asked.model_ms), model_ms, (end - asked.landed) * 1e3,
+                (end - asked.arrived) * 1e3, asked.retries,
+            )
+        )  # fmt: skip
 
     def _records(self, asked: Asked, query: Query, outputs: Outputs, start: int) -> bytes:
         model = asked.model
@@ -597,6 +667,15 @@ def _key(headers: Mapping[bytes, bytes]) -> str | None:
         return given[7:].strip().decode("latin-1")
     key = headers.get(b"x-api-key")
     return None if key is None else key.decode("latin-1")
+
+
+def _json_bytes(headers: Mapping[bytes, bytes]) -> int | None:
+    given = headers.get(_JSON_BYTES)
+    if given is None:
+        return None
+    if not given.isdigit() or len(given) > 12:
+        raise bad_request("Inference-Header-Content-Length must be a whole number.")
+    return int(given)
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str | None:

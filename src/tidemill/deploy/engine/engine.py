@@ -7,12 +7,11 @@ by its outputs or by a `Refusal`, whatever happens to workers.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +19,16 @@ import psutil
 
 from tidemill.core.errors import BundleError, TidemillError
 from tidemill.deploy.engine import capacity, wire
+from tidemill.deploy.engine.curves import Curve
 from tidemill.deploy.engine.fleet import Worker, Zygote
 from tidemill.deploy.engine.layout import Layout
 from tidemill.deploy.engine.limits import MIB, Limits
-from tidemill.deploy.engine.model import Job, Model, State
+from tidemill.deploy.engine.model import NICE, Job, Model, State
 from tidemill.deploy.engine.observing import Columns, NullObserver
 from tidemill.deploy.engine.query import Outputs
 from tidemill.deploy.engine.refusal import Refusal
 from tidemill.deploy.engine.scheduler import Device
-from tidemill.deploy.types import Observer
+from tidemill.deploy.types import BatchEvent, Observer
 
 _log = logging.getLogger(__name__)
 SWEEP_S = 0.1
@@ -55,6 +55,7 @@ class Flight:
     sent: float
     begun: float
     alone: bool
+    area: int
 
 
 class Engine:
@@ -69,13 +70,14 @@ class Engine:
     slots : int
         Batches that run side by side on the device; 0 means as many as there are cores.
     ahead : optional
-        A warm process that was launched before; see `tidemill.deploy.engine.fleet.launch`.
+        A warm process that was launched before; see `tidemill.deploy.engine.launching.launch`.
     """
 
     def __init__(self, limits: Limits, observer: Observer | None = None, *, slots: int = 0, ahead: Any = None) -> None:
         self.limits = limits
         self.observer: Observer = observer or NullObserver()
         self._quiet = type(self.observer) is NullObserver
+        self._told: Callable[[BatchEvent], None] | None = getattr(self.observer, "answered", None)
         self.loop = asyncio.get_running_loop()
         self.clock = time.perf_counter
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -176,18 +178,26 @@ class Engine:
         if report["problems"]:
             raise BundleError(" ".join(report["problems"]), where=str(model.facts.model))
 
-    async def measure(self, model: Model) -> None:
-        """Measure the batch curve finely, in a worker beside those that serve, and learn the best batch from it."""
+    async def measure(self, model: Model) -> Curve | None:
+        """Measure the batch curve finely, in a worker beside those that serve, and learn the best batch from it.
+
+        Returns
+        -------
+        Curve or None
+            What was measured; None where it could not be.
+        """
         request = {"golden": None if model.facts.golden is None else str(model.facts.golden)}
-        with contextlib.suppress(TidemillError):
+        try:
             worker = await self._start_worker(model, serving=False)
             try:
                 report = await self._ask(worker, wire.MEASURE, request)
-                model.line.learn([(int(b), float(ms)) for b, ms in report["curve"]])
-                model.held_bytes = max(model.held_bytes, int(report["memory"]))
-                model.measured = True
             finally:
                 worker.release()
+        except TidemillError:  # it serves as it is
+            return None
+        curve = Curve(tuple((int(b), float(ms)) for b, ms in report["curve"]), int(report["memory"]))
+        model.measure_is(curve)
+        return curve
 
     async def _ask(self, worker: Worker, kind: int, request: dict[str, Any]) -> dict[str, Any]:
         self._tickets += 1
@@ -234,6 +244,7 @@ class Engine:
         worker.ready = True
         worker.last_used = self.clock()
         if serving:
+            worker.bulk = "nice" in order
             if model.state is State.GONE or self._closed:
                 worker.release()
                 raise BundleError(f"{model.endpoint!r} was taken out of service.")
@@ -324,30 +335,44 @@ class Engine:
         return self._devices[model.provider].most_rows(model.line)
 
     def admits(self, model: Model, rows: int, deadline: float) -> bool:
-        """True where so many rows can be answered before a deadline."""
-        return self._devices[model.provider].in_time(model.line, rows, deadline)
+        """True where so many rows can be answered before a deadline. An empty line takes what comes."""
+        line = model.line
+        before = line.waiting_rows + line.running_rows
+        if not before:
+            return True
+        device = self._devices[model.provider]
+        return before + rows <= self.limits.queue_rows and device.in_time(line, rows, deadline)
 
     def overloaded(self, model: Model) -> Refusal:
         """The refusal of what can't be answered in time."""
         return _overloaded(model.line.wait_ms)
 
-    def submit(self, model: Model, job: Job) -> Refusal | None:
-        """Take a job in, or say why not; the refusal is the caller's to answer with."""
-        line = model.line
-        device = self._devices[model.provider]
-        before = line.waiting_rows + line.running_rows
+    def submit(self, model: Model, job: Job, *, admitted: bool = False) -> Refusal | None:
+        """Take a job in, or say why not; the refusal is the caller's to answer with.
+
+        Parameters
+        ----------
+        model : Model
+            Who shall answer.
+        job : Job
+            The rows.
+        admitted : bool
+            True where `admits` said yes just now.
+        """
         if not model.on or model.state is State.GONE:
             return Refusal(503, "unavailable", f"{model.endpoint!r} is unloaded.", hint="Load it first.")
-        if before and (before + job.rows > self.limits.queue_rows or not device.in_time(line, job.rows, job.deadline)):
-            return _overloaded(line.wait_ms)
+        if not admitted and not self.admits(model, job.rows, job.deadline):
+            return _overloaded(model.line.wait_ms)
+        if model.workers:
+            self._devices[model.provider].push(model.line, job)
+            if not self._pumping:
+                self._pumping = True
+                self.loop.call_soon(self._pump)
+            return None
         if not model.alive and model.failures >= self.limits.attempts and self.clock() < model.retry_at:
             return Refusal(503, "unavailable", "The model can't start at the moment.", retry_after_s=1)
-        device.push(line, job)
-        if not model.workers:
-            self.wake(model)
-        elif not self._pumping:
-            self._pumping = True
-            self.loop.call_soon(self._pump)
+        self._devices[model.provider].push(model.line, job)
+        self.wake(model)
         return None
 
     def _pump_soon(self) -> None:
@@ -357,9 +382,7 @@ class Engine:
 
     def _pump(self) -> None:
         self._pumping = False
-        for device in self._devices.values():
-            while (grant := device.take(self._free)) is not None:
-                self._send(device, *grant)
+        self._start_batches()
 
     def _free(self, line: Any) -> bool:
         return self._choose(self._owner[id(line)], line.suspects) is not None
@@ -379,24 +402,26 @@ class Engine:
         now = self.clock()
         worker = self._choose(model, jobs[0].alone)
         assert worker is not None
+        assert model.layout is not None
         self._tickets = ticket = (self._tickets + 1) & 0x7FFFFFFF
         rows = 0
         for job in jobs:
-            job.taken = job.sent = now
+            job.sent = now
             rows += job.rows
-        shapes = jobs[0].query.shapes
-        assert model.layout is not None
+        shapes = jobs[0].key
         batches = model.layout.batches
-        tensors = [
-            (
-                kind,
-                (rows, *shapes[k]) if batches else shapes[k],
-                jobs[0].query.pieces[k : k + 1] if len(jobs) == 1 else [j.query.pieces[k] for j in jobs],
-            )
-            for k, kind in enumerate(model.wire_types)
-        ]
-        worker.flights.append(Flight(ticket, model, jobs, rows, now, now, jobs[0].alone))
-        worker.send(wire.frame_of_parts(wire.RUN, ticket, tensors))
+        if len(model.wire_types) == 1:
+            shape = (rows, *shapes[0]) if batches else shapes[0]
+            tensors = [(model.wire_types[0], shape, [j.query.pieces[0] for j in jobs])]
+        else:
+            tensors = [
+                (kind, (rows, *shapes[k]) if batches else shapes[k], [j.query.pieces[k] for j in jobs])
+                for k, kind in enumerate(model.wire_types)
+            ]
+        flights = worker.flights
+        area = 3 - flights[-1].area if flights else 1  # there are never more than two
+        flights.append(Flight(ticket, model, jobs, rows, now, now, jobs[0].alone, area))
+        worker.send(wire.frame_of_parts(wire.RUN, ticket, tensors, area=area, shared=worker.area(area)))
 
     def _frame(self, worker: Worker, kind: int, ticket: int, count: int, ms: float, frame: bytes) -> None:
         if kind == wire.ANSWER:
@@ -425,9 +450,7 @@ class Engine:
         outputs = Outputs(model.layout.outputs, wire.tensors_of(frame, count), ms)
         self._landed(worker, flight, (now - flight.begun) * 1e3, now)
         # The worker's next batch leaves before anything is written to callers.
-        for device in self._devices.values():
-            while (grant := device.take(self._free)) is not None:
-                self._send(device, *grant)
+        self._start_batches()
         start = 0
         for job in flight.jobs:
             try:
@@ -437,7 +460,16 @@ class Engine:
                 job.done(job, None, 0, Refusal(500, "internal", "This is a bug in Tidemill; please report it."))
             start += job.rows
         if not self._quiet:
-            self._tell(model, flight, outputs)
+            self._tell(model, flight, outputs, now)
+
+    def _start_batches(self) -> None:
+        for device in self._devices.values():
+            while (grant := device.take(self._free)) is not None:
+                self._send(device, *grant)
+            if device.late:
+                late, device.late = device.late, []
+                for job in late:
+                    job.done(job, None, 0, _too_late())
 
     def _landed(self, worker: Worker, flight: Flight, ms: float, now: float) -> None:
         self._devices[flight.model.provider].finished(flight.model.line, flight.jobs, ms)
@@ -447,14 +479,37 @@ class Engine:
         elif flight.model.state is State.GONE:
             self._release(flight.model, worker)
 
-    def _tell(self, model: Model, flight: Flight, outputs: Outputs) -> None:
+    def _tell(self, model: Model, flight: Flight, outputs: Outputs, landed: float) -> None:
+        """Tell the observer of a batch; what was refused, divided or copied has told of itself."""
         layout = model.layout
         assert layout is not None
-        ids: list[str] = []
-        for job in flight.jobs:
-            ids.extend([job.request_id] * job.rows)
-        columns = Columns(layout, flight.rows, [j.query.pieces for j in flight.jobs], flight.jobs[0].query.shapes)
-        self.observer.batch(model.endpoint, model.revision, columns, outputs.by_name(), ids)
+        jobs = flight.jobs
+        parts: dict[int, int] = {}
+        if flight.rows == len(jobs):
+            ids = [job.request_id for job in jobs]
+            told = [(k, job) for k, job in enumerate(jobs) if job.ended]
+            if len(told) < len(jobs):
+                parts = {k: job.first for k, job in enumerate(jobs) if job.first >= 0}
+        else:
+            ids, told = [], []
+            for job in jobs:
+                if job.ended:
+                    told.append((len(ids), job))
+                elif job.first >= 0:
+                    parts[len(ids)] = job.first
+                ids.extend([job.request_id] * job.rows)
+        event = BatchEvent(
+            model.endpoint, model.revision, Columns(layout, flight.rows, [j.query.pieces for j in jobs], jobs[0].key),
+            outputs.by_name(), ids, [k for k, _ in told], [j.rows for _, j in told], [j.arrived for _, j in told],
+            [j.queued for _, j in told], [j.ended for _, j in told], flight.sent, landed, outputs.model_ms,
+            [j.retries for _, j in told], parts,
+        )  # fmt: skip
+        if self._told is not None:
+            self._told(event)
+            return
+        self.observer.batch(event.endpoint, event.revision, event.columns, event.outputs, event.request_ids)
+        for one in event.requests():
+            self.observer.request(one)
 
     def _failed(self, worker: Worker, told: dict[str, Any]) -> None:
         """A batch raised an error: its requests run alone, so that one bad row fails no neighbour."""
@@ -535,6 +590,7 @@ class Engine:
         for model in list(self.models):
             self._end_hanging(model, now)
             self._end_late(model, now)
+            self._reclass(model)
             self._resize(model, now)
             if self._sweeps % _WEIGH_EVERY == 0:
                 self._weigh(model)
@@ -557,6 +613,17 @@ class Engine:
         if model.line.deadline < now:
             for job in model.line.drop(lambda j: j.deadline < now):
                 job.done(job, None, 0, _too_late())
+
+    def _reclass(self, model: Model) -> None:
+        """Let workers run at the priority of their model's class, which may change while they run."""
+        bulk = model.line.bulk
+        for worker in [w for w in model.workers if w.bulk != bulk and w.pid]:
+            try:
+                os.setpriority(os.PRIO_PROCESS, worker.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE * bulk)
+                worker.bulk = bulk
+            except OSError:  # few may raise a priority: a new worker takes its place
+                if not worker.flights:
+                    self._release(model, worker)
 
     def _resize(self, model: Model, now: float) -> None:
         if model.state is not State.READY:

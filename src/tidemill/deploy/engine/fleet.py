@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tidemill.deploy.engine import wire
+from tidemill.deploy.engine.launching import launch
 
 _BUFFER = 4 << 20
+_AREA = 4 << 20
+"""Bytes of each of the two areas of shared memory; pages that are never written take no room."""
 _QUICK_S = 1.0
 """A warm process that lived shorter than this is not started again at once."""
 
@@ -43,6 +46,7 @@ class Worker(asyncio.Protocol):
         self.number = number
         self.pid = 0
         self.ready = False
+        self.bulk = False
         self.released = False
         self.killed_for = ""
         self.status: int | None = None
@@ -52,6 +56,8 @@ class Worker(asyncio.Protocol):
         self._on_end = on_end
         self._transport: Any = None
         self._buffer = bytearray()
+        self._areas: list[memoryview] = []
+        self._memory: mmap.mmap | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is ours."""
@@ -79,7 +85,36 @@ class Worker(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The worker is gone."""
         self._transport = None
+        self._unshare()
         self._on_end(self)
+
+    def share(self) -> int | None:
+        """Make the memory for large data; gives its file, None where the system has no such thing."""
+        if not hasattr(os, "memfd_create"):
+            return None
+        handle = os.memfd_create("tidemill", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(handle, 2 * _AREA)
+            self._memory = mmap.mmap(handle, 2 * _AREA)
+        except OSError:
+            os.close(handle)
+            return None
+        whole = memoryview(self._memory)
+        self._areas = [whole[:_AREA], whole[_AREA:]]
+        whole.release()
+        return handle
+
+    def area(self, number: int) -> memoryview | None:
+        """One of the two areas, 1 or 2."""
+        return self._areas[number - 1] if self._areas else None
+
+    def _unshare(self) -> None:
+        for area in self._areas:
+            area.release()
+        self._areas = []
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
 
     def send(self, data: bytes) -> None:
         """Send a frame; does nothing where the worker is gone, whose end is then told by `on_end`."""
@@ -102,17 +137,6 @@ class Worker(asyncio.Protocol):
             self._transport.abort()
 
 
-def launch() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a warm process; gives it with our end of its socket. It loads onnxruntime while we do other things."""
-    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    mine.setblocking(False)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tidemill.deploy.engine.zygote", str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
-    theirs.close()
-    return process, mine
-
-
 class Zygote:
     """The warm process, and the orders to it. It is started anew when it dies; workers live on without it.
 
@@ -133,7 +157,7 @@ class Zygote:
         self._socket: socket.socket | None = None
         self._workers: dict[int, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
-        self._pending: deque[tuple[Worker, dict[str, Any], socket.socket]] = deque()
+        self._pending: deque[tuple[dict[str, Any], socket.socket, int | None]] = deque()
         self._count = 0
         self._closed = False
         self._begun = 0.0
@@ -169,21 +193,22 @@ class Zygote:
         await self._loop.create_unix_connection(lambda: worker, sock=mine)
         self._workers[worker.number] = worker
         order = {**job, "worker": worker.number}
-        self._pending.append((worker, order, theirs))
+        self._pending.append((order, theirs, worker.share()))
         self._flush()
         return worker
 
     def _flush(self) -> None:
         while self._pending and self._socket is not None:
-            _, order, theirs = self._pending[0]
+            order, theirs, shared = self._pending[0]
+            handles = [theirs.fileno(), *([] if shared is None else [shared])]
             try:
-                socket.send_fds(self._socket, [json.dumps(order).encode()], [theirs.fileno()])
+                socket.send_fds(self._socket, [json.dumps(order).encode()], handles)
             except BlockingIOError:
                 self._loop.call_later(0.005, self._flush)
                 return
             except OSError:
                 return  # it is gone: `_read` starts another one, which takes the rest
-            theirs.close()
+            _close(theirs, shared)
             self._pending.popleft()
 
     def _read(self) -> None:
@@ -240,8 +265,8 @@ class Zygote:
         """End it; workers end with their own sockets."""
         self._closed = True
         self._drop_socket()
-        for _, _, theirs in self._pending:
-            theirs.close()
+        for _, theirs, shared in self._pending:
+            _close(theirs, shared)
         self._pending.clear()
         if self._process is not None:
             try:
@@ -250,3 +275,10 @@ class Zygote:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def _close(theirs: socket.socket, shared: int | None) -> None:
+    """Close what was given to a worker."""
+    theirs.close()
+    if shared is not None:
+        os.close(shared)

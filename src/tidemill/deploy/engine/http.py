@@ -42,9 +42,38 @@ _NONE: dict[bytes, bytes] = {}
 """Headers of a request that has none that matter; never written to."""
 _REASONS = {s.value: s.phrase.encode() for s in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEAD_END = b"\r\n\r\n"
 _URL_BYTES = 8192
 _UNREAD = 1 << 20
 """Bytes of answers that a client has not read, above which nothing more is read from it."""
+_TURN_BYTES = 1 << 17
+"""A client that sends so much at once waits until the others had their turn."""
+_MOST_HEADS = 1024
+_LONGEST_HEAD = 4096
+_PASSING = frozenset((b"idempotency-key", b"x-request-id", b"x-sticky-key", b"traceparent", b"tracestate"))
+"""Headers that differ from request to request: a head that has one is not worth remembering."""
+
+
+class Head:
+    """The head of a request as httptools understood it: who sends the same bytes again means the same.
+
+    Parameters
+    ----------
+    method, target : bytes
+        What is wanted.
+    headers : dict
+        Those that matter; never written to.
+    length : int
+        Bytes of the body.
+    """
+
+    __slots__ = ("headers", "length", "method", "target")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], length: int) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.length = length
 
 
 class Exchange:
@@ -54,13 +83,21 @@ class Exchange:
         "body", "connection", "headers", "keep_alive", "left", "method", "out", "started", "target",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, started: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        started: float,
+        method: bytes = b"",
+        target: bytes = b"",
+        headers: dict[bytes, bytes] = _NONE,
+        body: bytes = b"",
+    ) -> None:
         self.connection = connection
         self.started = started
-        self.method = b""
-        self.target = b""
-        self.headers = _NONE
-        self.body = b""
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
         self.keep_alive = True
         self.out: bytes | None = None
         self.left = False
@@ -68,10 +105,8 @@ class Exchange:
     def reply(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Answer; ``extra`` holds further header lines, each with its line end."""
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        head = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\n%bcontent-length: %d\r\n" % (
-            status, _REASONS.get(status, b""), content_type, extra, len(body),
-        )  # fmt: skip
-        self.send(b"".join((head, end, b"" if self.method == b"HEAD" else body)))
+        shown = b"" if self.method == b"HEAD" else body
+        self.send(b"".join((_opening(status, content_type, extra, len(body)), end, shown)))
 
     def send(self, out: bytes) -> None:
         """Answer with bytes that are a whole HTTP response."""
@@ -80,13 +115,42 @@ class Exchange:
 
     def refuse(self, why: Refusal, extra: bytes = b"") -> None:
         """Answer with a typed error."""
-        body: dict[str, Any] = {"error": why.message if not why.hint else f"{why.message} {why.hint}", "code": why.code}
-        if why.retry_after_s is not None:
-            body["retry_after_s"] = round(why.retry_after_s, 3)
-            extra += b"retry-after: %d\r\n" % max(1, -(-why.retry_after_s // 1))
-        if why.status == 401:
-            extra += b'www-authenticate: Bearer realm="tidemill"\r\n'
-        self.reply(why.status, orjson.dumps(body), JSON, extra)
+        body, lines = _told(why)
+        self.reply(why.status, body, JSON, extra + lines)
+
+
+def _opening(status: int, content_type: bytes, extra: bytes, length: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\n%bcontent-length: %d\r\n" % (
+        status, _REASONS.get(status, b""), content_type, extra, length,
+    )  # fmt: skip
+
+
+def _told(why: Refusal) -> tuple[bytes, bytes]:
+    """Body and header lines of a typed error."""
+    body: dict[str, Any] = {"error": why.message if not why.hint else f"{why.message} {why.hint}", "code": why.code}
+    lines = b""
+    if why.retry_after_s is not None:
+        body["retry_after_s"] = round(why.retry_after_s, 3)
+        lines += b"retry-after: %d\r\n" % max(1, -(-why.retry_after_s // 1))
+    if why.status == 401:
+        lines += b'www-authenticate: Bearer realm="tidemill"\r\n'
+    return orjson.dumps(body), lines
+
+
+def refusal_parts(why: Refusal) -> tuple[bytes, bytes]:
+    r"""Write a refusal once for many requests: what stands before the request's id, and what stands behind it.
+
+    Examples
+    --------
+    >>> before, behind = refusal_parts(Refusal(429, "overloaded", "Later.", retry_after_s=0.2))
+    >>> (before + b"r1" + behind).split(b"\r\n")[:2]
+    [b'HTTP/1.1 429 Too Many Requests', b'content-type: application/json']
+    """
+    body, lines = _told(why)
+    before, _, behind = _opening(why.status, JSON, lines + b"x-request-id: \r\n", len(body)).partition(
+        b"x-request-id: "
+    )
+    return before + b"x-request-id: ", behind + b"\r\n" + body
 
 
 class Handler(Protocol):
@@ -112,6 +176,7 @@ class Hub:
         self.limits = limits
         self.clock: Callable[[], float] = time.perf_counter
         self.connections: set[Connection] = set()
+        self.heads: dict[bytes, Head] = {}
         self.draining = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -147,8 +212,9 @@ class Connection(asyncio.Protocol):
     """One client."""
 
     __slots__ = (
-        "_body", "_close", "_exchange", "_fed", "_hosts", "_hub", "_lengths", "_line", "_parser", "_paused", "_phase",
-        "_refused", "_since", "_size", "_te", "_transport", "_unread_since", "_upload", "_url",
+        "_begun", "_body", "_close", "_exchange", "_fed", "_hosts", "_hub", "_lengths", "_line", "_parser", "_paused",
+        "_phase", "_plain", "_refused", "_resting", "_since", "_size", "_te", "_transport", "_unread_since", "_upload",
+        "_url",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -166,6 +232,9 @@ class Connection(asyncio.Protocol):
         self._upload = 0
         self._hosts = self._lengths = 0
         self._te: bytes | None = None
+        self._plain = True
+        self._begun = 0
+        self._resting = False
         self._refused = False
         self._close = False
         self._paused = False
@@ -194,28 +263,67 @@ class Connection(asyncio.Protocol):
         """Bytes from the client."""
         if self._refused:
             return
-        if self._phase != _BODY:
+        fresh = self._phase == _IDLE or (self._exchange is None and not self._fed)
+        if fresh:
+            hub = self._hub
+            end = data.find(_HEAD_END) + 4
+            head = hub.heads.get(data[:end])
+            if head is not None and len(data) - end == head.length and not self._close and not hub.draining:
+                # These bytes were a whole request before, read by httptools from the same state: they are it again.
+                exchange = Exchange(self, hub.clock(), head.method, head.target, head.headers, data[end:])
+                self._phase = _IDLE
+                line = self._line
+                line.append(exchange)
+                if len(line) >= hub.limits.pipelined:
+                    self._pause()
+                hub.handler(exchange)
+                return
             if self._phase == _IDLE:
-                self._since = self._hub.clock()
-                self._phase = _HEAD
-                self._fed = 0
+                self._since = hub.clock()
+            self._phase = _HEAD
+            self._fed = 0
+        if self._phase != _BODY:
             self._fed += len(data)
+        if self._read(data):
+            if fresh and self._phase == _IDLE:
+                self._remember(data)
+            if len(data) >= _TURN_BYTES:
+                self._rest()
+
+    def _read(self, data: bytes) -> bool:
+        """Let httptools read; False where nothing more will be."""
+        self._begun = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # the wish is ignored, and nothing after it can be read
             self._refused = True
-            return
+            return False
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if isinstance(cause, Refusal):
                 self._stop(cause)
-                return
+                return False
             raise
         except httptools.HttpParserError:
             self._broken("This is not HTTP/1.1.")
-            return
+            return False
         if self._phase == _HEAD and self._fed > self._hub.limits.header_bytes + _URL_BYTES:
             self._stop(Refusal(431, "head_too_large", "The head of the request is too large."))
+            return False
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Keep what a head means, where ``data`` was one whole request and nothing else."""
+        exchange = self._exchange
+        if exchange is None or self._begun != 1 or not self._plain or not exchange.keep_alive or exchange.left:
+            return
+        end = data.find(_HEAD_END) + 4
+        if not 4 < end <= _LONGEST_HEAD or data[end:] != exchange.body or not _PASSING.isdisjoint(exchange.headers):
+            return
+        heads = self._hub.heads
+        if len(heads) >= _MOST_HEADS:
+            heads.clear()
+        heads[data[:end]] = Head(exchange.method, exchange.target, exchange.headers, len(data) - end)
 
     def eof_received(self) -> bool:
         """The client says no more; what is under way is still answered."""
@@ -249,6 +357,8 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._hosts = self._lengths = 0
         self._te = None
+        self._plain = True
+        self._begun += 1
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
@@ -263,7 +373,7 @@ class Connection(asyncio.Protocol):
             raise Refusal(431, "head_too_large", "The head of the request is too large.")
         name = name.lower()
         kind = _MEANING.get(name)
-        if kind is None:
+        if kind is None or self._phase == _BODY:  # what stands behind a body in chunks, no proxy has looked at
             return
         if kind == "host":
             self._hosts += 1
@@ -283,8 +393,11 @@ class Connection(asyncio.Protocol):
             if self._te is not None or value.strip().lower() != b"chunked":
                 raise Refusal(400, "bad_request", "The only transfer encoding that is taken is: chunked.")
             self._te = value
-        elif value.lower() == b"100-continue" and len(self._line) == 1 and self._transport:
-            self._transport.write(_CONTINUE)
+            self._plain = False
+        else:
+            self._plain = False
+            if value.lower() == b"100-continue" and len(self._line) == 1 and self._transport:
+                self._transport.write(_CONTINUE)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -372,6 +485,18 @@ class Connection(asyncio.Protocol):
         exchange.keep_alive = False
         exchange.refuse(why)
 
+    def _rest(self) -> None:
+        """Read no more in this turn of the loop: others come first."""
+        if not self._resting and self._transport is not None and not self._transport.is_closing():
+            self._resting = True
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:
             self._paused = True
@@ -408,10 +533,10 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def end_when_idle(self) -> None:
-        """Close after the last answer."""
+        """Close after the last answer. Who has asked nothing yet may still do so, as long as others wait."""
         if self._line:
             self._close = True
-        elif self._transport is not None:
+        elif self._transport is not None and (self._phase != _HEAD or self._exchange is not None):
             self._transport.close()
 
     def abort(self) -> None:

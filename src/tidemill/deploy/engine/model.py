@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from tidemill.core.schema import SemanticType
+from tidemill.deploy.engine.curves import Curve
 from tidemill.deploy.engine.facts import Facts
 from tidemill.deploy.engine.fleet import Worker
 from tidemill.deploy.engine.layout import Layout
@@ -18,6 +19,8 @@ from tidemill.deploy.engine.refusal import Refusal
 from tidemill.deploy.engine.scheduler import Line
 from tidemill.deploy.engine.v2 import Codec
 
+NICE = 15
+"""How much lower the priority of bulk workers is."""
 Done = Callable[["Job", "Outputs | None", int, "Refusal | None"], None]
 
 
@@ -34,25 +37,24 @@ class Job:
         Gets this job, the outputs of its batch, its first row there, and the refusal where there are no outputs.
     """
 
-    __slots__ = (
-        "alone", "arrived", "attempts", "deadline", "done", "key", "query", "retries", "rows", "sent", "taken",
-    )  # fmt: skip
+    # Defaults stand with the class: an object is made for every request, and most of these never change.
+    alone: bool = False
+    attempts: int = 0
+    retries: int = 0
+    sent: float = 0.0
+    ended: float = 0.0
+    """When its answer was written; 0 where the batch does not tell of it."""
+    first: int = -1
+    """Number of its first row in a request that was divided; −1 for one that was not."""
     request_id: str
 
     def __init__(self, query: Query, arrived: float, deadline: float, done: Done) -> None:
-        self.arrived = self.taken = self.sent = arrived
-        self.retries = 0
-        self.prepare(query, deadline, done)
-
-    def prepare(self, query: Query, deadline: float, done: Done) -> None:
-        """Give it its rows."""
         self.query = query
         self.rows = query.rows
         self.key = query.shapes
+        self.arrived = self.queued = arrived
         self.deadline = deadline
         self.done = done
-        self.attempts = 0
-        self.alone = False
 
 
 class State(str, Enum):
@@ -102,6 +104,8 @@ class Model:
         self.endpoint = endpoint
         self.revision = revision
         self.head = b"\r\nx-revision: %b\r\ncontent-length: " % revision.encode()
+        self.refusal: tuple[float, bytes, bytes] = (0.0, b"", b"")
+        """The newest refusal of an overload as bytes, before and behind the request's id, and until when it holds."""
         self.facts = facts
         self.limits = limits
         self.idle_s = idle_s
@@ -142,6 +146,12 @@ class Model:
         """True where nothing waits and nothing runs."""
         return not self.line.waiting_rows and not self.line.running
 
+    def measure_is(self, curve: Curve) -> None:
+        """Its batches were measured on this machine."""
+        self.line.learn(curve.points)
+        self.held_bytes = max(self.held_bytes, curve.memory_bytes)
+        self.measured = True
+
     def understood(self, layout: Layout) -> None:
         """The first worker told what the graph takes and gives."""
         if self.layout is not None:
@@ -176,5 +186,5 @@ class Model:
         if self.layout is not None:
             order["layout"] = self.layout.to_json()
         if self.line.bulk:
-            order["nice"] = 15
+            order["nice"] = NICE
         return order

@@ -90,6 +90,8 @@ def document(endpoints: Sequence[Served], *, secured: bool) -> dict[str, Any]:
     if secured:
         out["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         out["security"] = [{"key": []}]
+        for path in ("/v2/health/live", "/v2/health/ready"):
+            paths[path]["get"]["security"] = []  # who watches over processes has no key
     return out
 
 
@@ -180,7 +182,7 @@ def _predict(served: Served, model: Model, secured: bool) -> dict[str, Any]:
     if task.kind.is_classification:
         kinds = {"integer": "integer", "number": "number", "boolean": "boolean"}
         label = {"type": kinds.get(task.label_type, "string")}
-        probabilities = _object({c: {"type": "number"} for c in task.classes})
+        probabilities = _object({c: {"type": ["number", "null"]} for c in task.classes})
         prediction = _object({"label": label, "probabilities": probabilities})
     else:
         prediction = _object({"value": {"type": ["number", "null"]}})

@@ -75,6 +75,8 @@ class Outputs:
     model_ms: float
     _arrays: dict[int, NDArray[Any]] = field(default_factory=dict)
     _texts: dict[int, list[bytes]] = field(default_factory=dict)
+    bodies: list[bytes] | None = None
+    """Whole answers to each row, where somebody asked for them; see `tidemill.deploy.engine.v2.Codec.rows`."""
 
     def array(self, index: int) -> NDArray[Any]:
         """Values of one output, rows first."""
@@ -89,6 +91,16 @@ class Outputs:
         if found is None:
             found = self._texts[index] = row_texts(self.array(index))
         return found
+
+    def raw(self, index: int, start: int, stop: int, width: int) -> bytes | memoryview | None:
+        """Bytes of some rows of one output that is no text; None where a row has not ``width`` bytes."""
+        found = self._arrays.get(index)
+        if found is not None:
+            rows = np.ascontiguousarray(found[start:stop])
+            return rows.tobytes() if rows.nbytes == width * (stop - start) else None
+        tensor = self.tensors[index]
+        data = memoryview(tensor.data)
+        return data[start * width : stop * width] if data.nbytes == width * tensor.shape[0] else None
 
     def by_name(self) -> dict[str, NDArray[Any]]:
         """All arrays."""

@@ -12,6 +12,7 @@ something to do, so latency lines do not wait for the slices under way. A GPU do
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +24,13 @@ WEIGHTS = {False: 8.0, True: 1.0}
 """Share of a device by class: latency, bulk."""
 _SLOWER, _QUICKER = 0.1, 0.3
 """How much one batch changes what is thought of a line's pace."""
-_CAUTION = 1.25
-"""A request is taken only if it would be in time even were the work this much slower than it was."""
+_CAUTION = 2.0
+"""A request is taken only if it would be in time even were the work this much slower than it was.
+
+A longer line would answer no more: it is there to keep workers busy while their pace changes, and what waits in it for
+nothing is told so late."""
+_BATCH_MS = 0.03
+"""What a batch costs beside the model: frames, calls, waking a worker. The larger the batch, the fewer pay for it."""
 SLICE_SHARE = 0.25
 """Share of the tightest target that one slice of bulk work may take."""
 
@@ -83,6 +89,7 @@ class Line(Generic[W]):
     row_ms: float = 0.0
     workers: int = 1
     _fifo: deque[W] = field(default_factory=deque)
+    late: list[W] = field(default_factory=list)
     _early: list[tuple[float, int, W]] = field(default_factory=list)
     _alone: deque[W] = field(default_factory=deque)
     _count: int = 0
@@ -141,28 +148,38 @@ class Line(Generic[W]):
         heads += [entry[0] for entry in self._early[:1]]
         return min(heads, default=float("inf"))
 
-    def pop(self, most: int) -> list[W]:
-        """Take the next batch: earliest deadlines first, up to ``most`` rows, all of one key."""
+    def pop(self, most: int, now: float = -math.inf) -> list[W]:
+        """Take the next batch: earliest deadlines first, up to ``most`` rows, all of one key.
+
+        Requests whose deadline was before ``now`` go to `late` in place of a batch.
+        """
         if self._alone:
             item = self._alone.popleft()
             self.waiting_rows -= item.rows
             return [item]
         fifo, early = self._fifo, self._early
         taken: list[W] = []
-        rows = 0
+        rows = lost = 0
+        key: object = None
         while fifo or early:
-            item = early[0][2] if early and (not fifo or early[0][0] < fifo[0].deadline) else fifo[0]
-            if taken and (rows + item.rows > most or item.key != taken[0].key):
+            hurried = bool(early) and (not fifo or early[0][0] < fifo[0].deadline)
+            item = early[0][2] if hurried else fifo[0]
+            if item.deadline < now:
+                self.late.append(item)
+                lost += item.rows
+            elif taken and (rows + item.rows > most or (item.key is not key and item.key != key)):
                 break
-            if early and item is early[0][2]:
+            else:
+                taken.append(item)
+                rows += item.rows
+                key = item.key
+            if hurried:
                 heapq.heappop(early)
             else:
                 fifo.popleft()
-            taken.append(item)
-            rows += item.rows
-            if not self.together:
+            if taken and not self.together:
                 break
-        self.waiting_rows -= rows
+        self.waiting_rows -= rows + lost
         return taken
 
     def drop(self, gone: Callable[[W], bool]) -> list[W]:
@@ -181,14 +198,16 @@ class Line(Generic[W]):
 def best_batch(curve: Sequence[tuple[int, float]], target_ms: float | None = None) -> int:
     """The smallest batch within a tenth of the best throughput, of those that take at most half of the target.
 
+    To the model's own time comes what every batch costs, however large it is.
+
     Examples
     --------
     >>> best_batch([(1, 0.007), (8, 0.02), (32, 0.047), (128, 0.41)])
     32
     """
     fit = [(b, ms) for b, ms in curve if target_ms is None or ms <= target_ms / 2] or [curve[0]]
-    top = max(b / max(ms, 1e-6) for b, ms in fit)
-    return min(b for b, ms in fit if b / max(ms, 1e-6) >= 0.9 * top)
+    top = max(b / (ms + _BATCH_MS) for b, ms in fit)
+    return min(b for b, ms in fit if b / (ms + _BATCH_MS) >= 0.9 * top)
 
 
 class Device(Generic[W]):
@@ -210,6 +229,8 @@ class Device(Generic[W]):
         self._interrupts = interrupts
         self._lines: list[Line[W]] = []
         self._now = 0.0
+        self.late: list[W] = []
+        """Requests that were taken out because their deadline was over; see `take`."""
 
     @property
     def lines(self) -> Sequence[Line[W]]:
@@ -264,26 +285,36 @@ class Device(Generic[W]):
     def take(self, free: Callable[[Line[W]], bool]) -> tuple[Line[W], list[W]] | None:
         """The next batch that may start now; None where nothing waits or nothing is free.
 
+        Requests that were found to be late on the way are in `late` afterwards: whoever takes batches answers them.
+
         Parameters
         ----------
         free : callable
             Whether a worker of the line can take a batch.
         """
+        while (line := self._next(free)) is not None:
+            batch = line.pop(self.most_rows(line), self._clock())
+            if line.late:
+                self.late += line.late
+                line.late = []
+            if batch:
+                line.running += 1
+                line.running_rows += sum([i.rows for i in batch])
+                return line, batch
+        return None
+
+    def _next(self, free: Callable[[Line[W]], bool]) -> Line[W] | None:
+        """The line whose turn it is."""
         lines = self._lines
         if len(lines) == 1:
             line = lines[0]
-            if not line.waiting_rows or not free(line):
-                return None
-        else:
-            ready = [x for x in lines if x.waiting_rows and self._open(x) and free(x)]
-            if not ready:
-                return None
-            line = min(ready, key=lambda x: (x.passed, x.deadline))
-            self._now = max(self._now, line.passed)
-        batch = line.pop(self.most_rows(line))
-        line.running += 1
-        line.running_rows += sum([i.rows for i in batch])
-        return line, batch
+            return line if line.waiting_rows and free(line) else None
+        ready = [x for x in lines if x.waiting_rows and self._open(x) and free(x)]
+        if not ready:
+            return None
+        line = min(ready, key=lambda x: (x.passed, x.deadline))
+        self._now = max(self._now, line.passed)
+        return line
 
     def _open(self, line: Line[W]) -> bool:
         if line.running == 0 and (not line.bulk or self._busy(True) < self._slots):

@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from tidemill.core.errors import NotFoundError, TidemillError
+from tidemill.core.errors import BundleError, NotFoundError, TidemillError
 from tidemill.deploy.engine.completing import Completion
 from tidemill.deploy.engine.engine import Engine
 from tidemill.deploy.engine.model import Done, Job, Model, State
@@ -24,6 +24,8 @@ from tidemill.deploy.engine.sources import Source
 from tidemill.deploy.types import Endpoint, Priority, RequestEvent, Revision
 
 POLL_S = 0.15
+_ROOM_S = 1.0
+"""How often a revision that found no room is tried again."""
 _GRACE_S = 1.0
 """How long a revision stays after the traffic left it: requests that chose it may still be read."""
 _SHADOW_S = 30.0
@@ -46,8 +48,11 @@ class Served:
         self.by_id: dict[str, Model] = {}
         self.routing: tuple[tuple[float, Model], ...] = ()
         self.shadow: Model | None = None
+        self.plain: Model | None = None
+        """The only revision that answers, where nothing else is to be done: no shadow, nothing to complete."""
         self.completion: Completion | None = None
         self.coming: set[str] = set()
+        self.shortage = ""
 
     @property
     def models(self) -> Sequence[Model]:
@@ -63,7 +68,7 @@ class Served:
     def main(self) -> Model:
         """The revision with most of the traffic."""
         if not self.routing:
-            raise Refusal(503, "unavailable", f"No revision of {self.name!r} is ready.", retry_after_s=1)
+            raise self._nobody()
         shares, below = [], 0.0
         for upto, model in self.routing:
             shares.append((upto - below, model))
@@ -79,12 +84,18 @@ class Served:
         if len(routing) == 1:
             return routing[0][1]
         if not routing:
-            raise Refusal(503, "unavailable", f"No revision of {self.name!r} is ready.", retry_after_s=1)
+            raise self._nobody()
         if sticky is None:
             point = random.random()
         else:
             point = int.from_bytes(hashlib.blake2b(sticky, digest_size=7).digest(), "big") / 2**56
         return next((model for upto, model in routing if point < upto), routing[-1][1])
+
+    def _nobody(self) -> Refusal:
+        """Why no revision can answer."""
+        if self.shortage:
+            return Refusal(507, "no_room", self.shortage, retry_after_s=5)
+        return Refusal(503, "unavailable", f"No revision of {self.name!r} is ready.", retry_after_s=1)
 
     def version(self, name: str) -> Model:
         """A revision by its id."""
@@ -222,6 +233,7 @@ class Serving:
         endpoint = served.wanted
         try:
             facts = await loop.run_in_executor(None, self._source.facts, revision)
+            curve = await loop.run_in_executor(None, self._source.curve, revision) if self._measure else None
         except TidemillError as error:
             self.problem = str(error)
             _log.error("%s of %s: %s", revision.id, endpoint.name, error)
@@ -230,25 +242,40 @@ class Serving:
         finally:
             served.coming.discard(revision.id)
         model = Model(endpoint.name, revision.id, facts, self.engine.limits, provider=self._provider)
+        if curve is not None:
+            model.measure_is(curve)
         served.by_id[revision.id] = model
         _configure(model, served.wanted)
         self.engine.add(model)
         self._settle(served)
-        task = self._prepare(model)
         try:
-            await asyncio.shield(task)
-        except Refusal as error:  # no room: it is tried again when it is asked for
-            self.problem = str(error)
-            return
+            await self._loaded(served, model)
         except TidemillError as error:
             self.problem = f"{endpoint.name}: {error}"
             _log.error("%s of %s can't serve: %s", revision.id, endpoint.name, error)
             self._tell(self._source.refused, endpoint.name, revision.id, str(error))
             return
+        if model.state is not State.READY:  # nobody wants it any longer
+            return
         self._settle(served)
         self._tell(self._source.ready, endpoint.name, revision.id)
-        if self._measure and not model.deterministic:
-            await self.engine.measure(model)
+        if self._measure and not model.deterministic and not model.measured:
+            found = await self.engine.measure(model)
+            if found is not None:
+                await loop.run_in_executor(None, self._source.keep_curve, revision, found)
+
+    async def _loaded(self, served: Served, model: Model) -> None:
+        """Load a revision for the first time; while there is no room for it, it is tried again and again."""
+        while served.by_id.get(model.revision) is model:
+            try:
+                await self.prepared(model)
+                served.shortage = ""
+                return
+            except Refusal as error:
+                if model.state is State.FAILED:
+                    raise BundleError(model.problem) from error
+                self.problem = served.shortage = error.message
+            await asyncio.sleep(_ROOM_S)
 
     def _prepare(self, model: Model) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self.engine.prepare(model))
@@ -274,6 +301,9 @@ class Serving:
             served.routing = ()
         shadow = served.by_id.get(wanted.shadow) if wanted.shadow else None
         served.shadow = shadow if shadow is not None and shadow.state is State.READY else None
+        only = served.routing[0][1] if len(served.routing) == 1 else None
+        plain = only is not None and only.state is State.READY and served.shadow is None and served.completion is None
+        served.plain = only if plain else None
         kept = _needed(wanted) | {m.revision for _, m in served.routing}
         for i in [i for i in served.by_id if i not in kept]:
             self._leave(served.by_id.pop(i))
@@ -340,12 +370,15 @@ class Serving:
 
     def _shadow_done(self, job: Job, outputs: Outputs | None, start: int, why: Refusal | None) -> None:
         assert isinstance(job, _Copy)
-        total = (self.engine.clock() - job.arrived) * 1e3
-        queue = 0.0 if outputs is None else (job.taken - job.arrived) * 1e3
+        now = self.engine.clock()
+        queue = wait = 0.0
+        if outputs is not None:
+            queue = (job.sent - job.arrived) * 1e3
+            wait = max(0.0, (now - job.sent) * 1e3 - outputs.model_ms)
         self.engine.observer.request(
             RequestEvent(
                 job.model.endpoint, job.model.revision, job.request_id, 200 if why is None else why.status, job.rows,
-                queue, 0.0, 0.0 if outputs is None else outputs.model_ms, 0.0, total,
+                queue, wait, 0.0 if outputs is None else outputs.model_ms, 0.0, (now - job.arrived) * 1e3,
                 job.retries, True, "" if why is None else why.code,
             )
         )  # fmt: skip

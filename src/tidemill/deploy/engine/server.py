@@ -53,7 +53,7 @@ class Server:
     measure : bool
         Measure the batch curve of each model once more when it is loaded.
     ahead : optional
-        A warm process that was launched before; see `tidemill.deploy.engine.fleet.launch`.
+        A warm process that was launched before; see `tidemill.deploy.engine.launching.launch`.
     """
 
     def __init__(
@@ -88,6 +88,8 @@ class Server:
         self._measure = measure
         self._ahead = ahead
         self._servers: list[asyncio.Server] = []
+        self._doors: list[socket.socket] = []
+        self._late: set[asyncio.Task[Any]] = set()
         self._engine: Engine | None = None
         self._serving: Serving | None = None
         self._hub: Hub | None = None
@@ -127,6 +129,7 @@ class Server:
         for one in sockets:
             server = await loop.create_server(self._hub, sock=one, ssl=self._tls, backlog=_BACKLOG)
             self._servers.append(server)
+            self._doors.append(one)
         self.port = sockets[0].getsockname()[1] if sockets[0].family != socket.AF_UNIX else 0
         self._hub.sweep(loop)
 
@@ -150,15 +153,34 @@ class Server:
         """Take nothing new, answer what is under way, let all workers go."""
         assert self._hub is not None
         assert self._app is not None
-        self._hub.draining = True
-        await asyncio.sleep(_LAST_CALLS_S)  # who has connected already is still accepted and answered
-        for server in self._servers:
-            server.close()
+        self._close_doors()
+        self._hub.draining = True  # each connection is told to end with its next answer
         await asyncio.sleep(_LAST_CALLS_S)
         self._hub.drain()
         await self._app.settle(self.limits.drain_s)
         self._app.draining = True
         await self.close()
+
+    def _close_doors(self) -> None:
+        """Listen no more, before anybody is told to come again: they would come back to a door that is about to close.
+
+        A connection that was made, and not yet accepted, is lost with the door; so all of them are accepted first.
+        """
+        assert self._hub is not None
+        loop = asyncio.get_running_loop()
+        for server, door in zip(self._servers, self._doors, strict=True):
+            last: list[socket.socket] = []
+            door.setblocking(False)
+            with contextlib.suppress(OSError):  # nobody waits any longer
+                while True:
+                    last.append(door.accept()[0])
+            server.close()
+            for one in last:
+                task = loop.create_task(loop.connect_accepted_socket(self._hub, one, ssl=self._tls))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+        self._doors = []
+        self._servers = []
 
     async def close(self) -> None:
         """End now; what is under way is refused."""

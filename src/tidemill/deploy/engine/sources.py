@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tidemill.core.errors import TidemillError
+from tidemill.deploy.engine import curves
+from tidemill.deploy.engine.curves import Curve
 from tidemill.deploy.engine.facts import Facts, read_facts
 from tidemill.deploy.types import ENDPOINT, Endpoint, Priority, Revision
 
@@ -31,6 +33,12 @@ class Source(Protocol):
 
     def facts(self, revision: Revision) -> Facts:
         """The files of a revision, checked."""
+
+    def curve(self, revision: Revision) -> Curve | None:
+        """The batch curve that was measured on this machine before; None where there is none."""
+
+    def keep_curve(self, revision: Revision, curve: Curve) -> None:
+        """A batch curve was measured. Whatever goes wrong with keeping it, the revision serves."""
 
     def ready(self, endpoint: str, revision: str) -> None:
         """A revision was loaded, and its golden rows passed."""
@@ -80,6 +88,13 @@ class StaticSource:
         """As they were given."""
         return self._facts[revision.id]
 
+    def curve(self, revision: Revision) -> Curve | None:
+        """Without a workspace nothing is kept."""
+        return None
+
+    def keep_curve(self, revision: Revision, curve: Curve) -> None:
+        """Without a workspace nothing is kept."""
+
     def ready(self, endpoint: str, revision: str) -> None:
         """Nobody needs to know."""
 
@@ -97,10 +112,13 @@ class WorkspaceSource:
     ----------
     workspace : Workspace
         Its records hold what should be, its folder ``bundles`` the bundles by hash.
+    provider : str
+        ``"cpu"`` or ``"cuda"``: what batch curves hold for.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, provider: str = "cpu") -> None:
         self._workspace = workspace
+        self._provider = provider
         self._groups: set[str] = set()
         self._online: FollowedFeatures | None = None
         self._again_at = 0.0
@@ -146,6 +164,22 @@ class WorkspaceSource:
         from tidemill.deploy.bundles import open_kept
 
         return read_facts(open_kept(self._workspace.path, revision.bundle).path)
+
+    def curve(self, revision: Revision) -> Curve | None:
+        """As an earlier process kept it beside the bundle."""
+        from tidemill.deploy.bundles import curves_of
+
+        return curves.read(curves_of(self._workspace.path, revision.bundle), curves.machine_key(self._provider))
+
+    def keep_curve(self, revision: Revision, curve: Curve) -> None:
+        """Write it beside the bundle."""
+        from tidemill.deploy.bundles import curves_of
+
+        path = curves_of(self._workspace.path, revision.bundle)
+        try:
+            curves.write(path, curves.machine_key(self._provider), curve)
+        except OSError as error:
+            _log.warning("The batch curve can't be kept, and will be measured again: %s", error)
 
     def ready(self, endpoint: str, revision: str) -> None:
         """Write it down; what was planned for the revision is then carried out."""

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 
 from tidemill.core.errors import nearest_hint
+from tidemill.deploy.engine.forms import Forms
 from tidemill.deploy.engine.layout import Layout, TensorSpec
 from tidemill.deploy.engine.limits import Limits
 from tidemill.deploy.engine.query import Outputs, Query
@@ -31,6 +32,7 @@ _BOUNDS = {
     name: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for name, dtype in TYPES.items() if dtype.kind in "iu"
 }
 _MOST_AXES = 8
+_MOST_FORMS = 256
 _Tensors = Mapping[str, tuple[str, tuple[int, ...], Any]]
 
 
@@ -66,12 +68,16 @@ class Codec:
             for o in layout.outputs
         ]
         self._all = tuple((i, False) for i in range(len(layout.outputs)))
+        self._forms = Forms()
+        self._binary: dict[Any, tuple[bytes, tuple[tuple[int, int], ...]] | None] = {}
         one = layout.outputs
         self._single = (
             [a + _dims((1, *o.shape[1:])) + b'],"data":[' for a, o in zip(self._opening, one, strict=True)]
             if layout.batches and all(min(o.shape[1:], default=1) >= 0 for o in one)
             else None
         )
+        self.gives_rows = bool(self._single)
+        """True where `rows` can write whole answers: each row of each output has a size that is known."""
 
     @property
     def takes_matrix(self) -> bool:
@@ -99,6 +105,9 @@ class Codec:
         Refusal
             400 with the tensor, and what is expected of it.
         """
+        query = self._forms.read_text(body) if json_bytes is None else self._forms.read_binary(body, json_bytes)
+        if query is not None:
+            return query
         try:
             document = orjson.loads(body if json_bytes is None else _head(body, json_bytes))
         except orjson.JSONDecodeError as error:
@@ -106,17 +115,31 @@ class Codec:
         if not isinstance(document, dict) or not isinstance(inputs := document.get("inputs"), list) or not inputs:
             raise bad_request('The body must be an object with a list "inputs" that holds at least one tensor.')
         tail = None if json_bytes is None else memoryview(body)[json_bytes:]
-        query = self._quick(inputs) if tail is None else None
+        query = quick = self._quick(inputs) if tail is None else None
         if query is None:
             query = self._decode_inputs(inputs, tail, complete)
-        identity = document.get("id")
-        if identity is not None:
-            if not isinstance(identity, str):
-                raise bad_request('"id" must be a text.')
-            query.id = identity
         if "outputs" in document or "parameters" in document:
             query.outputs = self._wanted(document)
+        identity = document.get("id")
+        if identity is None:
+            if quick is not None:
+                code = _FLOATS[inputs[0]["datatype"]]
+                self._forms.learn_text(body, document, quick, code, widened=self._whole and code == "f")
+            elif tail and self._goes_as_it_is(inputs):
+                self._forms.learn_binary(body[:json_bytes], len(tail), query)
+        elif not isinstance(identity, str):
+            raise bad_request('"id" must be a text.')
+        else:
+            query.id = identity
         return query
+
+    def _goes_as_it_is(self, inputs: list[Any]) -> bool:
+        """True where the one raw tensor of a request reaches the worker unchanged, whatever its bytes are."""
+        if len(inputs) != 1 or inputs[0]["datatype"] in ("BYTES", "BOOL"):
+            return False
+        if not self.layout.columns:
+            return True
+        return self._whole and not self._booleans and inputs[0]["name"] == INPUT and inputs[0]["datatype"] == "FP64"
 
     def _quick(self, inputs: list[Any]) -> Query | None:
         """One floating tensor with flat data that fits: the common case, without a detour."""
@@ -304,6 +327,28 @@ class Codec:
 
     # ------------------------------------------------------------------------------------------------------ answers
 
+    def rows(self, outputs: Outputs) -> list[bytes]:
+        """Whole answers to requests of one row that want all outputs as JSON, for each row of a batch."""
+        if outputs.bodies is None:
+            assert self._single is not None
+            last = len(self._single) - 1
+            between = [b"]}," + opening for opening in self._single[1:]]
+            first = self._head + b',"outputs":[' + self._single[0]
+            join = b"".join
+            if last == 0:
+                outputs.bodies = [join((first, a, b"]}]}")) for a in outputs.texts(0)]
+            elif last == 1:
+                middle = between[0]
+                pairs = zip(outputs.texts(0), outputs.texts(1), strict=True)
+                outputs.bodies = [join((first, a, middle, b, b"]}]}")) for a, b in pairs]
+            else:
+                columns = [outputs.texts(i) for i in range(last + 1)]
+                outputs.bodies = [
+                    join((first, a, *(part for pair in zip(between, more, strict=True) for part in pair), b"]}]}"))
+                    for a, *more in zip(*columns, strict=True)
+                ]
+        return outputs.bodies
+
     def encode(self, query: Query, outputs: Outputs, start: int) -> tuple[bytes, int | None]:
         """Write the answer to rows ``start`` onwards of a batch.
 
@@ -314,20 +359,50 @@ class Codec:
         json_bytes : int or None
             Length of the JSON where binary tensors follow.
         """
-        identity = b"" if query.id is None else b',"id":' + orjson.dumps(query.id)
-        if query.outputs is None and query.rows == 1 and self._single is not None:
-            parts = [self._head, identity, b',"outputs":[']
-            for i, opening in enumerate(self._single):
-                parts += (opening, outputs.texts(i)[start], b"]},")
-            parts[-1] = b"]}]}"
-            return b"".join(parts), None
         stop = start + query.rows
+        if query.id is None:
+            if query.outputs is None:
+                if query.rows == 1 and self._single:
+                    return self.rows(outputs)[start], None
+            elif (form := self._binary_form(query.outputs, query.rows)) is not None:
+                text, wanted = form
+                parts = [outputs.raw(i, start, stop, width) for i, width in wanted]
+                if None not in parts:
+                    return b"".join([text, *parts]), len(text)  # type: ignore[list-item]  # none of them is None
+        identity = b"" if query.id is None else b',"id":' + orjson.dumps(query.id)
         texts: list[bytes] = []
         blobs: list[bytes] = []
         for i, binary in query.outputs or self._all:
             texts.append(self._tensor(i, binary, outputs, start, stop, blobs))
         text = self._head + identity + b',"outputs":[' + b",".join(texts) + b"]}"
         return (b"".join([text, *blobs]), len(text)) if blobs else (text, None)
+
+    def _binary_form(
+        self, wanted: tuple[tuple[int, bool], ...], rows: int
+    ) -> tuple[bytes, tuple[tuple[int, int], ...]] | None:
+        """JSON of an answer that is binary as a whole, with bytes of a row by output; None where sizes are unknown."""
+        key = wanted, rows
+        if key not in self._binary:
+            if len(self._binary) >= _MOST_FORMS:
+                self._binary.clear()
+            self._binary[key] = self._made_form(wanted, rows)
+        return self._binary[key]
+
+    def _made_form(
+        self, wanted: tuple[tuple[int, bool], ...], rows: int
+    ) -> tuple[bytes, tuple[tuple[int, int], ...]] | None:
+        texts: list[bytes] = []
+        widths: list[tuple[int, int]] = []
+        for i, binary in wanted:
+            spec = self.layout.outputs[i]
+            axes = [d for d in spec.dims[1:] if d is not None]
+            if not binary or not self.layout.batches or spec.type == "BYTES" or len(axes) != len(spec.dims) - 1:
+                return None
+            width = math.prod(axes) * TYPES[spec.type].itemsize
+            widths.append((i, width))
+            end = b'],"parameters":{"binary_data_size":%d}}' % (rows * width)
+            texts.append(self._opening[i] + _dims((rows, *axes)) + end)
+        return self._head + b',"outputs":[' + b",".join(texts) + b"]}", tuple(widths)
 
     def _tensor(self, i: int, binary: bool, outputs: Outputs, start: int, stop: int, blobs: list[bytes]) -> bytes:
         values = outputs.array(i)

@@ -2,10 +2,13 @@
 
 ::
 
-    frame    u32 bytes that follow · u8 kind · u8 tensors · u16 0 · u32 ticket · f64 milliseconds · body
+    frame    u32 bytes that follow · u8 kind · u8 tensors · u16 area · u32 ticket · f64 milliseconds · body
     tensors  for each: u8 type · u8 axes · u16 0 · u32 0 · u64 bytes · u64 size of each axis
              then the data of each, each beginning at a multiple of 16
     JSON     UTF-8, for everything that is not on the hot path
+
+Where an area is named, the data of the tensors are not in the frame but in that part of a memory that both sides see:
+large tensors are then copied once, not into a socket and out of it.
 
 All numbers are little-endian. Text is a run of ``u32 length · UTF-8``, as in the v2 protocol, so that the bytes of a
 caller go to a worker as they came, and rows of several callers join by joining bytes.
@@ -26,6 +29,8 @@ HEAD = struct.Struct("<IBBHId")
 _TENSOR = struct.Struct("<BBHIQ")
 _U32 = struct.Struct("<I")
 _ALIGN = 16
+SHARED_BYTES = 32 << 10
+"""Data of a frame that are worth their place in shared memory."""
 
 TYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
@@ -75,18 +80,22 @@ def tensor_of(values: NDArray[Any]) -> Tensor:
     """
     if values.dtype.kind in "OUS":
         return Tensor("BYTES", values.shape, join_texts(values.ravel().tolist()))
-    name = _BY_DTYPE[values.dtype.newbyteorder("<")]
+    name = _BY_DTYPE.get(values.dtype) or _BY_DTYPE[values.dtype.newbyteorder("<")]
     return Tensor(name, values.shape, np.ascontiguousarray(values).tobytes())
 
 
 def join_texts(texts: Iterable[str | bytes]) -> bytes:
-    """Text in the form of the v2 protocol: for each a length and UTF-8."""
-    parts: list[bytes] = []
-    for text in texts:
+    """Text in the form of the v2 protocol: for each a length and UTF-8. Equal texts, as labels are, are made once."""
+    return b"".join(map(_Packed().__getitem__, texts))
+
+
+class _Packed(dict["str | bytes", bytes]):
+    """Length and UTF-8 by text."""
+
+    def __missing__(self, text: str | bytes) -> bytes:
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        parts.append(_U32.pack(len(raw)))
-        parts.append(raw)
-    return b"".join(parts)
+        packed = self[text] = _U32.pack(len(raw)) + raw
+        return packed
 
 
 def split_texts(data: bytes | memoryview) -> list[str]:
@@ -103,7 +112,7 @@ def split_texts(data: bytes | memoryview) -> list[str]:
     while at < end:
         if at + 4 > end:
             raise ValueError("a length is cut off")
-        size = int.from_bytes(view[at : at + 4], "little")
+        (size,) = _U32.unpack_from(view, at)
         at += 4
         if at + size > end:
             raise ValueError(f"a text of {size} bytes runs past the end")
@@ -123,24 +132,48 @@ def frame_of_parts(
     tensors: Sequence[tuple[str, tuple[int, ...], Sequence[bytes | memoryview]]],
     *,
     milliseconds: float = 0.0,
+    area: int = 0,
+    shared: memoryview | None = None,
 ) -> bytes:
-    """Write one frame of tensors whose data lie in pieces: the hot path of a batch, one copy in all."""
-    table: list[bytes | memoryview] = []
-    data: list[bytes | memoryview] = []
-    size = HEAD.size
-    for _, shape, _ in tensors:
-        size += _TENSOR.size + 8 * len(shape)
-    at = size
+    """Write one frame of tensors whose data lie in pieces: the hot path of a batch, one copy in all.
+
+    Parameters
+    ----------
+    kind, ticket : int
+        Of the frame.
+    tensors : sequence
+        Type, shape and pieces of each; a piece has a length in bytes.
+    milliseconds : float
+        What it took.
+    area, shared : int, memoryview
+        Memory that both sides see, and its number: large data go there, and the frame holds their sizes alone.
+    """
+    table: list[bytes] = []
+    lengths: list[int] = []
+    head, whole = HEAD.size, 0
     for name, shape, parts in tensors:
+        length = sum(map(len, parts))
+        lengths.append(length)
+        whole += length + -whole % _ALIGN
+        table.append(_TENSOR.pack(_CODES[name], len(shape), 0, 0, length) + struct.pack(f"<{len(shape)}Q", *shape))
+        head += len(table[-1])
+    if shared is not None and SHARED_BYTES <= whole <= len(shared):
+        at = 0
+        for _, _, parts in tensors:
+            at += -at % _ALIGN
+            for part in parts:
+                end = at + len(part)
+                shared[at:end] = part
+                at = end
+        return b"".join([HEAD.pack(head - 4, kind, len(tensors), area, ticket, milliseconds), *table])
+    data: list[bytes | memoryview] = []
+    at = head
+    for (_, _, parts), length in zip(tensors, lengths, strict=True):
         gap = -at % _ALIGN
         if gap:
             data.append(bytes(gap))
-        length = 0
-        for part in parts:
-            length += memoryview(part).nbytes if not isinstance(part, bytes) else len(part)
         data.extend(parts)
         at += gap + length
-        table.append(_TENSOR.pack(_CODES[name], len(shape), 0, 0, length) + struct.pack(f"<{len(shape)}Q", *shape))
     return b"".join([HEAD.pack(at - 4, kind, len(tensors), 0, ticket, milliseconds), *table, *data])
 
 
@@ -149,8 +182,18 @@ def json_frame(kind: int, ticket: int, text: bytes) -> bytes:
     return HEAD.pack(HEAD.size - 4 + len(text), kind, 0, 0, ticket, 0.0) + text
 
 
-def tensors_of(view: bytes | memoryview, count: int) -> list[Tensor]:
-    """Read the tensors of a frame; ``view`` is the whole frame with its head."""
+def tensors_of(view: bytes | memoryview, count: int, shared: memoryview | None = None) -> list[Tensor]:
+    """Read the tensors of a frame.
+
+    Parameters
+    ----------
+    view : bytes-like
+        The whole frame with its head.
+    count : int
+        How many there are.
+    shared : memoryview, optional
+        Where the data lie, if not in the frame.
+    """
     whole = memoryview(view)
     at = HEAD.size
     heads: list[tuple[str, tuple[int, ...], int]] = []
@@ -159,6 +202,8 @@ def tensors_of(view: bytes | memoryview, count: int) -> list[Tensor]:
         at += _TENSOR.size
         heads.append((NAMES[code], struct.unpack_from(f"<{axes}Q", whole, at), length))
         at += 8 * axes
+    if shared is not None:
+        whole, at = shared, 0
     out: list[Tensor] = []
     for name, shape, length in heads:
         at += -at % _ALIGN

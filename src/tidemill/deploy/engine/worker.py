@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import resource
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,7 +47,7 @@ _TYPES = {
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def open_session(path: str, provider: str = "cpu") -> Any:
+def open_session(path: str | bytes, provider: str = "cpu") -> Any:
     """Start onnxruntime with the options of `tidemill.bundle.latency.session`: same graph, same bits.
 
     Raises
@@ -71,7 +72,8 @@ def open_session(path: str, provider: str = "cpu") -> Any:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=wanted)
     except Exception as error:
-        raise BundleError(f"onnxruntime can't load the graph ({_first_line(error)}).", where=path) from error
+        where = path if isinstance(path, str) else None
+        raise BundleError(f"onnxruntime can't load the graph ({_first_line(error)}).", where=where) from error
     if name not in session.get_providers():
         raise BundleError(f"onnxruntime could not start the execution provider {provider!r} here.")
     return session
@@ -212,18 +214,28 @@ class Inbox:
         self._have = rest
 
 
-def live(sock: socket.socket, job: Mapping[str, Any]) -> NoReturn:
-    """Be a worker until the socket closes; then the process ends."""
+def live(sock: socket.socket, job: Mapping[str, Any], shared: int | None = None) -> NoReturn:
+    """Be a worker until the socket closes; then the process ends. ``shared`` is the file of memory for large data."""
     code = 1
     try:
         with contextlib.suppress(ConnectionError):
-            _serve(sock, job)
+            _serve(sock, job, _areas(shared))
         code = 0
     finally:
         os._exit(code)  # nothing that the parent had opened or registered is ours to end
 
 
-def _serve(sock: socket.socket, job: Mapping[str, Any]) -> None:
+def _areas(shared: int | None) -> list[memoryview]:
+    """The two halves of the memory that the front writes to."""
+    if shared is None:
+        return []
+    size = os.fstat(shared).st_size
+    view = memoryview(mmap.mmap(shared, size, prot=mmap.PROT_READ))
+    os.close(shared)
+    return [view[: size // 2], view[size // 2 :]]
+
+
+def _serve(sock: socket.socket, job: Mapping[str, Any], areas: list[memoryview]) -> None:
     if job.get("nice"):
         os.nice(int(job["nice"]))
     if job.get("memory"):
@@ -240,16 +252,16 @@ def _serve(sock: socket.socket, job: Mapping[str, Any]) -> None:
     inbox = Inbox(sock)
     while (view := inbox.next()) is not None:
         size = len(view)
-        sock.sendall(_answer(model, view))
+        sock.sendall(_answer(model, view, areas))
         view.release()
         inbox.done(size)
 
 
-def _answer(model: Model, view: memoryview) -> bytes:
-    _, kind, count, _, ticket, _ = wire.HEAD.unpack_from(view)
+def _answer(model: Model, view: memoryview, areas: Sequence[memoryview]) -> bytes:
+    _, kind, count, area, ticket, _ = wire.HEAD.unpack_from(view)
     try:
         if kind == wire.RUN:
-            tensors = wire.tensors_of(view, count)
+            tensors = wire.tensors_of(view, count, areas[area - 1] if area else None)
             feed = model.feed([t.array() for t in tensors])
             start = time.perf_counter()
             outputs = model.run(feed)

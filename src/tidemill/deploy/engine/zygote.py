@@ -1,7 +1,8 @@
 """The warm process that workers are forked from: onnxruntime and numpy are loaded once, a model starts in milliseconds.
 
-It is a program of its own (``main``), started by a front. It has one thread, never computes, and ends when the socket
-to its front closes. Each order comes with the worker's end of a socket pair; what it tells back are process ids.
+It is a program of its own (``main``), started by a front. It has one thread of ours, computes a single number when it
+begins, and ends when the socket to its front closes. Each order comes with the worker's end of a socket pair; what
+it tells back are process ids.
 """
 
 from __future__ import annotations
@@ -16,15 +17,26 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tidemill.deploy.engine import worker
+import numpy as np
+
+from tidemill.bundle import golden as _golden  # noqa: F401  loaded here, so that no worker loads it
+from tidemill.deploy.engine import golden, worker  # noqa: F401  as above
 
 _ORDER_BYTES = 1 << 16
+_SMALLEST = (
+    b"\x08\x08\x3a\x33\x0a\x0c\x0a\x01x\x12\x01y\x22\x04Relu\x12\x01g"
+    b"\x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"
+    b"\x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"
+    b"\x42\x02\x10\x0d"
+)
+"""An ONNX file with one operator on one number."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run a zygote; the argument is the descriptor of the socket to the front."""
     orders = socket.socket(fileno=int(arguments[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warm()
     # Pages that no one writes stay shared: keep the collector from marking what was loaded.
     gc.disable()
     gc.collect()
@@ -48,8 +60,17 @@ def main(arguments: Sequence[str]) -> None:
         signal.set_wakeup_fd(-1)
 
 
+def warm() -> None:
+    """Load a model and run it: onnxruntime makes its registry of operators with the first one, and workers inherit it.
+
+    No thread is left behind, which a fork would lose.
+    """
+    session = worker.open_session(_SMALLEST)
+    session.run(None, {"x": np.zeros(1, np.float32)})
+
+
 def _take(orders: socket.socket, mine: list[socket.socket]) -> bool:
-    data, handles, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 1)
+    data, handles, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 2)
     if not data:
         return False
     order = json.loads(data)
@@ -61,8 +82,9 @@ def _take(orders: socket.socket, mine: list[socket.socket]) -> bool:
         for one in mine:
             one.close()
         gc.enable()
-        worker.live(socket.socket(fileno=handles[0]), order)
-    os.close(handles[0])
+        worker.live(socket.socket(fileno=handles[0]), order, handles[1] if len(handles) > 1 else None)
+    for handle in handles:
+        os.close(handle)
     orders.send(json.dumps({"born": order["worker"], "pid": pid}).encode())
     return True
 

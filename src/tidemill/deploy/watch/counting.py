@@ -5,12 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.deploy.types import RequestEvent
+from tidemill.deploy.types import BatchEvent, RequestEvent
 from tidemill.deploy.watch.recent import Batch
 from tidemill.deploy.watch.window import (
     BATCH_BOUNDS,
@@ -56,12 +57,54 @@ def count_requests(window: Window, events: Sequence[RequestEvent], *, target_ms:
     _account(window, len(real), int((slow | refused | (status >= 500)).sum()), now)
 
 
-def count_batches(window: Window, batches: Sequence[Batch]) -> None:
-    """Add the rows, sizes, labels and scores of some batches to a window."""
-    window.batches += len(batches)
-    for batch in batches:
-        window.rows += batch.rows
-        window.batch_counts[bisect_left(BATCH_BOUNDS, batch.rows)] += 1
+def count_answers(window: Window, events: Sequence[BatchEvent], *, target_ms: float, now: float) -> None:
+    """Add the requests that some batches answered as a whole to a window."""
+    times = stage_times(events)
+    answers = times.shape[1]
+    if not answers:
+        return
+    window.requests += answers
+    window.retries += sum([sum(e.retries) for e in events])
+    window.status_counts["200"] += answers
+    for stage, row in zip(STAGES, times, strict=True):
+        _add_times(window, stage, row)
+    slow = int((times[-1] > target_ms).sum())
+    window.slow += slow
+    _account(window, answers, slow, now)
+
+
+def stage_times(events: Sequence[BatchEvent]) -> NDArray[np.float64]:
+    """Milliseconds by stage (`STAGES`) and request, in the order of the events.
+
+    Examples
+    --------
+    >>> event = BatchEvent("e", "r", {}, {}, ["a"], [0], [1], [1.0], [1.001], [1.008], 1.002, 1.006, 3.0)
+    >>> stage_times([event]).ravel().round(3).tolist()
+    [1.0, 1.0, 3.0, 2.0, 8.0]
+    """
+    sizes = [len(e.ended) for e in events]
+    whole = sum(sizes)
+
+    def joined(parts: list[Sequence[float]]) -> NDArray[np.float64]:
+        return np.fromiter(chain.from_iterable(parts), dtype=np.float64, count=whole)
+
+    arrived, queued, ended = (joined([getattr(e, n) for e in events]) for n in ("arrived", "queued", "ended"))
+    batches = np.array([(e.sent, e.landed, e.model_ms) for e in events], dtype=np.float64).reshape(-1, 3)
+    sent, landed, model_ms = np.repeat(batches, sizes, axis=0).T
+    wait_ms = np.maximum((landed - sent) * 1e3 - model_ms, 0.0)
+    return np.stack([(sent - queued) * 1e3, wait_ms, model_ms, (ended - landed) * 1e3, (ended - arrived) * 1e3])
+
+
+def count_sizes(window: Window, sizes: Sequence[int]) -> None:
+    """Add calls of the model by the number of their rows."""
+    window.batches += len(sizes)
+    window.rows += sum(sizes)
+    for size, count in Counter(sizes).items():
+        window.batch_counts[bisect_left(BATCH_BOUNDS, size)] += count
+
+
+def count_rows(window: Window, batches: Sequence[Batch]) -> None:
+    """Add labels and scores of some batches."""
     labels: Counter[str] = Counter()
     scores: list[NDArray[Any]] = []
     for batch in batches:
@@ -75,6 +118,12 @@ def count_batches(window: Window, batches: Sequence[Batch]) -> None:
         counts = np.bincount(np.clip(cells.astype(np.int64), 0, SCORE_CELLS - 1), minlength=SCORE_CELLS)
         held = window.score_counts or [0] * SCORE_CELLS
         window.score_counts = [a + b for a, b in zip(held, counts.tolist(), strict=True)]
+
+
+def count_batches(window: Window, batches: Sequence[Batch]) -> None:
+    """Add the rows, sizes, labels and scores of some batches to a window."""
+    count_sizes(window, [batch.rows for batch in batches])
+    count_rows(window, batches)
 
 
 def _add_labels(held: Counter[str], found: Counter[str]) -> None:

@@ -12,11 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.core.errors import WorkspaceError
-from tidemill.deploy.types import CapturePolicy, Endpoint, RequestEvent
+from tidemill.deploy.types import BatchEvent, CapturePolicy, Endpoint, RequestEvent
 from tidemill.deploy.watch import feedback, history
 from tidemill.deploy.watch.agreement import agree
 from tidemill.deploy.watch.capture import Capture
-from tidemill.deploy.watch.counting import REFUSED, count_batches, count_requests
+from tidemill.deploy.watch.counting import (
+    REFUSED,
+    count_answers,
+    count_batches,
+    count_requests,
+    count_rows,
+    count_sizes,
+    stage_times,
+)
 from tidemill.deploy.watch.facts import Facts
 from tidemill.deploy.watch.feedback import FeedbackTail
 from tidemill.deploy.watch.history import History
@@ -28,6 +36,8 @@ from tidemill.deploy.watch.truth import count_truth
 from tidemill.deploy.watch.window import Window
 
 TAIL_S = 1.0
+JOINED_ROWS = 4096
+"""Rows that are looked at together, where so many came."""
 FLUSH_S = 5.0
 """Rows wait so long for a chunk to be full: a quiet endpoint is counted every few seconds, a busy one by chunk."""
 RESTORED_S = 86_400.0
@@ -152,28 +162,49 @@ class EndpointWatch:
         # An engine may tell of an answer before it tells of the batch: what found no row is looked for once more.
         again, self._late = self._late, []
         for event in again:
-            self._capture_slow(event, policy)
+            self._capture_slow(event.request_id, event.revision, event.total_ms, policy)
         for event in events:
             if event.shadow:
                 continue
             if event.status >= 500 and event.status not in REFUSED:
                 self._capture_failure(event, policy)
-            elif self._is_slow(event, policy) and not self._capture_slow(event, policy):
+            elif self._is_slow(event, policy) and not self._capture_slow(
+                event.request_id, event.revision, event.total_ms, policy
+            ):
                 self._late.append(event)
 
     @staticmethod
     def _is_slow(event: RequestEvent, policy: CapturePolicy) -> bool:
         return 0 < policy.slow_ms < event.total_ms and event.status not in REFUSED
 
-    def _capture_slow(self, event: RequestEvent, policy: CapturePolicy) -> bool:
-        places = [p for p in self._recent.rows_of(event.request_id) if p.batch.revision == event.revision]
+    def _capture_slow(self, request_id: str, revision: str, total_ms: float, policy: CapturePolicy) -> bool:
+        places = [p for p in self._recent.rows_of(request_id) if p.batch.revision == revision]
         for place in places:
-            self._capture.place("slow", place, policy, total_ms=event.total_ms)
+            self._capture.place("slow", place, policy, total_ms=total_ms)
         return bool(places)
 
     def _capture_failure(self, event: RequestEvent, policy: CapturePolicy) -> None:
         facts = {"total_ms": event.total_ms}
         self._capture.failure(event.revision, event.request_id, event.error or str(event.status), policy, **facts)
+
+    def take_answers(self, events: Sequence[BatchEvent], now: float) -> None:
+        """Count batches with the requests that they answered, and do with their rows what `take_batches` does."""
+        described = self.described
+        by_revision: dict[str, list[BatchEvent]] = defaultdict(list)
+        for event in events:
+            by_revision[event.revision].append(event)
+        slow: list[tuple[str, str, float]] = []
+        for revision, some in by_revision.items():
+            window = self.revision(revision).window
+            count_answers(window, some, target_ms=described.target_ms, now=now)
+            count_sizes(window, [len(e.request_ids) for e in some])
+            batches = _joined([Batch(revision, e.columns, e.outputs, e.request_ids, now, e.parts) for e in some])
+            count_rows(window, batches)
+            self._take_rows(batches, described.capture)
+            if described.capture.slow_ms > 0:
+                slow += _slow(some, described.capture.slow_ms)
+        for revision, request_id, total_ms in slow:
+            self._capture_slow(request_id, revision, total_ms, described.capture)
 
     def take_batches(self, batches: Sequence[Batch]) -> None:
         """Count batches, remember their rows, hold them against another revision's answers, keep what is wanted."""
@@ -182,7 +213,9 @@ class EndpointWatch:
             by_revision[batch.revision].append(batch)
         for revision, some in by_revision.items():
             count_batches(self.revision(revision).window, some)
-        policy = self.policy
+        self._take_rows(batches, self.policy)
+
+    def _take_rows(self, batches: Sequence[Batch], policy: CapturePolicy) -> None:
         for batch in batches:
             self._end_hour(batch.at, policy)
             self._recent.add(batch)
@@ -281,3 +314,33 @@ def _said(batch: Batch, index: int) -> str:
     if batch.labels is not None:
         return batch.labels[index]
     return "" if batch.values is None else repr(float(batch.values[index]))
+
+
+def _joined(batches: Sequence[Batch]) -> list[Batch]:
+    """The same rows in fewer batches: most of what is done with a batch costs the same however many rows it has."""
+    out: list[Batch] = []
+    group: list[Batch] = []
+    rows = 0
+    for batch in batches:
+        if group and rows + batch.rows > JOINED_ROWS:
+            out += _one(group)
+            group, rows = [], 0
+        group.append(batch)
+        rows += batch.rows
+    return out + _one(group)
+
+
+def _one(group: list[Batch]) -> list[Batch]:
+    try:
+        return [Batch.joined(group)] if group else []
+    except (ValueError, TypeError):  # their rows don't follow each other: of several shapes, say
+        return group
+
+
+def _slow(events: Sequence[BatchEvent], slow_ms: float) -> list[tuple[str, str, float]]:
+    """Revision, request and milliseconds of the answers that took longer."""
+    totals = stage_times(events)[-1]
+    if not (totals > slow_ms).any():
+        return []
+    named = [(e.revision, e.request_ids[row]) for e in events for row in e.first]
+    return [(*named[k], float(totals[k])) for k in np.flatnonzero(totals > slow_ms).tolist()]

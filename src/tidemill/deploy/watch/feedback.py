@@ -233,10 +233,13 @@ def read_all(folder: Path, *, since: float = 0.0, request_ids: Iterable[str] | N
 
 def prune(folder: Path, before: float) -> int:
     """Remove folded feedback that came before a time; gives the number of files."""
+    paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+    if not paths:  # nothing to load Arrow for
+        return 0
     import pyarrow.parquet as pq
 
     count = 0
-    for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else ():
+    for path in paths:
         got = pq.read_table(path, columns=["got"])["got"].to_numpy()
         if len(got) and float(got.max()) < before:
             path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import OptionError, TidemillError
 from tidemill.core.protocols import Change
-from tidemill.deploy.types import Feedback, RequestEvent
+from tidemill.deploy.types import BatchEvent, Feedback, RequestEvent
 from tidemill.deploy.watch import capture, prometheus
 from tidemill.deploy.watch.endpoint import EndpointWatch
 from tidemill.deploy.watch.feedback import FeedbackLog
@@ -37,15 +37,15 @@ MOST_WAITING_ROWS = 200_000
 """Rows of batches that may wait; what their columns weigh is not known before they are looked at."""
 FOLD_S = 0.1
 PUBLISH_S = 2.0
-SLICE = 4096
-"""Events that are folded under one lock, so that a reader of the counters waits for milliseconds."""
+SLICE = 8192
+"""Events, and rows, that are folded under one lock, so that a reader of the counters waits for milliseconds."""
 STALE_S = 60.0
 """After so many seconds the counters of a dead process are joined with those of the past."""
 PAST = "past"
 """Name under which the counters of dead processes stand."""
 
 _FRONT = re.compile(r"[A-Za-z0-9_.-]{1,80}")
-_Event = RequestEvent | tuple[str, Batch] | tuple[str, str, str]
+_Event = BatchEvent | RequestEvent | tuple[str, Batch] | tuple[str, str, str]
 
 
 def new_front() -> str:
@@ -74,9 +74,9 @@ def is_dead(front: str) -> bool:
 class Watch:
     """The `tidemill.deploy.types.Observer` of a serving process.
 
-    `request`, `batch` and `death` only append to a bounded queue and never raise. Everything else happens in a side
-    thread, whose failures are counted (``tidemill_watch_failures_total``) and never reach a caller. `feedback` returns
-    when the disk has it.
+    `answered`, `request`, `batch` and `death` only append to a bounded queue and never raise. Everything else is done
+    by a side thread, whose failures are counted (``tidemill_watch_failures_total``) and never reach a caller.
+    `feedback` returns when the disk has it.
 
     Parameters
     ----------
@@ -162,6 +162,15 @@ class Watch:
         if len(self._events) < MOST_WAITING and self._rows_in - self._rows_out + rows <= MOST_WAITING_ROWS:
             self._rows_in += rows
             self._events.append((endpoint, Batch(revision, columns, outputs, request_ids, self._clock())))
+        else:
+            self._dropped += 1
+
+    def answered(self, event: BatchEvent) -> None:
+        """After every batch of a model, with the requests that it answered: keeps a reference."""
+        rows = len(event.request_ids)
+        if len(self._events) < MOST_WAITING and self._rows_in - self._rows_out + rows <= MOST_WAITING_ROWS:
+            self._rows_in += rows
+            self._events.append(event)
         else:
             self._dropped += 1
 
@@ -253,7 +262,7 @@ class Watch:
         with self._side:
             self._sources.refresh()
             while self._events:
-                taken = [self._events.popleft() for _ in range(min(len(self._events), SLICE))]
+                taken = self._slice()
                 with self._lock:
                     self._take(taken)
             now = self._clock()
@@ -263,6 +272,17 @@ class Watch:
             if now >= self._next_publish or now < self._next_publish - 10 * PUBLISH_S:  # the clock may jump back
                 self._publish(now)
                 self._next_publish = now + PUBLISH_S
+
+    def _slice(self) -> list[_Event]:
+        """Some of the events that wait."""
+        taken: list[_Event] = []
+        rows = 0
+        while self._events and len(taken) < SLICE and rows < SLICE:
+            event = self._events.popleft()
+            taken.append(event)
+            if isinstance(event, BatchEvent):
+                rows += len(event.request_ids)
+        return taken
 
     def close(self) -> None:
         """Write what is pending and end the side thread; twice is allowed."""
@@ -293,8 +313,12 @@ class Watch:
     def _take(self, events: Sequence[_Event]) -> None:
         requests: dict[str, list[RequestEvent]] = defaultdict(list)
         batches: dict[str, list[Batch]] = defaultdict(list)
+        answered: dict[str, list[BatchEvent]] = defaultdict(list)
         for event in events:
-            if isinstance(event, RequestEvent):
+            if isinstance(event, BatchEvent):
+                self._rows_out += len(event.request_ids)
+                answered[event.endpoint].append(event)
+            elif isinstance(event, RequestEvent):
                 requests[event.endpoint].append(event)
             elif len(event) == 2:
                 self._rows_out += event[1].rows
@@ -303,6 +327,8 @@ class Watch:
                 endpoint, revision, reason = event
                 self._guarded(partial(self._count_death, endpoint, revision, reason))
         now = self._clock()
+        for endpoint, whole in answered.items():
+            self._guarded(partial(self._take_answers, endpoint, whole, now))
         for endpoint, told in batches.items():
             self._guarded(partial(self._take_batches, endpoint, told))
         for endpoint, some in requests.items():
@@ -310,6 +336,9 @@ class Watch:
 
     def _count_death(self, endpoint: str, revision: str, reason: str) -> None:
         self._endpoint(endpoint).count_death(revision, reason)
+
+    def _take_answers(self, endpoint: str, events: Sequence[BatchEvent], now: float) -> None:
+        self._endpoint(endpoint).take_answers(events, now)
 
     def _take_batches(self, endpoint: str, batches: Sequence[Batch]) -> None:
         self._endpoint(endpoint).take_batches(batches)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,9 @@ class Batch:
         One for each row.
     at : float
         When it was told, seconds since 1970.
+    parts : mapping of int to int, optional
+        Of slices of requests that were divided: by the first row in the batch, which row of the request it is. Without
+        it the slices of a request count as they came.
     """
 
     revision: str
@@ -38,8 +40,41 @@ class Batch:
     outputs: Mapping[str, NDArray[np.generic]]
     request_ids: Sequence[str]
     at: float
+    parts: Mapping[int, int] | None = None
     _labels: list[str] | None = field(default=None, init=False, repr=False)
     _confidence: NDArray[np.float64] | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """Several batches of one revision as one, whose columns know how to be joined.
+
+        Raises
+        ------
+        ValueError
+            Where their columns or their answers don't follow each other.
+        """
+        first = batches[0]
+        if len(batches) == 1:
+            return first
+        names = first.outputs.keys()
+        if any(type(b.columns) is not type(first.columns) or b.outputs.keys() != names for b in batches):
+            raise ValueError("Batches of different graphs can't be joined.")
+        join: Callable[[list[Any]], Any] | None = getattr(type(first.columns), "joined", None)
+        if join is None:
+            raise ValueError("Columns of this kind can't be joined.")
+        outputs = {name: np.concatenate([b.outputs[name] for b in batches]) for name in names}
+        ids = [i for b in batches for i in b.request_ids]
+        if any(len(values) != len(ids) for values in outputs.values()):
+            raise ValueError("Answers that are not by row can't be joined.")
+        parts: dict[int, int] | None = {}
+        start = 0
+        for batch in batches:
+            if parts is not None and batch.parts is not None:
+                parts.update({start + row: number for row, number in batch.parts.items()})
+            else:
+                parts = None
+            start += batch.rows
+        return cls(first.revision, join([b.columns for b in batches]), outputs, ids, batches[-1].at, parts)
 
     @property
     def rows(self) -> int:
@@ -61,8 +96,16 @@ class Batch:
     def labels(self) -> list[str] | None:
         """Predicted labels as text; None for a regression and for graphs without labels."""
         if self._labels is None and "label" in self.outputs:
-            values = np.asarray(self.outputs["label"]).reshape(-1).tolist()
-            self._labels = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
+            values = np.asarray(self.outputs["label"]).reshape(-1)
+            if values.dtype.kind in "iub":
+                seen, place = np.unique(values, return_inverse=True)
+                texts = [str(v) for v in seen.tolist()]
+                self._labels = [texts[k] for k in place.reshape(-1).tolist()]
+            else:
+                told = values.tolist()
+                if set(map(type, told)) != {str}:
+                    told = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in told]
+                self._labels = told
         return self._labels
 
     @property
@@ -116,8 +159,9 @@ class Recent:
         self._most_rows = most_rows
         self._most_bytes = most_bytes
         self._batches: deque[Batch] = deque()
-        # Runs (batch, first row in the batch, rows): a request's rows follow each other.
-        self._runs: dict[str, list[tuple[Batch, int, int]]] = {}
+        # The newest batches, that nobody looked into yet: most are forgotten before anybody does.
+        self._unread: deque[Batch] = deque()
+        self._runs: dict[str, list[_Run]] = {}
         # Batches that are remembered, by revision.
         self._told: dict[str, int] = {}
         self._rows = 0
@@ -132,64 +176,68 @@ class Recent:
     def add(self, batch: Batch) -> None:
         """Remember a batch and forget the oldest where it gets too much."""
         self._batches.append(batch)
+        self._unread.append(batch)
         self._rows += batch.rows
         weight = self._weight(batch)
         self._weights.append(weight)
         self._bytes += weight
         self._told[batch.revision] = self._told.get(batch.revision, 0) + 1
-        runs = self._runs
-        for request_id, start, count in _runs_of(batch.request_ids):
-            held = runs.get(request_id)
-            if held is None:
-                runs[request_id] = [(batch, start, count)]
-            else:
-                held.append((batch, start, count))
-        runs.pop("", None)  # nobody will ask for it
         while self._batches and (self._rows > self._most_rows or self._bytes > self._most_bytes):
             self._bytes -= self._weights.popleft()
             self._forget(self._batches.popleft())
 
+    def _read(self) -> dict[str, list[_Run]]:
+        """Runs by request id, of all batches."""
+        runs = self._runs
+        while self._unread:
+            for run in _runs_of(self._unread.popleft()):
+                held = runs.get(run.request_id)
+                if held is None:
+                    runs[run.request_id] = [run]
+                else:
+                    held.append(run)
+            runs.pop("", None)  # nobody will ask for it
+        return runs
+
     def find(self, request_id: str, row: int = 0) -> dict[str, Place]:
         """Where a row of a request stands, by revision."""
         out: dict[str, Place] = {}
-        skipped: dict[str, int] = {}
-        for batch, start, count in self._runs.get(request_id, ()):
-            if batch.revision in out:
-                continue
-            before = skipped.get(batch.revision, 0)
-            if row < before + count:
-                out[batch.revision] = Place(batch, start + row - before)
-            else:
-                skipped[batch.revision] = before + count
+        for run, first in _placed(self._read().get(request_id, ())):
+            if run.batch.revision not in out and first <= row < first + run.rows:
+                out[run.batch.revision] = Place(run.batch, run.start + row - first)
         return out
 
     def rows_of(self, request_id: str) -> Iterator[Place]:
         """All rows of a request."""
-        for batch, start, count in self._runs.get(request_id, ()):
-            for index in range(start, start + count):
-                yield Place(batch, index)
+        for run in self._read().get(request_id, ()):
+            for index in range(run.start, run.start + run.rows):
+                yield Place(run.batch, index)
 
     def row_of(self, batch: Batch, index: int) -> int:
         """Place of a batch's row in its request, over all batches that the request was divided into."""
-        row = 0
-        for other, start, count in self._runs.get(batch.request_ids[index], ()):
-            if other is batch and start <= index < start + count:
-                return row + index - start
-            row += count if other.revision == batch.revision else 0
+        if batch.parts is not None:
+            start, ids = index, batch.request_ids
+            while start not in batch.parts and start > 0 and ids[start - 1] == ids[index]:
+                start -= 1
+            return batch.parts.get(start, 0) + index - start
+        for run, first in _placed(self._read().get(batch.request_ids[index], ())):
+            if run.batch is batch and run.start <= index < run.start + run.rows:
+                return first + index - run.start
         return 0
 
     def pairs(self, batch: Batch) -> Iterator[tuple[int, Place]]:
         """Rows of a batch beside the same row as another revision answered it before: ``(row in the batch, other)``."""
         if len(self._told) < 2:
             return
-        for request_id, start, count in _runs_of(batch.request_ids):
-            held = self._runs.get(request_id, ())
-            if any(other.revision != batch.revision for other, *_ in held):
-                before = sum(n for other, _, n in held if other.revision == batch.revision and other is not batch)
-                for k in range(count):
-                    for revision, place in self.find(request_id, before + k).items():
+        runs = self._read()
+        for mine in _runs_of(batch):
+            held = runs.get(mine.request_id, ())
+            if any(run.batch.revision != batch.revision for run in held):
+                first = next((f for run, f in _placed(held) if run.batch is batch and run.start == mine.start), 0)
+                for k in range(mine.rows):
+                    for revision, place in self.find(mine.request_id, first + k).items():
                         if revision != batch.revision:
-                            yield start + k, place
+                            yield mine.start + k, place
 
     def _weight(self, batch: Batch) -> int:
         known = self._row_bytes.get(batch.revision)
@@ -204,22 +252,51 @@ class Recent:
             self._told[batch.revision] = left
         else:
             del self._told[batch.revision]
-        for request_id, *_ in _runs_of(batch.request_ids):
-            kept = [run for run in self._runs.get(request_id, ()) if run[0] is not batch]
+        if self._unread and self._unread[0] is batch:
+            self._unread.popleft()
+            return
+        for run in _runs_of(batch):
+            kept = [held for held in self._runs.get(run.request_id, ()) if held.batch is not batch]
             if kept:
-                self._runs[request_id] = kept
+                self._runs[run.request_id] = kept
             else:
-                self._runs.pop(request_id, None)
+                self._runs.pop(run.request_id, None)
 
 
-def _runs_of(ids: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Requests of a batch, each with its first row and the number of rows that follow each other."""
+class _Run(NamedTuple):
+    """Rows of a request that follow each other in a batch; ``first`` is the first one's number where that is known."""
+
+    request_id: str
+    batch: Batch
+    start: int
+    rows: int
+    first: int | None
+
+
+def _runs_of(batch: Batch) -> list[_Run]:
+    """Requests of a batch."""
+    ids, parts = batch.request_ids, batch.parts
     if len(set(ids)) == len(ids):
-        return [(request_id, k, 1) for k, request_id in enumerate(ids)]
-    out: list[tuple[str, int, int]] = []
+        if parts is None:
+            return [_Run(request_id, batch, k, 1, None) for k, request_id in enumerate(ids)]
+        return [_Run(request_id, batch, k, 1, parts.get(k, 0)) for k, request_id in enumerate(ids)]
+    out: list[_Run] = []
     start = 0
-    for request_id, group in groupby(ids):
-        count = sum(1 for _ in group)
-        out.append((request_id, start, count))
-        start += count
+    for k in range(1, len(ids) + 1):
+        if k == len(ids) or ids[k] != ids[start] or (parts is not None and k in parts):
+            out.append(_Run(ids[start], batch, start, k - start, None if parts is None else parts.get(start, 0)))
+            start = k
     return out
+
+
+def _placed(runs: Sequence[_Run]) -> Iterator[tuple[_Run, int]]:
+    """Runs of one request, each with the number of its first row: what is not known counts as it came."""
+    before: dict[str, int] = {}
+    for run in runs:
+        revision = run.batch.revision
+        if run.first is not None:
+            yield run, run.first
+        else:
+            held = before.get(revision, 0)
+            before[revision] = held + run.rows
+            yield run, held

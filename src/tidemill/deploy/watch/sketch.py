@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tidemill.deploy.watch.expected import Expected
 from tidemill.deploy.watch.recent import Batch
 
 CHUNK = 1024
-"""Rows that are counted at a time; one by one each would cost as much as a hundred."""
+"""Rows that are counted at a time, or more; one by one each would cost as much as a hundred."""
 PROBABILITIES = "probabilities"
 EXAMPLES = 10
 """New categories that are kept by name for people."""
@@ -211,7 +212,8 @@ class Sketcher:
     def _expect(self, labels: NDArray[Any], p: NDArray[Any]) -> None:
         if p.shape[1] != len(self._classes):
             return
-        codes = np.fromiter((self._classes.get(v, -1) for v in labels.tolist()), dtype=np.int64, count=len(labels))
+        told = map(self._classes.get, labels.tolist(), repeat(-1))
+        codes = np.fromiter(told, dtype=np.int64, count=len(labels))
         if (codes < 0).any():
             p, codes = p[codes >= 0], codes[codes >= 0]
         if self._sketch.expected is None:

@@ -1,0 +1,1 @@
+"""What the engine tells its observer, as spans and metrics of OpenTelemetry (extra ``otel``)."""
