@@ -1,0 +1,59 @@
+"""Hardware by name, from a file, and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.train.planner.hardware import PRESETS, Hardware, detect, preset, read_hardware
+
+
+def test_counts_stand_before_a_name() -> None:
+    assert (preset("h100").nodes, preset("h100").devices) == (1, 1)
+    assert (preset("8xh100").nodes, preset("8xH100").devices) == (1, 8)
+    assert preset("4x8xh100").world == 32
+    with pytest.raises(NotFoundError, match="Did you mean 'h100'"):
+        preset("8xh101")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_json(name: str) -> None:
+    assert Hardware.from_json(PRESETS[name].to_json()) == PRESETS[name]
+
+
+def test_a_file_may_begin_with_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "ours.yaml"
+    path.write_text("preset: a100-80\nnodes: 2\ndevices: 4\nmemory_bytes: 40GB\nnet_rate: 1e9\n")
+    found = read_hardware(str(path))
+    assert (found.name, found.world, found.memory_bytes, found.net_rate) == ("ours", 8, 40 * 10**9, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "word"),
+    [
+        ("memory_bytes: 1GB\n", OptionError, "lacks: kind, flops, memory_rate"),
+        ("preset: h100\ndevice: 4\n", NotFoundError, "Did you mean 'devices'"),
+        ("preset: h100\ndevices: many\n", OptionError, "can't be read"),
+        ("preset: h100\ndevices: 0\n", OptionError, "must be positive: devices"),
+        ("- 1\n", DataError, "mapping"),
+        ("a: [\n", DataError, "can't be read"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, error: type[Exception], word: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(error, match=word):
+        read_hardware(str(path))
+    with pytest.raises(DataError, match="can't be read"):
+        read_hardware(str(tmp_path / "absent.yaml"))
+
+
+def test_this_machine_is_measured() -> None:
+    pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
+    found = detect()
+    assert found.memory_bytes > 10**8
+    assert found.rate("fp32") > 1e8
+    assert found.memory_rate > 1e8
+    assert Hardware.from_json(found.to_json()) == found
