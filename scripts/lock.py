@@ -33,9 +33,11 @@ LOCKS = {
     f"requirements-run{SUFFIX}.lock": ("catboost", "build"),
     # What `make test` and `make bench` need.
     f"requirements{SUFFIX}.lock": (
-        "catboost", "serve", "redis", "delta", "duckdb", "postgres", "s3",
-        "dataframes", "mlflow", "dev", "bench", "build",
+        "catboost", "serve", "grpc", "otel", "signing", "openvino", "redis", "delta", "duckdb", "postgres", "s3",
+        "dataframes", "mlflow", "pandera", "gx", "dev", "bench", "build",
     ),
+    # What the tests of nets need besides; installed with its dependencies, which differ with the hardware.
+    f"requirements-deep{SUFFIX}.lock": ("deep",),
 }  # fmt: skip
 
 # An editable install by hatchling without an isolated build needs these two.
@@ -83,7 +85,8 @@ def lock_text(extras: Iterable[str]) -> str:
         project = tomllib.load(file)["project"]
     groups: dict[str, list[str]] = {**project["optional-dependencies"], "build": BUILD}
     packages = closure([*project["dependencies"], *(line for extra in extras for line in groups[extra])])
-    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+    # A build's label (2.13.0+cpu) says where a package came from, which is not for a lock to say.
+    return "".join(f"{name}=={version.partition('+')[0]}\n" for name, version in sorted(packages.items()))
 
 
 def main() -> int:

@@ -54,6 +54,11 @@ esac
 say "Installing $lock …"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 "$python" -m pip install -qq --no-deps --no-compile -r "$lock"
+deep=requirements-deep$suffix.lock
+if [ "$kind" = dev ] && [ -f "$deep" ]; then
+  say "Installing $deep …"
+  "$python" -m pip install -qq --no-compile -r "$deep"  # with dependencies: torch brings other ones where there is a GPU
+fi
 "$python" -m pip install -qq --no-deps --no-build-isolation --editable .
 
 # Where Python may not keep what it compiled, every process would compile all its modules anew: 6 s of CPU for a few imports.

@@ -18,9 +18,10 @@ SRC = ROOT / "src" / "tidemill"
 
 # What no one should wait for who only imports the package or asks for help.
 HEAVY = {
-    "aiohttp", "alembic", "catboost", "duckdb", "fastapi", "jinja2", "lightgbm", "matplotlib", "mlflow", "onnx",
-    "onnxruntime", "openpyxl", "optuna", "pandas", "polars", "psycopg", "pyarrow", "s3fs", "scipy", "sklearn",
-    "sqlalchemy", "starlette", "torch", "xgboost",
+    "PIL", "aiohttp", "alembic", "catboost", "duckdb", "fastapi", "google", "great_expectations", "grpc", "jinja2",
+    "lightgbm", "matplotlib", "mlflow", "model_signing", "onnx", "onnxruntime", "openpyxl", "opentelemetry", "openvino",
+    "optuna", "pandas", "pandera", "polars", "psycopg", "pyarrow", "ray", "s3fs", "scipy", "sklearn", "sqlalchemy",
+    "starlette", "torch", "transformers", "xgboost",
 }  # fmt: skip
 
 IMPORT_CPU_S = 0.3

@@ -146,11 +146,11 @@ from tidemill.bundle import write
 from tidemill.core.errors import BundleError
 from tidemill.testing.parts import small_columns, small_recipe
 
-real = write._write
+real = write.write_files
 def limited(folder, files):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
     real(folder, files)
-write._write = limited
+write.write_files = limited
 try:
     write.write_bundle(sys.argv[1], small_recipe(), columns_train=small_columns(50))
 except BundleError as error:

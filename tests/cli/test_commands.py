@@ -90,10 +90,10 @@ def _refuse(word: str) -> Any:
 
 
 _ELSEWHERE = {
-    "audit", "deploy", "endpoints", "features", "gate", "keys", "rollback", "serve", "traffic", "undeploy", "up",
-    "watch",
+    "audit", "deploy", "endpoints", "features", "gate", "jobs", "keys", "plan", "pool", "rollback", "serve", "sign",
+    "traffic", "undeploy", "up", "watch", "worker",
 }  # fmt: skip
-"""Commands with tests in files of their own: what is served, and features."""
+"""Commands with tests in files of their own: what is served, signatures, features, jobs, plans and the pool."""
 _DATA_HERE = {"add", "list", "show", "check"}
 """The other commands of ``data`` are tested in test_data.py."""
 
@@ -195,7 +195,8 @@ def test_help_shows_an_example_of_the_command(
 def test_the_options_of_the_examples_exist() -> None:
     for path, command in commands():
         names = {name for p in command.params for name in [*p.opts, *p.secondary_opts]}
-        for word in str(command.epilog).split():
+        ours, _, _ = str(command.epilog).partition(" -- ")  # what follows belongs to the program that is started
+        for word in ours.split():
             assert not word.startswith("--") or word.strip("'\"") in names, (path, word)
 
 

@@ -146,7 +146,7 @@ def test_people_get_text(door: Door) -> None:
 
 def test_every_command_has_an_example_and_json() -> None:
     group = typer.main.get_command(app).commands["data"]  # type: ignore[attr-defined]
-    assert len(group.commands) == 28
+    assert len(group.commands) == 31
     for name, command in group.commands.items():
         assert (command.epilog or "").startswith("Example: tidemill data "), name
         assert any("--json" in p.opts for p in command.params), name

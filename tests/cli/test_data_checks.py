@@ -167,3 +167,89 @@ def test_what_a_fit_prepared_from_a_version_that_is_blocked_since_is_not_resumed
     first = door("data", "list", "cases")[0]["hash"]
     door("data", "check", f"cases@{first}", "--expect", str(door.folder / "strict.yaml"), code=1)
     assert "is blocked" in door("fit", "--resume", "cases-1", "--trials", "2", "--no-report", code=2)["message"]
+
+
+GX = json.dumps(
+    {
+        "name": "s",
+        "expectations": [
+            {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "word", "value_set": ["u", "v", "w"]}}
+        ],
+    }
+)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tool about itself
+def test_a_suite_of_another_tool_is_kept_run_and_shuts_the_gate(door: Door) -> None:
+    pytest.importorskip("great_expectations", reason="the extra gx is not installed")
+    suite = door.folder / "s.json"
+    suite.write_text(GX)
+    told = door("data", "expect", "cases", "--suite", f"gx:{suite}", actor="ann")
+    assert (told["changed"], told["findings"], told["suites"]) == (True, [], {"gx": "s.json of cases"})
+    assert "gx (s.json of cases)" in door.text("data", "expect", "cases", "--suite", f"gx:{suite}")
+    door("data", "add", write(door.folder / "bad.csv", words="uz"), "--name", "cases", "--like", "cases")
+    page = door.folder / "checks.html"
+    found = door("data", "check", "cases", "--out", str(page), code=1)
+    assert ("error", "gx", "word") in {(f["severity"], f["code"], f["column"]) for f in found}
+    assert "column values to be in set" in page.read_text()
+    assert door("data", "gate", "cases")["blocked"]
+    assert "is blocked by its checks" in door("fit", "cases", *QUICK, code=2)["message"]
+    door("data", "gate", "cases", "--open", "--reason", "z is new", actor="ann")
+    door("data", "check", "cases", code=1)
+    assert not door("data", "gate", "cases")["blocked"]
+    assert door("data", "expect", "cases", "--suite", "gx:")["suites"] == {}
+    assert "gx" not in {f["code"] for f in door("data", "check", "cases", code=0)}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["expect", "cases", "--suite", "xg:FOLDER/s.json"], "names no suite"),
+        (["expect", "cases", "--suite", "gx:FOLDER/none.json"], "can't be read"),
+        (["expect", "cases", "--suite", "gx:FOLDER/cases.csv"], "no JSON"),
+        (["expect", "cases", "--suite", "gx:"], "'gx'"),
+        (["expect", "cases", "--suite", "pandera:FOLDER/s.py"], "holds no code"),
+        (["expect", "cases", "--suite", "gx:FOLDER/s.json", "--anew"], "by itself"),
+        (["check", "FOLDER/cases.csv", "--suite", "gx:FOLDER/s.json"], "against dataset versions"),
+        (["check", "cases", "--out", "FOLDER/none/c.html"], "can't be written"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_words_about_suites_and_reports(door: Door, words: list[str], said: str) -> None:
+    (door.folder / "s.json").write_text(GX)
+    (door.folder / "s.py").write_text("x = 1\n")
+    assert said in door("data", *(w.replace("FOLDER", str(door.folder)) for w in words), code=2)["message"]
+
+
+def test_who_may_not_write_brings_no_suite(door: Door) -> None:
+    (door.folder / "s.json").write_text(GX)
+    door("data", "say", "cases", "--owner", "mia", "--role", "ben=reader", actor="mia")
+    for words in (["expect", "cases"], ["check", "cases"]):
+        told = door("data", *words, "--suite", f"gx:{door.folder / 's.json'}", actor="ben", code=2)
+        assert "ben may not" in told["message"]
+
+
+def test_checks_of_a_file_are_drawn_on_a_page(door: Door) -> None:
+    page = door.folder / "checks.html"
+    assert "Report: " in door.text("data", "check", str(door.folder / "cases.csv"), "--target", "y", "--out", str(page))
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_what_is_served_is_held_against_what_was_learnt_from(door: Door) -> None:
+    page = door.folder / "skew.html"
+    like = write(door.folder / "same.csv", first=1000)
+    assert {f["severity"] for f in door("data", "skew", "cases", like)["findings"]} <= {"info", "warning"}
+    moved = write(door.folder / "moved.csv", shift=9.0, words="uz")
+    told = door("data", "skew", "cases", moved, "--out", str(page))
+    assert {"x", "word"} <= set(told["drifted"])
+    assert "in service" in page.read_text()
+    assert any("never saw" in f["message"] for f in told["findings"] if f["column"] == "word")
+    (door.folder / "less.csv").write_text("person,x\np1,many\np2,few\n" * 30)
+    told = door("data", "skew", "cases", str(door.folder / "less.csv"), code=1)
+    assert {(f["code"], f["column"]) for f in told["findings"]} >= {("column_absent", "word"), ("type", "x")}
+    door("data", "add", moved, "--name", "captured", "--like", "cases")
+    assert {"x", "word"} <= set(door("data", "skew", "cases", "captured", "--columns", "x,word")["drifted"])
+    assert "rows in service beside cases@" in door.text("data", "skew", "cases", "captured")
+    assert "No rows were served" in door("data", "skew", "cases", "endpoint:none", code=2)["message"]
+    door("data", "say", "cases", "--owner", "mia", actor="mia")
+    assert "eve may not" in door("data", "skew", "cases", "captured", actor="eve", code=2)["message"]

@@ -52,7 +52,7 @@ def test_rows_may_be_sampled_before_all_are_used(tmp_path: Path) -> None:
         assert study.search.record.settings["schedule"] == "rows"
         shares = {t.fidelity for t in study.search.trials()}
     assert 1.0 in shares  # who keeps up goes on to all rows
-    with pytest.raises(OptionError, match="no schedule 'row'; choose full or rows"):
+    with pytest.raises(OptionError, match="no schedule 'row'; choose full, rows or rungs"):
         tm.fit(table(), "y", workspace=tmp_path, schedule="row")
 
 

@@ -11,7 +11,7 @@ import onnx
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.parts import Recipe, utility_form
 from tidemill.core.calibration import SMALLEST, Calibration
-from tidemill.core.schema import Schema
+from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task
 
 LABEL = "label"
@@ -52,15 +52,13 @@ def assemble(recipe: Recipe) -> onnx.ModelProto:
     """Write the whole recipe as one graph.
 
     Inputs are the feature columns by name, each of shape (N, 1): ``string`` for category and text with the empty
-    string for missing, ``double`` for the rest with NaN for missing. Outputs are ``label`` (string, N) and
-    ``probabilities`` (float, N × K), or ``prediction`` (float, N) for regression.
+    string for missing, ``double`` for the rest with NaN for missing. An image is ``uint8`` of shape (N, H, W, 3), RGB,
+    of any size. Outputs are ``label`` (string, N) and ``probabilities`` (float, N × K), or ``prediction`` (float, N)
+    for regression.
     """
     graph = GraphBuilder()
     names = input_names(recipe.schema)
-    inputs = {
-        c.name: graph.input(names[c.name], str if c.type.is_string else np.float64, ["N", 1])
-        for c in recipe.schema.features
-    }
+    inputs = {c.name: _declare(graph, names[c.name], c) for c in recipe.schema.features}
     scores = _combine(graph, recipe, recipe.encoder.emit(graph, inputs))
     if recipe.task.kind.is_classification:
         if recipe.calibration is not None and not recipe.calibration.is_identity:
@@ -72,6 +70,12 @@ def assemble(recipe: Recipe) -> onnx.ModelProto:
     model = graph.model()
     onnx.helper.set_model_props(model, about(recipe.task, recipe.schema))
     return model
+
+
+def _declare(graph: GraphBuilder, name: str, column: Column) -> str:
+    if column.type is SemanticType.IMAGE:
+        return graph.input(name, np.uint8, ["N", "H", "W", 3])
+    return graph.input(name, str if column.type.is_string else np.float64, ["N", 1])
 
 
 def about(task: Task, schema: Schema) -> dict[str, str]:

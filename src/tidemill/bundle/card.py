@@ -27,6 +27,16 @@ _HOW = {
 }
 
 
+_LIMITS_OF_TABLES = (
+    "- Values outside of the ranges above were never seen; categories that are new are treated as unknown.",
+    "- It is not a cause: a column that predicts need not be one that changes the outcome.",
+)
+_LIMITS_OF_IMAGES = (
+    "- It answers every image, also one that shows none of its classes: then its answer means nothing.",
+    "- Another camera, light or background than in training may change its answers.",
+)
+
+
 def pictures(task: Task, evidence: Evidence) -> dict[str, str]:
     """SVG documents by file name."""
     if task.kind is TaskKind.REGRESSION:
@@ -66,10 +76,13 @@ def _question(spec: BundleSpec) -> str:
         if task.positive is not None:
             what += f" (positive: `{task.positive}`)"
     made = f" Made on {spec.info.created_at[:10]} by Tidemill {spec.versions.get('tidemill', '')}."
-    return f"{what}, from {len(spec.schema.features)} columns.{made}"
+    seen = "an image" if spec.schema.has_images else f"{len(spec.schema.features)} columns"
+    return f"{what}, from {seen}.{made}"
 
 
 def _usage(spec: BundleSpec, folder: str) -> str:
+    if spec.schema.has_images:
+        return _usage_of_images(folder)
     return (
         "## Use\n\n```bash\npip install -r requirements.txt      # onnxruntime and numpy\n"
         "python run.py in.csv out.csv\n```\n\n"
@@ -77,6 +90,19 @@ def _usage(spec: BundleSpec, folder: str) -> str:
         "import mlflow\nmlflow.pyfunc.load_model("
         f"{folder + '/1'!r}).predict(frame)\n```\n\nThe folder is also a model of a Triton repository. "
         "`tidemill verify` checks every file."
+    )
+
+
+def _usage_of_images(folder: str) -> str:
+    return (
+        "## Use\n\n```bash\npip install -r requirements.txt      # onnxruntime, numpy and Pillow\n"
+        "python run.py photos/ out.csv            # a folder, an image, a CSV file with a column `file`, or .npy\n"
+        "```\n\n"
+        f'```python\nimport tidemill as tm\ntm.load({folder!r}).predict("photos/")\n\n'
+        "import onnxruntime                       # nothing else is needed where pixels are at hand\n"
+        f"session = onnxruntime.InferenceSession({folder + '/1/model.onnx'!r})\n"
+        'session.run(None, {"image": pixels})     # uint8, (images, height, width, 3), RGB, any size\n```\n\n'
+        "The folder is also a model of a Triton repository. `tidemill verify` checks every file."
     )
 
 
@@ -99,6 +125,12 @@ def _metric_line(m: MetricValue) -> str:
 
 
 def _inputs(spec: BundleSpec) -> str:
+    if spec.schema.has_images:
+        return (
+            "## Input\n\n`image`: uint8 pixels of shape (images, height, width, 3), red, green and blue, of any size; "
+            "the graph resizes them itself, and what is not of the shape that it was trained on is squeezed into it. "
+            "`run.py` turns images as their EXIF data say and puts what is transparent on white."
+        )
     lines = ["## Inputs", "", "Columns are found by name; every one may have missing cells.", ""]
     lines += ["| column | what | unit | seen in training | missing |", "|---|---|---|---|---:|"]
     lines += [_input_line(c) for c in spec.schema.features[:_MOST_COLUMNS]]
@@ -165,7 +197,6 @@ def _limits(spec: BundleSpec) -> str:
         "## Limits",
         "",
         "- It repeats what was usual in its training data, including what was wrong there.",
-        "- Values outside of the ranges above were never seen; categories that are new are treated as unknown.",
-        "- It is not a cause: a column that predicts need not be one that changes the outcome.",
+        *(_LIMITS_OF_IMAGES if spec.schema.has_images else _LIMITS_OF_TABLES),
     ]
     return "\n".join([*lines, *(f"- {note}" for note in spec.info.notes)])

@@ -17,6 +17,7 @@ _OURS = {
     "kserve": "tidemill.bundle.exporters.kserve:EXPORTER",
     "mlflow": "tidemill.bundle.exporters.mlflow:EXPORTER",
     "onnx": "tidemill.bundle.exporters.onnx_file:EXPORTER",
+    "openvino": "tidemill.bundle.exporters.openvino:EXPORTER",
     "systemd": "tidemill.bundle.exporters.systemd:EXPORTER",
     "triton": "tidemill.bundle.exporters.triton:EXPORTER",
 }
@@ -65,7 +66,7 @@ def export(bundle: Bundle, target: str, out: str | Path) -> Path:
     target : str
         ``"onnx"`` (the graph alone), ``"mlflow"`` (an MLflow model), ``"triton"`` (a model repository),
         ``"docker"`` (Dockerfile and compose file), ``"kserve"`` (manifests), ``"systemd"`` (units with socket
-        activation), or the name of an installed exporter.
+        activation), ``"openvino"`` (OpenVINO IR, extra ``openvino``), or the name of an installed exporter.
     out : path
         File or folder to write.
 

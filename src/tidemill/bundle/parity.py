@@ -179,8 +179,9 @@ def compare(model: bytes, recipe: Recipe, tables: Mapping[str, Columns], *, thre
 
 
 def feed_of(names: Mapping[str, str], columns: Columns) -> dict[str, NDArray[Any]]:
-    """Shape columns as graph inputs; ``names`` maps columns to inputs."""
-    return {name: np.ascontiguousarray(columns[column]).reshape(-1, 1) for column, name in names.items()}
+    """Shape columns as graph inputs; ``names`` maps columns to inputs. Images of one size are a graph input already."""
+    feed = {name: np.ascontiguousarray(columns[column]) for column, name in names.items()}
+    return {name: v.reshape(-1, 1) if v.ndim == 1 else v for name, v in feed.items()}
 
 
 def count_rows(columns: Columns) -> int:

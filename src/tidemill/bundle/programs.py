@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tidemill.core.errors import InternalError
+from tidemill.core.schema import Schema
 
 _BEGIN, _END = "# <inlined>\n", "# </inlined>\n"
 _RUNNER = Path(__file__).parent / "runner"
@@ -38,6 +39,13 @@ def program(name: str) -> str:
         _import_line(module, names) for module in sorted(needed) if (names := needed[module] - known.get(module, set()))
     ]
     return head + "".join(lines) + "\n" + body + tail.lstrip("\n")
+
+
+def programs_of(schema: Schema) -> dict[str, str]:
+    """Programs that travel with a bundle of such inputs, by their path in it."""
+    if schema.has_images:
+        return {"run.py": program("images/run.py")}
+    return {"run.py": program("run.py"), "1/code/tidemill_pyfunc.py": program("tidemill_pyfunc.py")}
 
 
 def _excerpt(module: str, wanted: set[str]) -> str:

@@ -84,7 +84,8 @@ class Bundle:
             description = json.loads((folder / NAME).read_bytes())
         except (OSError, ValueError) as error:
             raise BundleError(f"The bundle can't be read ({error}).", where=str(folder)) from error
-        return cls(folder, BundleSpec.from_json(description), threads=threads)
+        spec = BundleSpec.from_json(description)
+        return _kind_of(spec, cls)(folder, spec, threads=threads)
 
     @property
     def task(self) -> Task:
@@ -215,7 +216,7 @@ class Bundle:
         if not isinstance(out, (str, Path)):
             self._write_csv(columns, out)
         else:
-            with _whole_file(Path(out)) as file:
+            with whole_file(Path(out)) as file:
                 self._write_csv(columns, file)
         return count_rows(columns)
 
@@ -272,8 +273,17 @@ class Bundle:
         return raw
 
 
+def _kind_of(spec: BundleSpec, asked: type[Bundle]) -> type[Bundle]:
+    """The class that reads what the bundle takes."""
+    if spec.schema.has_images:
+        from tidemill.bundle.images.runtime import ImageBundle  # stands on this module
+
+        return ImageBundle
+    return asked
+
+
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
+def whole_file(path: Path) -> Iterator[TextIO]:
     """A text file that is there as a whole or not at all."""
     if path.exists() and not path.is_file():  # a pipe or a device: there is nothing to replace
         with path.open("w", encoding="utf-8", newline="") as file:

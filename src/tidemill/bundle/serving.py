@@ -7,20 +7,25 @@ import platform
 from importlib.metadata import version
 
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
-from tidemill.bundle.programs import program
+from tidemill.bundle.programs import programs_of
 from tidemill.bundle.spec import BundleSpec
+from tidemill.core.schema import Column, Schema, SemanticType
 
 REQUIREMENTS = ("onnxruntime>=1.20,<2", "numpy>=1.26,<3")
 """What `run.py` needs; the graph itself runs since onnxruntime 1.18."""
+IMAGE_REQUIREMENTS = (*REQUIREMENTS, "pillow>=10")
+"""The same for images; arrays of pixels in a `.npy` file do without Pillow."""
+
+
+def requirements(schema: Schema) -> tuple[str, ...]:
+    """What the `run.py` of a bundle of such inputs needs."""
+    return IMAGE_REQUIREMENTS if schema.has_images else REQUIREMENTS
 
 
 def triton_config(spec: BundleSpec, *, max_batch: int = 4096) -> str:
     """Model configuration for NVIDIA Triton; the model is called like the folder that it lies in."""
     names = input_names(spec.schema)
-    inputs = [
-        _tensor(names[c.name], "TYPE_STRING" if c.type.is_string else "TYPE_FP64", "[ 1 ]")
-        for c in spec.schema.features
-    ]
+    inputs = [_input(names[c.name], c) for c in spec.schema.features]
     # An output of shape [N] has nothing left when the batch is taken off; Triton writes that as a reshape.
     scalar = "[ 1 ]\n    reshape: { shape: [ ] }"
     if spec.task.kind.is_classification:
@@ -40,6 +45,12 @@ def triton_config(spec: BundleSpec, *, max_batch: int = 4096) -> str:
     )
 
 
+def _input(name: str, column: Column) -> str:
+    if column.type is SemanticType.IMAGE:
+        return _tensor(name, "TYPE_UINT8", "[ -1, -1, 3 ]")
+    return _tensor(name, "TYPE_STRING" if column.type.is_string else "TYPE_FP64", "[ 1 ]")
+
+
 def _tensor(name: str, kind: str, dims: str) -> str:
     quoted = json.dumps(name, ensure_ascii=False)
     return f"  {{\n    name: {quoted}\n    data_type: {kind}\n    dims: {dims}\n  }}"
@@ -55,27 +66,23 @@ def mlflow_files(spec: BundleSpec, model_uuid: str) -> dict[str, str]:
     The ``onnx`` flavour gives the bare graph. ``pyfunc`` goes through a small loader of our own, because MLflow's
     feeds columns without their second axis and cannot return a table of labels and probabilities. There is no
     signature: the loader takes numbers, text, dates and missing values in any type, and MLflow would refuse some.
+    A graph that takes images has the ``onnx`` flavour alone: a data frame holds none.
     """
     python = platform.python_version()
-    packages = [*REQUIREMENTS, "pandas>=2"]
+    tables = not spec.schema.has_images
+    packages = [*REQUIREMENTS, *(["pandas>=2"] if tables else [])]
+    bare = {"data": "model.onnx", "onnx_version": version("onnx"), "providers": ["CPUExecutionProvider"]}
+    loader = {
+        "loader_module": "tidemill_pyfunc",
+        "data": "model.onnx",
+        "code": "code",
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+        "python_version": python,
+    }
     # JSON is YAML, and needs no package to write.
     model = {
         "artifact_path": "model",
-        "flavors": {
-            "onnx": {
-                "data": "model.onnx",
-                "onnx_version": version("onnx"),
-                "providers": ["CPUExecutionProvider"],
-                "code": "code",
-            },
-            "python_function": {
-                "loader_module": "tidemill_pyfunc",
-                "data": "model.onnx",
-                "code": "code",
-                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-                "python_version": python,
-            },
-        },
+        "flavors": {"onnx": {**bare, "code": "code"}, "python_function": loader} if tables else {"onnx": bare},
         "model_uuid": model_uuid,
         "utc_time_created": spec.info.created_at.removesuffix("Z").removesuffix("+00:00").replace("T", " "),
         "metadata": {"tidemill": spec.versions.get("tidemill", ""), "name": spec.info.name},
@@ -83,10 +90,11 @@ def mlflow_files(spec: BundleSpec, model_uuid: str) -> dict[str, str]:
     pip = [*packages, "mlflow-skinny"]
     conda = {"name": "tidemill", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": pip}]}
     env = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    code = {name.removeprefix("1/"): text for name, text in programs_of(spec.schema).items() if name.startswith("1/")}
     return {
         "MLmodel": json.dumps(model, indent=1) + "\n",
         "conda.yaml": json.dumps(conda, indent=1) + "\n",
         "python_env.yaml": json.dumps(env, indent=1) + "\n",
         "requirements.txt": "".join(f"{p}\n" for p in packages),
-        "code/tidemill_pyfunc.py": program("tidemill_pyfunc.py"),
+        **code,
     }

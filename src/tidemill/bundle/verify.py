@@ -19,7 +19,7 @@ from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, about, in
 from tidemill.bundle.graph import IR_VERSION, ML, ML_OPSET, OPSET
 from tidemill.bundle.latency import session
 from tidemill.bundle.parity import MAX_DP, RTOL
-from tidemill.bundle.programs import program
+from tidemill.bundle.programs import programs_of
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import BundleError
 
@@ -169,11 +169,11 @@ def _check_program(folder: Path, described: BundleSpec) -> list[Finding]:
     """A program that was changed together with its hash is found where this version is the one that wrote it."""
     if described.versions.get("tidemill") != __version__:
         return []
-    expected = {"run.py": program("run.py"), "1/code/tidemill_pyfunc.py": program("tidemill_pyfunc.py")}
+    expected = programs_of(described.schema)
     return [
         Finding(name, "It is not the program that this version of Tidemill writes.")
         for name, text in expected.items()
-        if (folder / name).read_bytes() != text.encode("utf-8")
+        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode("utf-8")
     ]
 
 
@@ -203,7 +203,8 @@ def _check_golden(folder: Path, described: BundleSpec) -> list[Finding]:
         return [Finding(_MODEL, f"onnxruntime can't run it ({str(error).splitlines()[0]}).")]
     if set(got) != set(wanted):
         return [Finding(golden.NAME, "It holds other outputs than the graph gives.")]
-    return [Finding(golden.NAME, m) for m in _differences(wanted, got)]
+    bar = float(described.parity.get("bars", {}).get("max_abs_dp", MAX_DP))
+    return [Finding(golden.NAME, m) for m in _differences(wanted, got, bar)]
 
 
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
@@ -218,7 +219,7 @@ _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def _differences(wanted: dict[str, Any], got: dict[str, Any]) -> list[str]:
+def _differences(wanted: dict[str, Any], got: dict[str, Any], bar: float) -> list[str]:
     out: list[str] = []
     if PREDICTION in wanted:
         want, have = wanted[PREDICTION].astype(np.float64), got[PREDICTION].astype(np.float64)
@@ -227,7 +228,7 @@ def _differences(wanted: dict[str, Any], got: dict[str, Any]) -> list[str]:
             out.append("The graph gives other values than it did when it was written.")
         return out
     want, have = wanted[PROBABILITIES], got[PROBABILITIES]
-    if want.shape != have.shape or np.any(~(np.abs(want - have) <= _GOLDEN_SLACK * MAX_DP)):
+    if want.shape != have.shape or np.any(~(np.abs(want - have) <= _GOLDEN_SLACK * bar)):
         out.append("The graph gives other probabilities than it did when it was written.")
     elif np.any(wanted[LABEL] != got[LABEL]):
         out.append("The graph gives other labels than it did when it was written.")

@@ -21,17 +21,17 @@ from tidemill.bundle.assemble import input_names
 from tidemill.bundle.evidence import Evidence, measure
 from tidemill.bundle.folder import atomic_folder, check_replaceable
 from tidemill.bundle.graph import IR_VERSION, ML_OPSET, OPSET
-from tidemill.bundle.latency import profile, session
+from tidemill.bundle.latency import BATCHES, profile, session
 from tidemill.bundle.parity import Proof, feed_of, prove
 from tidemill.bundle.parts import Answers, Recipe
-from tidemill.bundle.programs import program
+from tidemill.bundle.programs import programs_of
 from tidemill.bundle.runtime import Bundle
-from tidemill.bundle.serving import REQUIREMENTS, mlflow_files, triton_config
+from tidemill.bundle.serving import mlflow_files, requirements, triton_config
 from tidemill.bundle.spec import BundleInfo, BundleSpec
 from tidemill.core.schema import Columns
 
 MODEL = "1/model.onnx"
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "lightgbm", "xgboost", "xgboost-cpu", "catboost")
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "lightgbm", "xgboost", "xgboost-cpu", "catboost", "torch")
 
 
 def write_bundle(
@@ -86,18 +86,25 @@ def write_bundle(
     known = list(evidence)
     if y_test is not None and columns_test is not None:
         known.append(Evidence("test", y_test, proof.answers["test"].scores))
-    described = describe(proof, _complete(info or BundleInfo(), out), known, edges)
-    files = _files(proof, described, known, edges, out.name)
+    described = describe(proof, complete(info or BundleInfo(), out), known, edges)
+    files = files_of(proof, described, known, edges, out.name)
     files[reference.NAME] = _reference(proof, described, columns_train, known).render()
     with atomic_folder(out) as folder:
-        _write(folder, files)
+        write_files(folder, files)
     return Bundle.open(out)
 
 
-def describe(proof: Proof, info: BundleInfo, evidence: Sequence[Evidence], rows: Columns) -> BundleSpec:
+def describe(
+    proof: Proof,
+    info: BundleInfo,
+    evidence: Sequence[Evidence],
+    rows: Columns,
+    *,
+    batches: Sequence[int] = BATCHES,
+) -> BundleSpec:
     """Collect what ``bundle.json`` says: metrics with intervals, latency, memory, parity, versions."""
     recipe = proof.recipe
-    performance = profile(proof.model, feed_of(input_names(recipe.schema), rows))
+    performance = profile(proof.model, feed_of(input_names(recipe.schema), rows), batches=batches)
     single = next((p.p50_ms for p in performance.curve if p.batch == 1), None)
     cost = {**info.cost, "size_bytes": len(proof.model), "latency_ms": single}
     return BundleSpec(
@@ -129,7 +136,8 @@ def _reference(
     return reference.build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=described.metrics)
 
 
-def _complete(info: BundleInfo, out: Path) -> BundleInfo:
+def complete(info: BundleInfo, out: Path) -> BundleInfo:
+    """Fill in name and time where they are not given."""
     now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
     name = info.name or out.name.removesuffix(".tm") or "model"
     return replace(info, name=name, created_at=info.created_at or now)
@@ -145,7 +153,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _files(
+def files_of(
     proof: Proof, described: BundleSpec, evidence: Sequence[Evidence], edges: Columns, folder: str
 ) -> dict[str, bytes]:
     """All files but the manifest, by path."""
@@ -160,8 +168,8 @@ def _files(
     shown = card.pictures(described.task, evidence[-1]) if evidence else {}
     text = {
         "README.md": card.card(described, list(shown), folder=folder, model_bytes=len(proof.model)),
-        "run.py": program("run.py"),
-        "requirements.txt": "".join(f"{r}\n" for r in REQUIREMENTS),
+        "run.py": programs_of(described.schema)["run.py"],
+        "requirements.txt": "".join(f"{r}\n" for r in requirements(described.schema)),
         "config.pbtxt": triton_config(described),
         **{f"plots/{name}": picture for name, picture in shown.items()},
         **{f"1/{name}": content for name, content in mlflow_files(described, model_uuid).items()},
@@ -174,7 +182,8 @@ def _files(
     }
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files and the manifest that lists them."""
     entries = {name: manifest.FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     for name, data in {**files, manifest.NAME: manifest.render(entries)}.items():
         path = folder / name

@@ -10,7 +10,22 @@ from typing import Annotated
 
 import typer
 
-from tidemill.cli.commands import bundles, data, demo, deploy, features, fit, platform, serve, studies, watch
+from tidemill.cli.commands import (
+    bundles,
+    data,
+    demo,
+    deploy,
+    features,
+    fit,
+    jobs,
+    plan,
+    platform,
+    pool,
+    serve,
+    studies,
+    watch,
+    worker,
+)
 from tidemill.cli.errors import Exit, unexpected
 
 app = typer.Typer(
@@ -43,6 +58,8 @@ def _root(
 demo.register(app)
 fit.register(app)
 studies.register(app)
+plan.register(app)
+pool.register(app)
 bundles.register(app)
 data.register(app)
 features.register(app)
@@ -50,6 +67,8 @@ deploy.register(app)
 platform.register(app)
 serve.register(app)
 watch.register(app)
+jobs.register(app)
+worker.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

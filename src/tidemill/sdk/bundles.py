@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,32 @@ def load(path: str | Path) -> Bundle:
     return Bundle.open(path)
 
 
-def predict_to_csv(bundle: str | Path, data: Any, out: str | Path | None) -> int:
-    """Predict a file's rows into a CSV file, or to standard output.
+def predict_to_csv(
+    bundle: str | Path, data: Any, out: str | Path | None, *, on_unreadable: Callable[[str], None] | None = None
+) -> int:
+    """Predict a file's rows, or images, into a CSV file, or to standard output.
+
+    Parameters
+    ----------
+    bundle, data
+        The bundle, and what it shall answer.
+    out : path or None
+        The file; None is standard output.
+    on_unreadable : callable, optional
+        Told of each image that can't be read; its cells are empty.
 
     Returns
     -------
     int
         Number of rows written.
     """
-    return load(bundle).to_csv(data, sys.stdout if out is None else Path(out))
+    opened, target = load(bundle), sys.stdout if out is None else Path(out)
+    if opened.schema.has_images:
+        from tidemill.bundle.images.runtime import ImageBundle
+
+        assert isinstance(opened, ImageBundle)
+        return opened.to_csv(data, target, on_unreadable=on_unreadable)
+    return opened.to_csv(data, target)
 
 
 def predict_to_records(bundle: str | Path, data: Any) -> list[dict[str, Any]]:
@@ -63,3 +81,68 @@ def verify(bundle: str | Path) -> list[str]:
     from tidemill.bundle.verify import verify as run
 
     return [str(problem) for problem in run(Path(bundle))]
+
+
+def sign(
+    bundle: str | Path, key: str | Path, out: str | Path | None = None, *, new_key: bool = False
+) -> tuple[Path, Path | None]:
+    """Sign a bundle with a private key, for tools that check OpenSSF model signatures.
+
+    Parameters
+    ----------
+    bundle : str or Path
+        The bundle's folder; it must be whole.
+    key : str or Path
+        Private key: PEM, elliptic curve.
+    out : str or Path, optional
+        Where the signature goes; default beside the folder.
+    new_key : bool
+        Make the pair of keys first.
+
+    Returns
+    -------
+    (Path, Path or None)
+        The signature, and the public key where a pair was made.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is not whole.
+    OptionError
+        For a key that can't be used.
+    MissingExtraError
+        Where the extra ``signing`` is absent.
+    """
+    from tidemill.core.errors import BundleError
+    from tidemill.deploy import openssf
+
+    problems = verify(bundle)
+    if problems:
+        raise BundleError(f"What is not whole is not signed: {problems[0]}", where=str(bundle))
+    public = openssf.make_keys(Path(key)) if new_key else None
+    return openssf.sign(Path(bundle), Path(key), None if out is None else Path(out)), public
+
+
+def check_signature(bundle: str | Path, signature: str | Path, key: str | Path) -> str:
+    """Check a bundle against an OpenSSF model signature and the public key of who should have signed.
+
+    Returns
+    -------
+    str
+        What does not fit; empty where it does.
+
+    Raises
+    ------
+    OptionError
+        For a key that can't be used.
+    MissingExtraError
+        Where the extra ``signing`` is absent.
+    """
+    from tidemill.core.errors import BundleError
+    from tidemill.deploy import openssf
+
+    try:
+        openssf.check(Path(bundle), Path(signature), Path(key))
+    except BundleError as error:
+        return str(error)
+    return ""

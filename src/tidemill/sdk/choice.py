@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
-from tidemill.bundle.write import write_bundle
-from tidemill.core.budget import available_cpus
 from tidemill.search.candidate import Candidate
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class Choice:
         return self.candidate.objective.metric
 
     def export(self, out: str | Path) -> Bundle:
-        """Write the bundle, with its answers proven equal to the trained models' on all rows.
+        """Write the bundle, with its answers proven equal to the trained models'.
 
         Parameters
         ----------
@@ -62,16 +60,7 @@ class Choice:
         BundleError
             If the folder can't be written.
         """
-        prepared = self.study.prepared
-        return write_bundle(
-            Path(out),
-            self.study.search.recipe(self.candidate),
-            columns_train=prepared.columns_train,
-            columns_test=prepared.columns_test,
-            info=self._info(),
-            evidence=self.evidence(),
-            threads=available_cpus(),
-        )
+        return self.study.modality.export(self.study, self.candidate, Path(out), self._info(), self.evidence())
 
     def evidence(self) -> list[Evidence]:
         """What the candidate said of rows that it was not trained on, beside the truth."""
@@ -92,7 +81,7 @@ class Choice:
 
     def _info(self) -> BundleInfo:
         search, prepared = self.study.search, self.study.prepared
-        notes = [*prepared.raw.notices, *(f.message for f in prepared.findings if f.severity != "info")]
+        notes = [*prepared.notices, *(f.message for f in prepared.findings if f.severity != "info")]
         if not self.candidate.satisfied:
             broken = "; ".join(str(r) for r in self.candidate.constraints if not r.satisfied)
             notes.append(f"No model of the study keeps every constraint; this is the nearest ({broken}).")

@@ -16,28 +16,19 @@ from tidemill.core.budget import Budget
 from tidemill.core.errors import BundleError, OptionError
 from tidemill.core.objective import Objective, parse_objective
 from tidemill.core.protocols import Executor
-from tidemill.core.task import TaskKind
 from tidemill.jobs.executors.inprocess import InProcessExecutor
-from tidemill.models.tabular.encode import Encoder
 from tidemill.sdk.data import dataset_name
+from tidemill.sdk.modality._base import Asked, Modality, Prepared
+from tidemill.sdk.modality.choose import modality_asked, modality_kept
 from tidemill.sdk.options import FitOptions, parse_types
-from tidemill.sdk.prepare import Prepared, prepare
 from tidemill.sdk.resume import resumed
-from tidemill.sdk.sources import keep_source, load_source, read_version
 from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
-from tidemill.search.fit import open_executor, run_search
+from tidemill.search.fit import run_search
 from tidemill.search.settings import SearchSettings
-from tidemill.search.table import SearchTable
 from tidemill.store.workspace import Workspace
 
 __all__ = ["FitOptions", "FitResult", "fit", "fit_to_bundle", "parse_types"]
-
-DEFAULT_OBJECTIVE = {
-    TaskKind.BINARY: "maximize roc_auc",
-    TaskKind.MULTICLASS: "minimize log_loss",
-    TaskKind.REGRESSION: "minimize rmse",
-}
 
 
 @dataclass(frozen=True)
@@ -97,14 +88,15 @@ def fit(
     on_event: Listener = ignore,
     **words: Any,
 ) -> Study:
-    """Search for the best model of a table.
+    """Search for the best model of a table or of images.
 
     Parameters
     ----------
     data : path or table
-        CSV, Parquet, Arrow, JSON lines, Excel; pandas, polars, pyarrow, a dict of columns; SQL with ``database=``.
+        CSV, Parquet, Arrow, JSON lines, Excel; pandas, polars, pyarrow, a dict of columns; SQL with ``database=``. A
+        folder or zip archive of images in class folders, or a table that names image files.
     target : str
-        The column to predict.
+        The column to predict; with class folders there is no need to name one.
     options : FitOptions, optional
         Everything else, as one value.
     workspace : path, optional
@@ -230,37 +222,38 @@ def _search(
     begin = options.clock()
     opened = Workspace.open(workspace)
     try:
-        named = None
         if resume is not None:
             options = resumed(opened, resume, data, target, options)
-        elif options.database is None and (named := read_version(data, opened, training=True)) is not None:
-            target = target or named.target
-            options = named.options(options, target)
+            modality, asked = modality_kept(opened.metadata.get_study(resume).settings), Asked(data, target, options)
+        else:
+            modality, asked = modality_asked(opened, data, target, options)
+            options = asked.options
         budget = options.budget()
         name = resume or _name(opened, data, options)
         settings = SearchSettings(
             seed=options.seed,
-            families=_known_families(options.families),
+            families=modality.families(options.families),
             test_share=options.test_size or 0.0,
             schedule=options.schedule,
+            epochs=options.epochs or SearchSettings.epochs,
         )
-        with _executor(options, budget, settings) as executor:
+        with _executor(modality, options, budget, settings) as executor:
             tell = _teller(name, "", begin, on_event)
             tell("prepare", "reading")
             if resume is not None:
-                prepared, versions = load_source(opened, name, options, training=True)
+                prepared, versions = modality.load(opened, name, options, training=True)
             else:
-                prepared = prepare(data if named is None else named.raw, target, options)
-                versions = keep_source(opened, dataset_name(data), prepared, named)
+                prepared, versions = modality.prepare(opened, asked)
             _tell_findings(prepared, tell)
-            objective = _objective(options, prepared)
-            table = _encode(prepared)
+            objective = _objective(modality, options, prepared)
+            table = modality.material(prepared)
             listener, first = _watch_first(on_event)
             search = run_search(
                 opened, name, table, prepared.task, objective, budget, settings,
-                dataset_version=versions["version"], source={**versions, "options": _kept(options)}, began=begin,
-                reserve_s=_reserve if export else _no_reserve,
-                proof_rows=len(prepared.y) if export else 0, executor=executor, on_event=listener,
+                dataset_version=versions["version"],
+                source={**versions, "options": {**_kept(options), **modality.kept(options)}}, began=begin,
+                reserve_s=modality.reserve_s if export else _no_reserve,
+                proof_rows=modality.proof_rows(prepared) if export else 0, executor=executor, on_event=listener,
                 resume=resume is not None,
             )  # fmt: skip
     except BaseException:
@@ -270,52 +263,22 @@ def _search(
 
 
 @contextmanager
-def _executor(options: FitOptions, budget: Budget, settings: SearchSettings) -> Iterator[Executor]:
+def _executor(modality: Modality, options: FitOptions, budget: Budget, settings: SearchSettings) -> Iterator[Executor]:
     if options.in_process:
         with warnings.catch_warnings():  # as a trial in a process of its own, this one keeps its warnings to itself
             warnings.simplefilter("ignore")
             yield InProcessExecutor()
         return
-    with open_executor(budget, settings) as executor:
+    executor = modality.executor(budget, settings)
+    try:
         yield executor
+    finally:
+        executor.close()
 
 
-def _known_families(names: tuple[str, ...] | None) -> tuple[str, ...]:
-    from tidemill.models import pool
-
-    return tuple(pool.families(names)) if names else ()
-
-
-def _objective(options: FitOptions, prepared: Prepared) -> Objective:
-    text = options.objective or DEFAULT_OBJECTIVE[prepared.task.kind]
+def _objective(modality: Modality, options: FitOptions, prepared: Prepared) -> Objective:
+    text = options.objective or modality.default_objective[prepared.task.kind]
     return parse_objective(text, base_dir=Path.cwd()).resolve(prepared.task, prepared.columns)
-
-
-def _encode(prepared: Prepared) -> SearchTable:
-    train, test = prepared.train, prepared.test
-    columns, columns_test = prepared.columns_train, prepared.columns_test
-    encoder = Encoder.fit(columns, prepared.schema)
-    return SearchTable(
-        encoder=encoder,
-        schema=prepared.schema,
-        x=encoder.transform(columns),
-        y=prepared.y[train],
-        rows=train,
-        columns=columns,
-        groups=None if prepared.groups is None else prepared.groups[train],
-        time=None if prepared.times is None else prepared.times[train],
-        x_test=None if columns_test is None else encoder.transform(columns_test),
-        y_test=None if columns_test is None else prepared.y[test],
-        rows_test=None if columns_test is None else test,
-        columns_test=columns_test,
-    )
-
-
-def _reserve(rows: int, budget: Budget) -> float:
-    """Seconds for ensemble, export and report without the proof: 3 s on quiet cores, 4 on busy ones, more with rows."""
-    if budget.time_s is None:
-        return 0.0
-    return min(0.4 * budget.time_s, 4.5 + 2e-5 * rows + 0.02 * budget.time_s)
 
 
 def _no_reserve(rows: int, budget: Budget) -> float:
@@ -370,8 +333,8 @@ def _teller(study: str, metric: str, begin: float, on_event: Listener) -> Teller
 
 
 def _tell_findings(prepared: Prepared, tell: Teller) -> None:
-    notices = [*prepared.raw.notices, *(prepared.test_raw.notices if prepared.test_raw else ())]
-    for column in prepared.schema:
+    notices = list(prepared.notices)
+    for column in () if prepared.schema.has_images else prepared.schema:
         if not column.type.is_feature and column.reason and column.name != prepared.task.target:
             notices.append(f"Column {column.name!r} is left out: {column.reason}.")
     notices += [f"{f.severity}: {f.message}" for f in prepared.findings if f.severity != "info"]

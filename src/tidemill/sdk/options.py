@@ -45,7 +45,10 @@ class FitOptions:
     families : tuple of str or None
         Only these families.
     schedule : str
-        ``"full"`` trains every config on all rows; ``"rows"`` on a part first, and on all where it keeps up.
+        ``"full"`` trains every config on all rows; ``"rows"`` on a part first, and on all where it keeps up;
+        ``"rungs"``, for nets, for a few epochs first, and for more where it keeps up.
+    epochs : int or None
+        With ``"rungs"``: epochs of a whole training.
     database, sheet : str or None
         URL for an SQL query; sheet of an Excel file.
     name : str or None
@@ -56,6 +59,12 @@ class FitOptions:
         `time.monotonic` value at which the clock of ``time`` began; None is now.
     keep_all_features : bool
         Keep columns that look like row numbers or never change, for callers that chose their columns themselves.
+    image_size : int or None
+        Images are resized to squares of so many pixels a side; None looks at them.
+    images : path or None
+        Folder or archive in which the images of a table lie; None looks beside the table.
+    weights : tuple of str
+        Folders or files with trained weights that may be begun from.
     in_process : bool
         Train in this process, one trial after the other: quicker to start, but no limit of time or memory can end a
         trial.
@@ -75,6 +84,7 @@ class FitOptions:
     types: Mapping[str, SemanticType] = field(default_factory=dict)
     families: tuple[str, ...] | None = None
     schedule: str = "full"
+    epochs: int | None = None
     database: str | None = None
     sheet: str | None = None
     name: str | None = None
@@ -82,14 +92,25 @@ class FitOptions:
     started: float | None = None
     keep_all_features: bool = False
     in_process: bool = False
+    image_size: int | None = None
+    images: Any = None
+    weights: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:
             raise OptionError(
                 f"The test share must lie between 0 and 0.9, but got {self.test_size}.", where="--test-size"
             )
-        if self.schedule not in ("full", "rows"):
-            raise OptionError(f"There is no schedule {self.schedule!r}; choose full or rows.", where="--schedule")
+        if self.image_size is not None and not 4 <= self.image_size <= 1024:
+            raise OptionError(
+                f"Images are resized to 4 to 1024 pixels a side, but got {self.image_size}.", where="--image-size"
+            )
+        if self.schedule not in ("full", "rows", "rungs"):
+            raise OptionError(
+                f"There is no schedule {self.schedule!r}; choose full, rows or rungs.", where="--schedule"
+            )
+        if self.epochs is not None and (self.schedule != "rungs" or self.epochs < 1):
+            raise OptionError("Epochs are for --schedule rungs, and at least 1.", where="--epochs")
         if self.test is not None and self.test_size:
             raise OptionError("A test file and a test share exclude each other.", where="--test, --test-size")
         if self.in_process and (self.time is not None or self.memory is not None):
@@ -120,6 +141,7 @@ def parse_types(words: Iterable[str]) -> dict[str, SemanticType]:
     {'zip': <SemanticType.CATEGORY: 'category'>}
     """
     known = [t.value for t in SemanticType if t.is_feature or t in (SemanticType.IGNORED, SemanticType.IDENTIFIER)]
+    known.remove(SemanticType.IMAGE.value)  # pixels are no column of a table
     types: dict[str, SemanticType] = {}
     for word in words:
         column, sign, name = word.rpartition("=")

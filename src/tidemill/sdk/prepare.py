@@ -59,6 +59,11 @@ class Prepared:
     findings: tuple[Finding, ...]
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know about how they were read."""
+        return (*self.raw.notices, *(self.test_raw.notices if self.test_raw else ()))
+
+    @property
     def columns_train(self) -> Columns:
         """Feature columns of the training rows."""
         return take_rows(self.columns, self.train)
@@ -129,17 +134,18 @@ def _assemble(raw: RawTable, test_raw: RawTable | None, schema: Schema, task: Ta
         groups, times = group_codes(raw, schema), time_values(raw, schema)
     else:
         groups, times = group_codes(raw, schema), time_values(raw, schema)
-        train, test = _lock(task, y, options, groups, times)
+        train, test = lock(task, y, options, groups, times)
     return Prepared(raw, test_raw, schema, task, columns, y, train, test, groups, times, findings)
 
 
-def _lock(
+def lock(
     task: Task,
     y: NDArray[Any],
     options: FitOptions,
     groups: NDArray[np.int64] | None,
     times: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose training and locked rows; a handful of rows can spare none."""
     share = DEFAULT_TEST_SHARE if options.test_size is None else options.test_size
     everything = np.arange(len(y))
     if share == 0 or (options.test_size is None and share * len(y) < SMALLEST_TEST):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.metrics import get_metric
-from tidemill.core.schema import Columns, take_rows
+from tidemill.core.schema import take_rows
 from tidemill.core.task import TaskKind
-from tidemill.report.facts import Evidence, Predict, ReportFacts
+from tidemill.report.facts import Evidence, ReportFacts
 from tidemill.report.html import write_report
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None 
     return ReportFacts(
         study=study.name,
         task=study.task,
-        schema=study.prepared.schema,
+        schema=study.modality.report_schema(study.prepared),
         objective=str(choice.candidate.objective),
         metric=metric.name,
         greater_is_better=metric.greater_is_better,
@@ -52,7 +52,7 @@ def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None 
         pareto=[str(row["trial"]) for row in study.pareto()],
         history=_history(study, metric.name),
         evidence=_evidence(study),
-        predict=_predict(study, bundle),
+        predict=study.modality.predict(study, bundle),
         findings=[
             {"severity": f.severity, "column": f.column, "message": f.message, "hint": f.hint}
             for f in study.prepared.findings
@@ -130,18 +130,6 @@ def _decisions(study: Study, scores: NDArray[Any]) -> NDArray[np.int64] | None:
     return study.best.candidate.decision.apply(np.asarray(scores, dtype=np.float64))
 
 
-def _predict(study: Study, bundle: Bundle | None) -> Predict:
-    if bundle is not None:
-        name = "probabilities" if study.task.kind.is_classification else "prediction"
-        return lambda columns: bundle.answer(columns)[name].reshape(-1, study.task.n_outputs)
-    recipe = study.search.recipe(study.best.candidate)
-
-    def by_models(columns: Columns) -> NDArray[np.float32]:
-        return recipe.predict(columns).scores
-
-    return by_models
-
-
 def _steps(study: Study) -> list[str]:
     """What was done, one plain sentence each."""
     prepared, search = study.prepared, study.search
@@ -149,17 +137,13 @@ def _steps(study: Study) -> list[str]:
     states = [t.state.value for t in trials]
     used = prepared.schema.features
     dropped = [c.name for c in prepared.schema if not c.type.is_feature and c.name != study.task.target]
-    settings = search.record.settings
-    steps = [f"{len(prepared.y):,} rows were read; {len(used)} columns are used to predict {study.task.target!r}."]
+    seen = "the image is all that is seen" if prepared.schema.has_images else f"{len(used)} columns are used"
+    steps = [f"{len(prepared.y):,} rows were read; {seen} to predict {study.task.target!r}."]
     if dropped:
         steps.append("Left out: " + ", ".join(repr(d) for d in dropped) + " (the reasons are in the table of columns).")
     if len(prepared.test):
         steps.append(f"{len(prepared.test):,} rows were locked away before the search and looked at once, at its end.")
-    steps.append(
-        f"Every model was trained {settings.get('folds')} times on different parts of the rest"
-        + (f", {settings['repeats']} times over" if settings.get("repeats", 1) > 1 else "")
-        + ", and judged on the rows that it had not seen."
-    )
+    steps.append(study.modality.how_trained(study))
     tried = sorted({t.family for t in trials})
     steps.append(f"{states.count('complete')} trials finished, of these families: {', '.join(tried)}.")
     if "failed" in states:

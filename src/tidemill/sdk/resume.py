@@ -37,6 +37,7 @@ def resumed(workspace: Workspace, study: str, data: Any, target: str | None, opt
         "objective": record.objective,
         "families": tuple(settings.get("families", ())),
         "schedule": settings.get("schedule", "full"),
+        "weights": tuple(kept.get("weights", ())),
     }
     _refuse_question(data, target, options, {**question, "target": record.task["target"]})
     if options.time is not None or options.trials is not None:

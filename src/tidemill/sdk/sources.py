@@ -12,7 +12,7 @@ from tidemill.core.schema import SemanticType
 from tidemill.data.ingest import RawTable
 from tidemill.data.versions import DatasetVersion, find_version, load_version, write_version
 from tidemill.data.versions.beside import was_judged
-from tidemill.data.versions.governance import Role, check_access
+from tidemill.data.versions.governance import Role, check_access, inherit
 from tidemill.data.versions.lineage import PREPARE
 from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.options import FitOptions
@@ -97,7 +97,7 @@ def read_version(
         return None
     check_access(workspace, version.dataset, actor_name(actor), Role.READER)
     if training:
-        _admit(workspace, version)
+        admit(workspace, version)
     table, _ = load_version(workspace, f"{version.dataset}@{version.hash}")
     return Named(version, RawTable(table, version.ref))
 
@@ -116,9 +116,13 @@ def keep_source(workspace: Workspace, dataset: str, prepared: Prepared, named: N
         Where the rows are those of a version that its checks block, whatever file they were read from.
     """
     version = _keep(workspace, dataset, prepared, named)
-    _admit(workspace, version)
+    admit(workspace, version)
     test = prepared.test_raw
     locked = None if test is None else write_version(workspace, f"{dataset}.test", test, prepared.schema)
+    if named is not None:  # rows of a dataset are no more open under another name
+        for made in (version, locked):
+            if made is not None:
+                inherit(workspace, made, actor=actor_name(), of=[named.version.dataset])
     return {
         "dataset": dataset,
         "version": version.hash,
@@ -136,7 +140,7 @@ def _keep(workspace: Workspace, dataset: str, prepared: Prepared, named: Named |
     return write_version(workspace, dataset, prepared.raw, prepared.schema, parents=(known.hash,), operation=PREPARE)
 
 
-def _admit(workspace: Workspace, version: DatasetVersion) -> None:
+def admit(workspace: Workspace, version: DatasetVersion) -> None:
     """Refuse a version that is blocked by its checks, or that a fit only prepared from such a one."""
     parents = version.parents if version.operation == PREPARE else ()
     for key, ref in ((version.hash, f"{version.dataset}@{version.hash}"), *((p, p) for p in parents)):
@@ -173,7 +177,7 @@ def load_source(
     if not source:
         raise WorkspaceError(f"The study {study!r} does not say which data it was made from.")
     if training:
-        _admit(workspace, find_version(workspace, source["version"]))
+        admit(workspace, find_version(workspace, source["version"]))
     kept: Mapping[str, Any] = source["options"]
     table, schema = load_version(workspace, source["version"])
     raw = RawTable(table, source["dataset"])

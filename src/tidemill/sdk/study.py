@@ -6,18 +6,20 @@ import datetime as dt
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.errors import NotFoundError
 from tidemill.core.objective import parse_objective
 from tidemill.core.task import Task
 from tidemill.sdk.choice import Choice
+from tidemill.sdk.modality.choose import modality_kept
 from tidemill.sdk.options import FitOptions
-from tidemill.sdk.prepare import Prepared
-from tidemill.sdk.sources import load_source
 from tidemill.search.study import Study as SearchStudy
 from tidemill.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tidemill.sdk.modality._base import Modality
 
 
 class Study:
@@ -29,14 +31,14 @@ class Study:
         Where it is kept; closed with the study.
     search : tidemill.search.study.Study
         The ledger's view.
-    prepared : Prepared, optional
+    prepared : tidemill.sdk.modality._base.Prepared, optional
         Its data where they are at hand; else read again when an export needs them.
     objective : str, optional
         Another objective than the study's own.
     """
 
     def __init__(
-        self, workspace: Workspace, search: SearchStudy, prepared: Prepared | None = None, objective: str | None = None
+        self, workspace: Workspace, search: SearchStudy, prepared: Any = None, objective: str | None = None
     ) -> None:
         self.workspace = workspace
         self.search = search
@@ -74,11 +76,16 @@ class Study:
         return self.search.objective if self._objective is None else self._objective
 
     @cached_property
-    def prepared(self) -> Prepared:
-        """The data, ready as they were for the search."""
+    def modality(self) -> Modality:
+        """What its rows are: of a table, or images."""
+        return modality_kept(self.search.record.settings)
+
+    @cached_property
+    def prepared(self) -> Any:
+        """The data, ready as they were for the search: a `Prepared` of the modality."""
         if self._prepared is not None:
             return self._prepared
-        return load_source(self.workspace, self.name, FitOptions())[0]
+        return self.modality.load(self.workspace, self.name, FitOptions(), training=False)[0]
 
     @property
     def best(self) -> Choice:

@@ -9,10 +9,11 @@ import numpy as np
 
 from tidemill.core.metrics import Metric
 from tidemill.core.trial import Trial, TrialState
+from tidemill.search.rungs.losses import levels_of, rung_losses
 
 MODELS = "models"
 """Under this name the scores of a whole trial say how many models it is made of."""
-DONE = (TrialState.COMPLETE, TrialState.FAILED, TrialState.REJECTED)
+DONE = (TrialState.COMPLETE, TrialState.FAILED, TrialState.REJECTED, TrialState.PAUSED)
 
 
 def is_whole(trial: Trial) -> bool:
@@ -26,7 +27,7 @@ def loss_of(trial: Trial, metric: Metric) -> float | None:
 
 
 def losses(trials: Sequence[Trial], metric: Metric) -> dict[int, float]:
-    """Losses by number, for whole trials and, estimated, for those that lost the race.
+    """Losses by number, for whole trials and, estimated, for those that lost the race or paused on a rung.
 
     A trial that stopped after its first fold gets that fold's loss, shifted by how much easier or harder the first
     fold is for the others.
@@ -35,6 +36,9 @@ def losses(trials: Sequence[Trial], metric: Metric) -> dict[int, float]:
     --------
     See `tidemill.search.samplers.tpe`, which learns from them.
     """
+    levels = levels_of(trials)
+    if levels:
+        return dict(rung_losses(trials, levels, metric))
     out: dict[int, float] = {}
     shifts: list[float] = []
     for trial in trials:

@@ -18,9 +18,9 @@ from tidemill.core.protocols import ArtifactStore
 from tidemill.core.schema import Schema
 from tidemill.core.task import Task
 from tidemill.core.trial import Cost, Trial
-from tidemill.models.tabular import pipeline
 from tidemill.search.ensembles.stack import LinearStack
 from tidemill.search.judge import Verdict
+from tidemill.search.modality import Modality, modality_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,12 @@ class Candidate:
         return self.calibration.apply(joined) if self.task.kind.is_classification else joined
 
     def recipe(
-        self, trials: Mapping[int, Trial], artifacts: ArtifactStore, encoder: EncoderPart, schema: Schema
+        self,
+        trials: Mapping[int, Trial],
+        artifacts: ArtifactStore,
+        encoder: EncoderPart,
+        schema: Schema,
+        modality: Modality | None = None,
     ) -> Recipe:
         """Restore its models and join them with the encoder into what a bundle is built from.
 
@@ -110,12 +115,15 @@ class Candidate:
             The study's encoder.
         schema : Schema
             The study's schema.
+        modality : Modality, optional
+            The study's modality, which knows how to restore a model; default tables.
         """
+        modality = modality or modality_of({})
         members = []
         for number, weight in self.weights.items():
             trial = trials[number]
             states = unpack(artifacts.get(trial.artifacts["checkpoint"]))["models"]
-            parts = [pipeline.restore(state, self.task) for state in states[: self.models[number]]]
+            parts = [modality.restore_part(state, self.task) for state in states[: self.models[number]]]
             members.append(Member(weight=float(weight), parts=parts, name=trial.name))
         return Recipe(
             task=self.task,

@@ -19,8 +19,8 @@ class Event:
     Parameters
     ----------
     kind : str
-        ``"stage"``, ``"started"``, ``"finished"``, ``"failed"``, ``"rejected"`` (these four are about ``trial``),
-        ``"notice"`` (something to know, in ``message``), ``"tick"`` (nothing new but the time).
+        ``"stage"``, ``"started"``, ``"finished"``, ``"paused"``, ``"failed"``, ``"rejected"`` (these five are about
+        ``trial``), ``"notice"`` (something to know, in ``message``), ``"tick"`` (nothing new but the time).
     stage : str
         One of `STAGES`.
     study : str

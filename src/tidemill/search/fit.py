@@ -13,37 +13,43 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.core.budget import Budget
-from tidemill.core.errors import SearchError
-from tidemill.core.metrics import get_metric
+from tidemill.core.errors import OptionError, SearchError
 from tidemill.core.objective import Objective
 from tidemill.core.pack import pack
 from tidemill.core.protocols import Executor
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import StudyRecord, Trial, TrialState
-from tidemill.data.splits import make_folds
 from tidemill.jobs.executors.pool import ProcessExecutor
 from tidemill.models import pool
-from tidemill.search import board, splits
 from tidemill.search.events import Event, Listener, ignore
-from tidemill.search.forecast import Forecast
-from tidemill.search.gate import Gate
 from tidemill.search.ledger import TRUTH
 from tidemill.search.lock import only_search
+from tidemill.search.material import Material
+from tidemill.search.modality import IMAGE, SETTING, TABLE
 from tidemill.search.runner import Limits, Runner
-from tidemill.search.samplers.baseline import BaselineSampler
-from tidemill.search.samplers.chain import ChainSampler
-from tidemill.search.samplers.portfolio import PortfolioSampler, load
-from tidemill.search.samplers.tpe import TPESampler
 from tidemill.search.settings import SearchSettings
+from tidemill.search.splits import Splits
 from tidemill.search.study import ENCODER, SCHEMA, Study
-from tidemill.search.table import SearchTable
 from tidemill.store.workspace import Workspace
 
 PRELOAD = ("tidemill.search.evaluate",)
 """What the workers' host loads once, beside the families."""
 _FAMILY_HOME = "tidemill.models.tabular.families"
-_RECORDED = ("tidemill", "numpy", "scikit-learn", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "optuna", "onnx")
+PAUSING = (IMAGE,)
+"""Modalities whose trials can pause on a rung."""
+_RECORDED = (
+    "tidemill",
+    "numpy",
+    "scikit-learn",
+    "lightgbm",
+    "xgboost-cpu",
+    "xgboost",
+    "catboost",
+    "optuna",
+    "onnx",
+    "torch",
+)
 
 
 def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
@@ -67,7 +73,7 @@ def default_reserve_s(rows: int, budget: Budget) -> float:
 def run_search(
     workspace: Workspace,
     name: str,
-    table: SearchTable,
+    table: Material,
     task: Task,
     objective: Objective,
     budget: Budget,
@@ -82,7 +88,7 @@ def run_search(
     on_event: Listener = ignore,
     resume: bool = False,
 ) -> Study:
-    """Search for the best model of a table, and keep everything in the workspace.
+    """Search for the best model of some rows, and keep everything in the workspace.
 
     Parameters
     ----------
@@ -90,8 +96,8 @@ def run_search(
         Where the ledger is.
     name : str
         Name of the study; new, or with ``resume`` the one to go on with.
-    table : SearchTable
-        Encoded rows.
+    table : Material
+        What is learned from: a `tidemill.search.table.SearchTable`, or rows of another modality.
     task : Task
         The problem.
     objective : Objective
@@ -131,7 +137,7 @@ def run_search(
     began = time.monotonic() if began is None else began
     # A study has one place of its own, so that a resumed one finds what a killed one left; any name makes a folder.
     scratch = workspace.path / "scratch" / sha256(name.encode()).hexdigest()[:16]
-    limits = _Allowance(budget, began, reserve_s(len(table.x), budget), proof_rows)
+    limits = _Allowance(budget, began, reserve_s(len(table), budget), proof_rows)
     with only_search(scratch.with_suffix(".lock"), name):
         if resume:
             question = _known(workspace, name, table, task)
@@ -155,7 +161,7 @@ class _Question:
     objective: Objective
     settings: SearchSettings
     space: Space
-    lines: splits.Splits
+    lines: Splits
 
 
 @dataclass(frozen=True)
@@ -168,17 +174,17 @@ class _Allowance:
     proof_rows: int
 
 
-def _asked(table: SearchTable, task: Task, objective: Objective, settings: SearchSettings) -> _Question:
-    settings = settings.resolved(len(table.x))
-    space = pool.space(task, table.profile, settings.families or None)
-    return _Question(task, objective.resolve(task, table.columns), settings, space, _splits(table, task, settings))
+def _asked(table: Material, task: Task, objective: Objective, settings: SearchSettings) -> _Question:
+    settings = table.settled(settings)
+    space = table.space(task, settings)
+    return _Question(task, objective.resolve(task, table.columns), settings, space, table.splits(task, settings))
 
 
-def _known(workspace: Workspace, name: str, table: SearchTable, task: Task) -> _Question:
+def _known(workspace: Workspace, name: str, table: Material, task: Task) -> _Question:
     record = workspace.metadata.get_study(name)
     settings = SearchSettings.from_json(record.settings)
     objective = Study(workspace, record).objective
-    return _Question(task, objective, settings, Space.from_json(record.space), _splits(table, task, settings))
+    return _Question(task, objective, settings, Space.from_json(record.space), table.splits(task, settings))
 
 
 @contextmanager
@@ -194,7 +200,7 @@ def _used(executor: Executor | None, budget: Budget, settings: SearchSettings) -
 def _run(
     workspace: Workspace,
     name: str,
-    table: SearchTable,
+    table: Material,
     question: _Question,
     allowance: _Allowance,
     executor: Executor,
@@ -205,29 +211,54 @@ def _run(
     task, objective, settings, budget = question.task, question.objective, question.settings, allowance.budget
     try:
         with table.assigned(scratch, task, objective, question.lines) as assignment:
-            runner = Runner(
+            kind, more = _conductor(workspace, table, settings, scratch)
+            runner = kind(
                 study=name,
                 metadata=workspace.metadata,
                 artifacts=workspace.artifacts,
                 executor=executor,
-                sampler=make_sampler(task, objective, settings, budget),
+                sampler=table.sampler(task, objective, settings, budget),
                 space=question.space,
-                gate=Gate(objective, pool.families(settings.families or None), task, table.profile),
+                gate=table.gate(task, objective, settings),
                 assignment=assignment,
                 objective=objective,
                 settings=settings,
                 limits=Limits.of(budget, allowance.began, allowance.reserve_s, executor.capacity),
-                forecast=Forecast(len(table.x), table.x.shape[1], splits.passes(question.lines)),
+                forecast=table.foresight(question.lines),
                 rows=table.rows,
                 rows_test=table.rows_test,
                 threads=max(1, budget.cores // executor.capacity),
                 on_event=on_event,
+                call=table.call,
                 proof_rows=allowance.proof_rows,
+                **more,
             )
             return runner.run()
     except BaseException:
         workspace.metadata.update_study(name, state="failed")
         raise
+
+
+def _conductor(
+    workspace: Workspace, table: Material, settings: SearchSettings, scratch: Path
+) -> tuple[type[Runner], dict[str, Any]]:
+    """Choose who conducts the search, with what it needs beside the rest."""
+    if settings.schedule != "rungs":
+        return Runner, {}
+    if table.modality not in PAUSING:
+        raise OptionError(
+            "Trainings on these rows can't pause: --schedule rungs is for nets.", hint="Choose full or rows.",
+            where="--schedule",
+        )  # fmt: skip
+    from tidemill.models.vision import pool as nets
+    from tidemill.search.rungs.ladder import Ladder
+    from tidemill.search.rungs.runner import RungRunner
+    from tidemill.search.rungs.schedule import RungSchedule
+
+    schedule = RungSchedule(Ladder.of(settings.epochs))
+    families = nets.families(settings.families or None)
+    pausing = frozenset(name for name, family in families.items() if getattr(family, "fidelity", "") == "epochs")
+    return RungRunner, {"schedule": schedule, "folder": workspace.path / "rungs" / scratch.name, "pausing": pausing}
 
 
 def _chosen(workspace: Workspace, name: str, finished: bool, began: float, on_event: Listener) -> Study:
@@ -238,44 +269,33 @@ def _chosen(workspace: Workspace, name: str, finished: bool, began: float, on_ev
     return study
 
 
-def make_sampler(task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
-    """Baselines, then the portfolio, then a model of what is known."""
-    metric = get_metric(objective.metric)
-    unlimited = budget.time_s is None and budget.trials is None
-    then = None if unlimited else TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
-    return ChainSampler([BaselineSampler(), PortfolioSampler(load(task.kind))], then)
-
-
-def _splits(table: SearchTable, task: Task, settings: SearchSettings) -> splits.Splits:
-    folds = make_folds(
-        task, table.y, k=settings.folds, repeats=settings.repeats, seed=settings.seed, groups=table.groups,
-        time=table.time,
-    )  # fmt: skip
-    return splits.from_pairs(folds, len(table.y))
-
-
 def _record(
     workspace: Workspace,
     name: str,
-    table: SearchTable,
+    table: Material,
     question: _Question,
     dataset_version: str,
     source: Mapping[str, Any] | None,
 ) -> StudyRecord:
     put = workspace.artifacts.put
+    modality = {} if table.modality == TABLE else {SETTING: table.modality}
     return StudyRecord(
         name=name,
         task=question.task.to_json(),
         objective=str(question.objective),
         space=question.space.to_json(),
-        settings={**question.settings.to_json(), **({"source": dict(source)} if source is not None else {})},
+        settings={
+            **question.settings.to_json(),
+            **modality,
+            **({"source": dict(source)} if source is not None else {}),
+        },
         dataset_version=dataset_version,
         versions=versions(),
         state="running",
         created_at=time.time(),
         artifacts={
             TRUTH: put(table.truth(question.lines).pack()),
-            ENCODER: put(pack(table.encoder.checkpoint())),
+            ENCODER: put(pack(table.encoder_state())),
             SCHEMA: put(pack(table.schema.to_json())),
         },
     )

@@ -20,10 +20,9 @@ from tidemill.core.trial import Config, Cost, Trial, TrialState
 from tidemill.search.board import MODELS, Board
 from tidemill.search.evaluate import CALL, Assignment, Race
 from tidemill.search.events import Event, Listener, ignore
-from tidemill.search.forecast import Forecast
-from tidemill.search.gate import Gate
 from tidemill.search.latency import Speed
 from tidemill.search.ledger import put_result
+from tidemill.search.material import Foresight, Gatekeeper
 from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.settings import SearchSettings
 
@@ -95,7 +94,7 @@ class Runner:
         Who proposes.
     space : Space
         What may be proposed.
-    gate : Gate
+    gate : Gatekeeper
         Who refuses before training.
     assignment : Assignment
         The table and the question, for the workers.
@@ -105,7 +104,7 @@ class Runner:
         Resolved.
     limits : Limits
         When to end.
-    forecast : Forecast
+    forecast : Foresight
         How long trials take.
     rows, rows_test : ndarray
         Row ids of predictions.
@@ -125,12 +124,12 @@ class Runner:
     executor: Executor
     sampler: ChainSampler
     space: Space
-    gate: Gate
+    gate: Gatekeeper
     assignment: Assignment
     objective: Objective
     settings: SearchSettings
     limits: Limits
-    forecast: Forecast
+    forecast: Foresight
     rows: NDArray[np.int64]
     rows_test: NDArray[np.int64] | None = None
     threads: int = 1
@@ -254,6 +253,7 @@ class Runner:
                 "bonus_s": None if time_s is None else BONUS * self._whole_s(),
                 "race": self._race(trial),
                 "probe": probe,
+                **self._more(trial),
             },
             time_s=None if time_s is None else time_s + GRACE_S,
             memory_bytes=self.limits.memory_bytes,
@@ -269,6 +269,10 @@ class Runner:
             self._limits_s[ticket] = time_s
         self._ends[ticket] = np.inf if time_s is None else self.clock() + time_s + 2 * GRACE_S
         self._tell("started", trial)
+
+    def _more(self, trial: Trial) -> dict[str, Any]:
+        """Further arguments of a trial's call, for searches that have some."""
+        return {}
 
     def _time_s(self) -> float | None:
         if self.limits.deadline is None:
@@ -365,7 +369,7 @@ class Runner:
         self.metadata.put_trial(trial)
         self.board.put(trial)
         self.forecast.learn([trial])
-        kind = {TrialState.COMPLETE: "finished", TrialState.REJECTED: "rejected"}.get(trial.state, "failed")
+        kind = _KINDS.get(trial.state, "failed")
         self._tell(kind, trial)
 
     def _speed(self, config: Config, result: Mapping[str, Any]) -> Speed | None:
@@ -423,6 +427,7 @@ def _with_speed(cost: Cost, speed: Speed | None, *, measured: bool) -> Cost:
 
 
 _STOPPED = {"race": "Stopped after its first fold: clearly behind."}
+_KINDS = {TrialState.COMPLETE: "finished", TrialState.PAUSED: "paused", TrialState.REJECTED: "rejected"}
 
 
 def in_words(error: BaseException) -> str:

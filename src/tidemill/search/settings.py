@@ -7,6 +7,9 @@ from typing import Any
 
 from tidemill.core.errors import OptionError
 
+SCHEDULES = ("full", "rows", "rungs")
+"""How much of a training a config gets at first."""
+
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -30,7 +33,10 @@ class SearchSettings:
     race : bool
         Stop a trial after its first fold when it is clearly worse than the best.
     schedule : str
-        ``"full"``, or ``"rows"`` to try configs on a share of the rows first.
+        ``"full"``; ``"rows"`` to try configs on a share of the rows first; ``"rungs"`` to train all configs a little
+        and the better ones on, where trainings can pause.
+    epochs : int
+        Epochs of a whole training on rungs.
     ensemble_rounds : int
         Rounds of greedy selection.
     ensemble_size_bytes : int
@@ -52,6 +58,7 @@ class SearchSettings:
     test_share: float = 0.15
     race: bool = True
     schedule: str = "full"
+    epochs: int = 27
     ensemble_rounds: int = 40
     ensemble_size_bytes: int = 40_000_000
     rejections: int = 64
@@ -66,8 +73,10 @@ class SearchSettings:
             wrong.append(f"`lag` must be at least 1, but got {self.lag}")
         if not 0 <= self.test_share < 1:
             wrong.append(f"`test_share` must lie in [0, 1), but got {self.test_share}")
-        if self.schedule not in ("full", "rows"):
-            wrong.append(f"`schedule` must be 'full' or 'rows', but got {self.schedule!r}")
+        if self.schedule not in SCHEDULES:
+            wrong.append(f"`schedule` must be one of {', '.join(SCHEDULES)}, but got {self.schedule!r}")
+        if self.epochs < 1:
+            wrong.append(f"`epochs` must be at least 1, but got {self.epochs}")
         if wrong:
             raise OptionError("; ".join(wrong) + ".")
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.parts import Recipe
+from tidemill.bundle.parts import EncoderPart, Recipe
 from tidemill.core.errors import SearchError
 from tidemill.core.objective import Objective, parse_objective
 from tidemill.core.pack import unpack
 from tidemill.core.schema import Schema
 from tidemill.core.task import Task
 from tidemill.core.trial import StudyRecord, Trial
-from tidemill.models.tabular.encode import Encoder
 from tidemill.search import ranking
 from tidemill.search.board import is_whole
 from tidemill.search.candidate import Candidate
@@ -24,6 +23,7 @@ from tidemill.search.combine import combine, renamed
 from tidemill.search.ensembles.greedy import GreedyEnsembler
 from tidemill.search.judge import Judge, Verdict
 from tidemill.search.ledger import TRUTH, Truth, get_predictions
+from tidemill.search.modality import Modality, modality_of
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import covered
 from tidemill.store.workspace import Workspace
@@ -70,9 +70,14 @@ class Study:
         return Truth.unpack(self.workspace.artifacts.get(self.record.artifacts[TRUTH]))
 
     @cached_property
-    def encoder(self) -> Encoder:
-        """From raw columns to the matrix that the models were trained on."""
-        return Encoder.restore(unpack(self.workspace.artifacts.get(self.record.artifacts[ENCODER])))
+    def modality(self) -> Modality:
+        """What its rows are: of a table, or images."""
+        return modality_of(self.record.settings)
+
+    @cached_property
+    def encoder(self) -> EncoderPart:
+        """From raw columns to what the models were trained on."""
+        return self.modality.restore_encoder(unpack(self.workspace.artifacts.get(self.record.artifacts[ENCODER])))
 
     @cached_property
     def schema(self) -> Schema:
@@ -206,7 +211,7 @@ class Study:
     def recipe(self, candidate: Candidate | None = None) -> Recipe:
         """Restore the models of a candidate, ready to be built into a bundle."""
         chosen = self.best if candidate is None else candidate
-        return chosen.recipe(self.whole, self.workspace.artifacts, self.encoder, self.schema)
+        return chosen.recipe(self.whole, self.workspace.artifacts, self.encoder, self.schema, self.modality)
 
     def _on_test(self, chosen: Candidate) -> Verdict:
         truth = self.truth

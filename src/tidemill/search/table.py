@@ -7,19 +7,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.core.budget import Budget
+from tidemill.core.metrics import get_metric
 from tidemill.core.objective import Objective
 from tidemill.core.schema import Columns, Schema
+from tidemill.core.space import Space
 from tidemill.core.task import Task
+from tidemill.data.splits import make_folds
+from tidemill.models import pool
 from tidemill.models.tabular._base import TableProfile
 from tidemill.models.tabular.encode import Encoder
-from tidemill.search.evaluate import Assignment
+from tidemill.search import board
+from tidemill.search.evaluate import CALL, Assignment
+from tidemill.search.forecast import Forecast
+from tidemill.search.gate import Gate
 from tidemill.search.ledger import Truth
-from tidemill.search.splits import Splits
+from tidemill.search.modality import TABLE
+from tidemill.search.samplers.baseline import BaselineSampler
+from tidemill.search.samplers.chain import ChainSampler
+from tidemill.search.samplers.portfolio import PortfolioSampler, load
+from tidemill.search.samplers.tpe import TPESampler
+from tidemill.search.settings import SearchSettings
+from tidemill.search.splits import Splits, from_pairs, passes
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,9 @@ class SearchTable:
         The same of the locked test slice. Models predict it, nothing looks at its truth before a report.
     """
 
+    modality: ClassVar[str] = TABLE
+    call: ClassVar[str] = CALL
+
     encoder: Encoder
     schema: Schema
     x: NDArray[np.float32]
@@ -62,6 +79,41 @@ class SearchTable:
     def profile(self) -> TableProfile:
         """What families may know beforehand."""
         return TableProfile(rows=len(self.x), features=self.encoder.features)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def settled(self, settings: SearchSettings) -> SearchSettings:
+        """Choose folds and repeats by the number of rows."""
+        return settings.resolved(len(self.x))
+
+    def splits(self, task: Task, settings: SearchSettings) -> Splits:
+        """Deal the folds; groups and time are respected."""
+        folds = make_folds(
+            task, self.y, k=settings.folds, repeats=settings.repeats, seed=settings.seed, groups=self.groups,
+            time=self.time,
+        )  # fmt: skip
+        return from_pairs(folds, len(self.y))
+
+    def space(self, task: Task, settings: SearchSettings) -> Space:
+        """Join the spaces of the families that support the task."""
+        return pool.space(task, self.profile, settings.families or None)
+
+    def sampler(self, task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
+        """Baselines, then the portfolio, then a model of what is known."""
+        return make_sampler(task, objective, settings, budget)
+
+    def gate(self, task: Task, objective: Objective, settings: SearchSettings) -> Gate:
+        """Hold configs against the bounds on costs."""
+        return Gate(objective, pool.families(settings.families or None), task, self.profile)
+
+    def foresight(self, splits: Splits) -> Forecast:
+        """Learn the speed of families."""
+        return Forecast(len(self.x), self.x.shape[1], passes(splits))
+
+    def encoder_state(self) -> dict[str, Any]:
+        """State of the encoder."""
+        return self.encoder.checkpoint()
 
     def truth(self, splits: Splits) -> Truth:
         """What the ledger keeps of it."""
@@ -105,3 +157,11 @@ class SearchTable:
             )
         finally:
             rmtree(folder, ignore_errors=True)
+
+
+def make_sampler(task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
+    """Baselines, then the portfolio, then a model of what is known."""
+    metric = get_metric(objective.metric)
+    unlimited = budget.time_s is None and budget.trials is None
+    then = None if unlimited else TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
+    return ChainSampler([BaselineSampler(), PortfolioSampler(load(task.kind))], then)

@@ -21,22 +21,32 @@ EXAMPLES = """
 
   tidemill fit "SELECT * FROM loans" --database sqlite:///bank.db --target bad --test-size 0.2
 
+  tidemill fit photos/ --time 10m --out photos.tm
+
+  tidemill fit labels.csv --target species --images photos/ --weights resnet/ --out species.tm
+
   tidemill fit --resume income-1 --time 5m --out income.tm
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("fit", epilog=EXAMPLES, help="Search for the best model of a table, and leave it as a bundle.")(fit)
+    app.command(
+        "fit", epilog=EXAMPLES, help="Search for the best model of a table or of images, and leave it as a bundle."
+    )(fit)
 
 
 def fit(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="CSV, TSV, Parquet, Arrow, JSON lines, Excel; or SQL.")
+        str | None,
+        typer.Argument(metavar="DATA", help="CSV, TSV, Parquet, Arrow, JSON lines, Excel; SQL; or a folder of images."),
     ] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", help="The column to predict.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="binary, multiclass or regression.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", help="binary, multiclass, regression, image-classification or image-regression."),
+    ] = None,
     positive: Annotated[str | None, typer.Option("--positive", help="The positive class of a binary task.")] = None,
     objective: options.Objective = None,
     time_: Annotated[str | None, typer.Option("--time", help="Limit of the whole command: 60s, 5m, 1h.")] = None,
@@ -56,8 +66,25 @@ def fit(
     ] = None,
     family: Annotated[list[str] | None, typer.Option("--family", help="Only these model families.")] = None,
     schedule: Annotated[
-        str, typer.Option("--schedule", help="full: every config on all rows; rows: on a part first.")
+        str,
+        typer.Option(
+            "--schedule",
+            help="full: every config on all rows; rows: on a part first; rungs, for nets: few epochs first.",
+        ),
     ] = "full",
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="With --schedule rungs: epochs of a whole training.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder or zip archive with the image files that a table names.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Resize images to so many pixels a side; default by the images.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weights", help="Folder or .safetensors file with trained weights to begin from."),
+    ] = None,
     database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
     sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
@@ -93,6 +120,10 @@ def fit(
             types=parse_types(column_type or ()),
             families=tuple(family) if family else None,
             schedule=schedule,
+            epochs=epochs,
+            images=images,
+            image_size=image_size,
+            weights=tuple(weights or ()),
             database=database,
             sheet=sheet,
             name=name,

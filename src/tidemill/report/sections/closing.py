@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from tidemill.core.schema import Schema
 from tidemill.report.analysis import Analysis
 from tidemill.report.blocks import Block, Cell, Code, Note, Section, Table, Text
 from tidemill.report.words import number, size
@@ -82,6 +83,12 @@ def _show(key: str, value: Any) -> str:
     return "–" if value is None else str(value)
 
 
+def _alone(schema: Schema) -> str:
+    if schema.has_images:
+        return "with onnxruntime, numpy and Pillow alone: python run.py photos/ out.csv"
+    return "with onnxruntime and numpy alone: python run.py in.csv out.csv"
+
+
 def reproduce(analysis: Analysis) -> Section:
     """Commands that do it again."""
     facts = analysis.facts
@@ -103,6 +110,6 @@ def reproduce(analysis: Analysis) -> Section:
     blocks: list[Block] = [
         Text(f"The study is {facts.study!r}; resampling in this report used the seed {facts.seed}."),
         Code("\n".join(lines)),
-        Text("The bundle also runs with onnxruntime and numpy alone: python run.py in.csv out.csv in its folder."),
+        Text(f"The bundle also runs {_alone(facts.schema)} in its folder."),
     ]
     return Section("reproduce", "How to reproduce", blocks)

@@ -23,6 +23,7 @@ from tidemill.search.samplers.baseline import families_of
 _STATES = {
     State.COMPLETE: TrialState.COMPLETE,
     State.RUNNING: TrialState.RUNNING,
+    State.PAUSED: TrialState.COMPLETE,
     State.FAILED: TrialState.FAIL,
     State.REJECTED: TrialState.FAIL,
 }

@@ -1,0 +1,198 @@
+"""Predicts images with a bundle."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES
+from tidemill.bundle.evidence import Evidence, point_values
+from tidemill.bundle.images.encoder import IMAGE
+from tidemill.bundle.runner.answers import answer_header
+from tidemill.bundle.runner.stacks import stacks
+from tidemill.bundle.runtime import Bundle, whole_file
+from tidemill.core.errors import DataError
+from tidemill.core.schema import Columns
+from tidemill.data.coerce import encode_target
+from tidemill.data.images.pictures import ArrayPictures, Pictures, Unreadable, look
+from tidemill.data.images.source import ImageTable, read_images
+
+FILE = "file"
+"""First column of answers: the name of the image."""
+
+
+class ImageBundle(Bundle):
+    """A bundle whose input is an image; `Bundle.open` gives one where the folder holds such a graph.
+
+    It predicts a folder, a zip archive, an image file, a table that names files, a ``.npy`` file, or arrays of pixels.
+    """
+
+    def predict(self, data: Any) -> NDArray[Any]:
+        """Predict labels, in the type that they had in training, or values; one for each image.
+
+        Raises
+        ------
+        DataError
+            Naming the first image that can't be read.
+        """
+        return self.predict_columns(self.columns(data))
+
+    def columns(self, data: Any) -> Columns:
+        """Read all images into memory; `to_csv` and `predict_records` read some at a time instead."""
+        found = list(look(self._images(data).pictures))
+        for each in found:
+            if isinstance(each, Unreadable):
+                raise DataError(f"The image can't be read: {each.reason}.", where=each.name)
+        images = np.empty(len(found), dtype=object)
+        for place, pixels in enumerate(found):  # one by one: numpy would join arrays of one shape
+            images[place] = pixels
+        return {IMAGE: images}
+
+    def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
+        """Outputs of the graph by name, images of one size at a time, in order."""
+        images = columns[IMAGE]
+        if not len(images):
+            yield self._nothing()
+        for _, outputs in self._answers(ArrayPictures(images), []):
+            yield outputs
+
+    def to_csv(self, data: Any, out: str | Path | TextIO, *, on_unreadable: Callable[[str], None] | None = None) -> int:
+        """Predict into a CSV file: ``file``, ``prediction``, then ``proba_<label>`` for each class.
+
+        Parameters
+        ----------
+        data
+            As in `tidemill.data.images.source.read_images`.
+        out : path or text stream
+            Where to write; a file is there as a whole or not at all.
+        on_unreadable : callable, optional
+            Told the name of each image that can't be read, and why; its cells are empty.
+
+        Returns
+        -------
+        int
+            Number of images.
+        """
+        table = self._images(data)
+        unread: list[Unreadable] = []
+        if isinstance(out, (str, Path)):
+            with whole_file(Path(out)) as file:
+                self._write(table.pictures, file, unread)
+        else:
+            self._write(table.pictures, out, unread)
+        if on_unreadable is not None:
+            for each in unread:
+                on_unreadable(str(each))
+        return len(table.pictures)
+
+    def predict_records(self, data: Any) -> list[dict[str, Any]]:
+        """Predict into one dictionary for each image, with the columns of `to_csv`; None where it can't be read."""
+        pictures = self._images(data).pictures
+        header = answer_header(self.task.classes)
+        out: list[dict[str, Any]] = [{FILE: str(n), **dict.fromkeys(header)} for n in pictures.names]
+        for places, outputs in self._answers(pictures, []):
+            for place, row in zip(places, self._rows(outputs), strict=True):
+                out[place].update(zip(header, row, strict=True))
+        return out
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """Compare predictions with the labels of the data: every metric of the task by name.
+
+        Images that can't be read, and those without a known label, are left out.
+
+        Raises
+        ------
+        DataError
+            If there are no labels, or no image with a label can be read.
+        """
+        table = read_images(data, self._target(data))
+        if self.task.target not in table.table.column_names:
+            raise DataError(f"The images have no label {self.task.target!r}.", where=table.source)
+        y = encode_target(table.raw, self.task)
+        known = np.flatnonzero(y >= 0 if self.task.kind.is_classification else np.isfinite(y))
+        pictures = table.pictures.take(known)
+        seen: list[int] = []
+        found: list[dict[str, NDArray[Any]]] = []
+        for places, outputs in self._answers(pictures, []):
+            seen += places
+            found.append(outputs)
+        if not seen:
+            raise DataError("No image with a known label can be read.", where=table.source)
+        y = y[known[np.array(seen)]]
+        outputs = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+        if LABEL not in outputs:
+            evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
+            return point_values(evidence, self.task, self.spec.decision, None)
+        codes = {label: code for code, label in enumerate(self.task.classes)}
+        decided = np.array([codes[v] for v in outputs[LABEL]], dtype=np.int64)
+        return point_values(Evidence("given", y, outputs[PROBABILITIES]), self.task, self.spec.decision, decided)
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _images(self, data: Any) -> ImageTable:
+        return read_images(data)
+
+    def _target(self, data: Any) -> str | None:
+        """A folder's labels take the target's name; a table may lack the column, which is told in better words."""
+        is_table = isinstance(data, (str, Path)) and Path(data).expanduser().is_file()
+        return None if is_table and Path(data).suffix.lower() != ".zip" else self.task.target
+
+    def _answers(
+        self, pictures: Pictures, unread: list[Unreadable]
+    ) -> Iterator[tuple[list[int], dict[str, NDArray[Any]]]]:
+        """Places and outputs of images that can be read; the others go to ``unread``."""
+        run = self.session()
+        names = [o.name for o in run.get_outputs()]
+
+        def seen() -> Iterator[Any]:
+            for found in look(pictures, threads=self.threads):
+                if isinstance(found, Unreadable):
+                    unread.append(found)
+                    yield None
+                else:
+                    yield found
+
+        for places, stack in stacks(seen()):
+            yield places, dict(zip(names, run.run(None, {IMAGE: stack}), strict=True))
+
+    def _rows(self, outputs: dict[str, NDArray[Any]]) -> list[list[Any]]:
+        if LABEL not in outputs:
+            return [[value] for value in outputs[PREDICTION].tolist()]
+        labels = self.label_values(outputs[LABEL]).tolist()
+        return [[label, *row] for label, row in zip(labels, outputs[PROBABILITIES].tolist(), strict=True)]
+
+    def _write(self, pictures: Pictures, file: TextIO, unread: list[Unreadable]) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        header = answer_header(self.task.classes)
+        writer.writerow([FILE, *header])
+        done = 0
+        for places, outputs in self._answers(pictures, unread):
+            for place, row in zip(places, cells_of(outputs), strict=True):
+                _skip(writer, pictures.names, done, place, len(header))
+                writer.writerow([pictures.names[place], *row])
+                done = place + 1
+        _skip(writer, pictures.names, done, len(pictures), len(header))
+
+
+def cells_of(outputs: dict[str, NDArray[Any]]) -> list[list[str]]:
+    """Cells of answers as text; a float32 has the fewest digits that give it back.
+
+    Examples
+    --------
+    >>> cells_of({"prediction": np.float32([0.1])})
+    [['0.1']]
+    """
+    if PREDICTION in outputs:
+        return [[str(value)] for value in outputs[PREDICTION]]
+    return [[str(label), *map(str, row)] for label, row in zip(outputs[LABEL], outputs[PROBABILITIES], strict=True)]
+
+
+def _skip(writer: Any, names: Sequence[str], start: int, stop: int, width: int) -> None:
+    """Write empty answers for images that can't be read."""
+    for place in range(start, stop):
+        writer.writerow([names[place], *[""] * width])

@@ -1,0 +1,75 @@
+"""``tidemill pool``: the families that a search can choose from, and whether they still work."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tidemill.cli import options
+from tidemill.cli.errors import FAILED, Exit, for_people
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    group = typer.Typer(no_args_is_help=True, help="The families that a search can choose from.")
+    group.command("list", epilog="Example: tidemill pool list --modality image")(list_)
+    group.command("show", epilog="Example: tidemill pool show resnet9")(show)
+    group.command("check", epilog="Example: tidemill pool check resnet9 mobilenet")(check)
+    app.add_typer(group, name="pool")
+
+
+def list_(
+    modality: Annotated[str | None, typer.Option("--modality", help="Only those for: table, image.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List all families, with the reason for those that can't be used here."""
+    with for_people(as_json):
+        from tidemill.cli import show as face
+        from tidemill.sdk.pool import list_pool
+
+        rows = list_pool(modality)
+        if as_json:
+            face.emit_json(rows)
+        else:
+            face.table(rows, title="Families")
+
+
+def show(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="Name of a family; see `tidemill pool list`.")],
+    as_json: options.Json = False,
+) -> None:
+    """Show what is known of a family: tasks, input, licence, weights, parameters and FLOPs of its default."""
+    with for_people(as_json):
+        from tidemill.cli import show as face
+        from tidemill.sdk.pool import show_pool
+
+        facts = show_pool(family)
+        if as_json:
+            face.emit_json(facts)
+        else:
+            rows = [
+                {"what": k, "value": ", ".join(map(str, v)) if isinstance(v, list) else v} for k, v in facts.items()
+            ]
+            face.table(rows)
+
+
+def check(
+    families: Annotated[list[str] | None, typer.Argument(metavar="[FAMILY]…", help="Default: all.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Build, train, export and compare each family; exit code 1 where one fails."""
+    with for_people(as_json):
+        from tidemill.cli import show as face
+        from tidemill.sdk.pool import check_pool
+
+        done = []
+        for each in check_pool(tuple(families or ())):
+            done.append(each)
+            if not as_json:
+                apart = "" if each.max_abs_dp is None else f", at most {each.max_abs_dp:.1e} apart"
+                print(f"{'✓' if each.ok else '✗'} {each.name}: {each.message or f'{each.seconds:.1f} s{apart}'}")
+        if as_json:
+            face.emit_json([each.to_json() for each in done])
+        if not all(each.ok for each in done):
+            raise Exit(FAILED)

@@ -1,0 +1,315 @@
+"""A trained net as a part of a bundle, and what every family does to come by one. Loads torch."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.bundle.splice import splice
+from tidemill.core.errors import TrialError, TrialTimeoutError
+from tidemill.core.task import Task
+from tidemill.core.trial import Config, Cost
+from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
+from tidemill.models.vision.augment import Augment
+from tidemill.models.vision.export import to_onnx
+from tidemill.models.vision.nets.parts import Answer, Classifier, Regressor
+from tidemill.models.vision.samples import ImageSamples
+from tidemill.train import runtime
+from tidemill.train.device import find_device
+from tidemill.train.types import Limits, Placement, Recipe, Stop
+
+_BATCH = 256
+"""Images that are predicted at a time."""
+_OVERHEAD = 1.15
+"""A step of the runtime takes about so much longer than its two passes: the update, the batch, the bookkeeping."""
+_KEPT = 0.94
+"""Share of the time that the plan of a training fills."""
+_LEAST_EPOCHS = 0.2
+_COARSE_FLOOR, _FINE = 0.3, 0.4
+"""After the coarse passes the learning rate is so much of its peak; the fine ones begin with a little more."""
+_GRAPH_BYTES = 4_000
+"""What a graph takes beside its numbers."""
+
+
+class TrainedNet:
+    """A net with all that it takes to answer, to be written into a graph, and to be kept.
+
+    Parameters
+    ----------
+    family : str
+        Name of the family that can build it.
+    config : Config
+        The family's parameters.
+    profile : ImageProfile
+        The images that it sees.
+    net : Classifier
+        In evaluation mode.
+    cost : Cost
+        As counted.
+    more : mapping, optional
+        What the family needs beside that to build it again; kept with the state.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        config: Config,
+        profile: ImageProfile,
+        net: Classifier,
+        cost: Cost,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.family, self.config, self.profile, self.cost = family, dict(config), profile, cost
+        self.more = dict(more or {})
+        # The order of pixels in memory is part of the rounding: what is restored shall answer to the last bit.
+        self.net = in_order(net, torch.contiguous_format).eval()
+        self._answer = Answer(self.net).eval()
+
+    def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities (n, K) or values (n, 1) for encoded images (n, channels, height, width), by torch."""
+        device = self.net.mean.device
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(x), _BATCH):
+                images = torch.from_numpy(np.array(x[start : start + _BATCH], dtype=np.float32)).to(device)
+                parts.append(self._answer(images).cpu().numpy())
+        return np.concatenate(parts) if parts else np.empty((0, self._outputs()), dtype=np.float32)
+
+    def emit(self, graph: GraphBuilder, x: str) -> str:
+        """Write the net into ``graph`` as PyTorch's exporter writes it."""
+        return splice(graph, self.model(), {"images": x})[0]
+
+    def model(self) -> onnx.ModelProto:
+        """Export the net alone: pixels 0 to 255 in, answers out."""
+        shape = (self.profile.channels, self.profile.height, self.profile.width)
+        return to_onnx(self._answer, shape)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """State as plain values and arrays."""
+        state = {name: tensor.detach().cpu().numpy() for name, tensor in self.net.state_dict().items()}
+        kept = {"family": self.family, "config": self.config, "profile": self.profile.to_json(), "state": state}
+        return {**self.more, **kept}
+
+    def _outputs(self) -> int:
+        answer: Tensor = self._answer(torch.zeros(1, self.profile.channels, self.profile.height, self.profile.width))
+        return int(answer.shape[1])
+
+
+def in_order(net: Classifier, order: torch.memory_format) -> Classifier:
+    """Lay the weights of convolutions out in memory in this order; the net is the same."""
+    laid: Classifier = net.to(memory_format=order)  # type: ignore[call-overload]  # its types forget it
+    return laid
+
+
+def fill(net: Classifier, state: Mapping[str, NDArray[Any]]) -> Classifier:
+    """Put kept arrays into a net of the same build."""
+    net.load_state_dict({name: torch.from_numpy(np.asarray(values)) for name, values in state.items()})
+    return net.eval()
+
+
+def wrap(body: nn.Module, task: Task, profile: ImageProfile, y: NDArray[Any] | None = None) -> Classifier:
+    """Put a body between pixels and answers; ``y`` tells where the values of a regression lie."""
+    if task.kind.is_classification:
+        return Classifier(body, profile.mean, profile.std)
+    shift, scale = (0.0, 1.0) if y is None or not len(y) else (float(y.mean()), float(y.std()) or 1.0)
+    return Regressor(body, profile.mean, profile.std, shift, scale)
+
+
+def count(net: nn.Module, profile: ImageProfile) -> Cost:
+    """Count parameters and operations for one image; the net may lie on the meta device, where nothing is computed."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(net.parameters()).device
+    image = torch.zeros(1, profile.channels, profile.height, profile.width, device=device)
+    training = net.training
+    net.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(image)
+    net.train(training)
+    params = sum(p.numel() for p in net.parameters())
+    kept = sum(t.numel() * t.element_size() for t in net.state_dict().values())
+    return Cost(params=params, flops=int(counter.get_total_flops()), size_bytes=kept + _GRAPH_BYTES)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of classes or shares of classes, one number for each image.
+
+    Parameters
+    ----------
+    smoothing : float
+        Share of the truth that is spread over all classes.
+    """
+
+    smoothing: float = 0.0
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """From logits (B, K) and codes (B,) or shares (B, K) to losses (B,)."""
+        return F.cross_entropy(outputs.float(), targets, reduction="none", label_smoothing=self.smoothing)
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Squared error in units of the target's spread, one number for each image."""
+
+    scale: float
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """From values (B, 1) and targets (B,) to losses (B,)."""
+        return ((outputs[:, 0].float() - targets) / self.scale) ** 2
+
+
+def fit_net(
+    net: Classifier,
+    recipe: Recipe,
+    augment: Augment,
+    smoothing: float,
+    task: Task,
+    train: ImageData,
+    valid: ImageData | None,
+    budget: TrainBudget,
+    seed: int,
+    coarse: float = 0.0,
+) -> Classifier:
+    """Train a net on one device within its time.
+
+    Parameters
+    ----------
+    net : Classifier
+        What is trained.
+    recipe, augment, smoothing
+        How.
+    task, train, valid
+        The question, images to learn from, and images that choose the best moment.
+    budget : TrainBudget
+        What may be spent.
+    seed : int
+        Of order and augmentation.
+    coarse : float
+        Share of the passes that sees images of half the side, at a quarter of the work; the others refine what was
+        learned (Howard, 2018; Tan and Le, "EfficientNetV2", 2021, section 4).
+
+    Returns
+    -------
+    Classifier
+        The same net, in evaluation mode.
+
+    Raises
+    ------
+    TrialTimeoutError
+        Where not even a fifth of an epoch fits into the time.
+    TrialError
+        Where the loss is no number.
+    """
+    n_classes = task.n_classes if task.kind.is_classification else 0
+    samples = ImageSamples(train, augment, n_classes)
+    checks = None if valid is None or not len(valid) else ImageSamples(valid, Augment(), n_classes)
+    loss = SquaredError(float(net.scale)) if isinstance(net, Regressor) else CrossEntropy(smoothing)
+    net = in_order(net, torch.channels_last)
+    recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    if budget.of is not None:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
+        recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
+        coarse = 0.0  # and has one course
+    else:
+        recipe = planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget, coarse)
+    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline, epochs=budget.epochs)
+    folder = None if budget.folder is None else Path(budget.folder)
+    # Nets of this size need a hundredth of the memory that there is; to measure it would take longer than a training.
+    plan = Placement(device=budget.device, micro_batch=recipe.batch)
+    if coarse:
+        first = replace(recipe, epochs=coarse * recipe.epochs, evaluate_every=1e9, floor=_COARSE_FLOOR)
+        runtime.train(net, loss, replace(samples, halved=True), first, limits=limits, seed=seed, plan=plan)
+        recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
+    trained = runtime.train(
+        net, loss, samples, recipe, validation=checks, limits=limits, seed=seed, folder=folder, plan=plan
+    )
+    budget.curve += [(p.step, float(p.loss)) for p in trained.curve if p.loss is not None and math.isfinite(p.loss)]
+    if budget.epochs is not None and trained.stop is Stop.TIME:
+        raise TrialTimeoutError(
+            "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
+        )
+    if trained.step == 0:
+        raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
+    return net.eval()
+
+
+def planned(
+    recipe: Recipe,
+    net: nn.Module,
+    loss: Any,
+    samples: ImageSamples,
+    checks: int,
+    budget: TrainBudget,
+    coarse: float = 0.0,
+) -> Recipe:
+    """Cut the length of a training to the time that there is, so that its learning rate comes to its end.
+
+    Two steps on a copy of the net tell how long a step takes. Evaluations are made about ten times, and counted in.
+    """
+    recipe = replace(recipe, evaluate_every=max(1.0, recipe.epochs / 10))
+    if math.isinf(budget.deadline):
+        return recipe
+    device = find_device(budget.device)
+    step_s = measure_step_s(net, loss, samples, recipe.batch, device)
+    mean_s = step_s
+    if coarse:
+        half_s = measure_step_s(net, loss, replace(samples, halved=True), recipe.batch, device)
+        mean_s = coarse * half_s + (1 - coarse) * step_s
+    epoch_s = _OVERHEAD * mean_s * len(samples) / recipe.batch
+    check_s = step_s * checks / recipe.batch / 2  # forward only
+    left_s = _KEPT * budget.left_s() - check_s
+    epochs = min(recipe.epochs, left_s / (epoch_s + check_s / recipe.evaluate_every))
+    if epochs < _LEAST_EPOCHS:
+        raise TrialTimeoutError(
+            f"An epoch takes {epoch_s:.1f} s, and there were {max(0.0, left_s):.1f} s.",
+            hint="Give the search more time.",
+        )
+    return replace(recipe, epochs=epochs, evaluate_every=max(min(1.0, epochs), epochs / 10))
+
+
+def measure_step_s(net: nn.Module, loss: Any, samples: ImageSamples, batch: int, device: torch.device) -> float:
+    """Seconds of one step's forward and backward pass, measured on a copy; the first one warms up."""
+    twin = copy.deepcopy(net).to(device).train()
+    rows = np.arange(min(batch, len(samples)))
+    seconds = []
+    for number in range(3):
+        begun = time.perf_counter()
+        inputs, targets = samples.batch(rows, train=True, rng=np.random.default_rng(number))
+        out = twin(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        loss(out, targets.to(device)).mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds[1:]) * batch / len(rows)
+
+
+def check_finite(scores: NDArray[np.float32], family: str) -> NDArray[np.float32]:
+    """Refuse answers that are no numbers."""
+    if not np.isfinite(scores).all():
+        raise TrialError(f"The {family} gives answers that are no numbers.", hint="A smaller learning rate may help.")
+    return scores
+
+
+def rounded_batch(rows: int, choices: Sequence[int] = (16, 32, 64, 128)) -> int:
+    """The largest batch with which an epoch has at least 40 steps, so that few images are learned from often.
+
+    Examples
+    --------
+    >>> rounded_batch(500), rounded_batch(8000)
+    (16, 128)
+    """
+    fitting = [b for b in choices if rows / b >= 40]
+    return max(fitting, default=min(choices))

@@ -1,0 +1,1 @@
+"""Plain PyTorch modules; they know neither trials nor hardware."""

@@ -1,0 +1,86 @@
+"""What all nets share: pixels are normalised inside, and outputs become answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """A net that takes raw pixels.
+
+    Parameters
+    ----------
+    body : nn.Module
+        From normalised images (B, C, H, W) to outputs (B, K).
+    mean, std : sequence of float
+        Of the pixels by channel, in units of 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(list(mean)).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(list(std)).reshape(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From pixels 0 to 255, float (B, C, H, W), to logits (B, K)."""
+        out: Tensor = self.body((images - self.mean) / self.std)
+        return out
+
+
+class Regressor(Classifier):
+    """The same for one value, in units of the target.
+
+    Parameters
+    ----------
+    body, mean, std
+        As in `Classifier`; the body has one output.
+    shift, scale : float
+        Mean and spread of the target.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], shift: float, scale: float
+    ) -> None:
+        super().__init__(body, mean, std)
+        self.register_buffer("shift", torch.tensor(float(shift)))
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From pixels to values (B, 1)."""
+        return super().forward(images) * self.scale + self.shift
+
+
+class Answer(nn.Module):
+    """A trained net with what makes its outputs answers: probabilities, or the value as it is.
+
+    Parameters
+    ----------
+    net : nn.Module
+        The net.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From pixels to probabilities (B, K) or values (B, 1)."""
+        out: Tensor = self.net(images)
+        return out if isinstance(self.net, Regressor) else torch.softmax(out, dim=1)
+
+
+def init_convolutions(module: nn.Module) -> None:
+    """Draw weights so that signals keep their size (He et al., 2015, eq. 14)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

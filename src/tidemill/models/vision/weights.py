@@ -1,0 +1,176 @@
+"""Trained weights from a file: read without running anything, put into a net by name.
+
+Only ``safetensors`` is read: eight bytes of length, a JSON header, and numbers. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.core.errors import DataError, NotFoundError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FILE = "model.safetensors"
+_MOST_HEADER = 100_000_000
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
+    "BOOL": "|b1",
+}  # fmt: skip
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def weights_file(place: str | Path) -> Path:
+    """The file of a folder with weights, or the file itself.
+
+    Raises
+    ------
+    NotFoundError
+        Where there are no weights; it says what to do.
+    """
+    path = Path(place).expanduser()
+    found = path / FILE if path.is_dir() else path
+    if not found.is_file():
+        raise NotFoundError(
+            f"There are no weights at {str(found)!r}.",
+            hint="Give a folder with model.safetensors, or such a file; nothing is downloaded.",
+        )
+    if found.suffix != ".safetensors":
+        raise DataError(
+            "Only weights in the form of safetensors are read: other forms can run code when they are opened.",
+            where=str(found),
+        )
+    return found
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Names, types, shapes and places of a file's tensors.
+
+    Raises
+    ------
+    DataError
+        Where the file is not what it should be.
+    """
+    try:
+        with path.open("rb") as file:
+            size = struct.unpack("<Q", file.read(8))[0]
+            if size > min(_MOST_HEADER, path.stat().st_size):
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        return {str(name): {**entry, "base": 8 + size} for name, entry in header.items()}
+    except (OSError, ValueError, struct.error, AttributeError, TypeError) as error:
+        raise DataError(f"The weights can't be read ({error}).", where=str(path)) from error
+
+
+def read_safetensors(path: Path) -> Tensors:
+    """Read all tensors of a file by name; ``BF16`` comes as float32.
+
+    Raises
+    ------
+    DataError
+        Where the file is damaged.
+    """
+    header = read_header(path)
+    data = path.read_bytes()
+    return {name: _tensor(name, entry, data, path) for name, entry in header.items()}
+
+
+def _tensor(name: str, entry: Mapping[str, Any], data: bytes, path: Path) -> NDArray[Any]:
+    try:
+        start, stop = (int(v) + entry["base"] for v in entry["data_offsets"])
+        shape = [int(n) for n in entry["shape"]]
+        raw = data[start:stop]
+        if entry["dtype"] == "BF16":  # the upper half of a float32
+            wide = np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16
+            return wide.view(np.float32).reshape(shape)
+        return np.array(np.frombuffer(raw, dtype=_DTYPES[entry["dtype"]])).reshape(shape)
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"The tensor {name!r} of the weights can't be read ({error!r}).", where=str(path)) from error
+
+
+def write_safetensors(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write tensors by name, so that other programs can read what was trained here."""
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {}
+    place = 0
+    for name, values in tensors.items():
+        header[name] = {
+            "dtype": names[values.dtype.newbyteorder("<").str if values.dtype.itemsize > 1 else values.dtype.str],
+            "shape": list(values.shape),
+            "data_offsets": [place, place + values.nbytes],
+        }
+        place += values.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(v.tobytes() for v in tensors.values()))
+
+
+def fill_by_name(net: nn.Module, tensors: Mapping[str, NDArray[Any]], where: str, may_differ: Sequence[str]) -> None:
+    """Put weights into a net by name.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Whose tensors are replaced.
+    tensors : mapping
+        Weights by name.
+    where : str
+        Where they come from, for messages.
+    may_differ : sequence of str
+        Beginnings of names that may be absent or of another shape, and then stay as they are: the head.
+
+    Raises
+    ------
+    DataError
+        Naming the tensors that are missing or whose shapes don't fit.
+    """
+    import torch
+
+    wanted = net.state_dict()
+    wrong = []
+    taken = {}
+    for name, tensor in wanted.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        given = tensors.get(name)
+        if given is not None and tuple(given.shape) == tuple(tensor.shape):
+            taken[name] = torch.from_numpy(np.asarray(given)).to(tensor.dtype)
+        elif not name.startswith(tuple(may_differ)):
+            shape = tuple(tensor.shape)
+            wrong.append(f"{name!r} is missing" if given is None else f"{name!r} is {given.shape}, not {shape}")
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise DataError(f"The weights don't fit the net: {'; '.join(wrong[:5])}{more}.", where=where)
+    net.load_state_dict(taken, strict=False)
+
+
+def resnet_layout(tensors: Mapping[str, NDArray[Any]], where: str) -> tuple[int, int]:
+    """Width and blocks of a stage of a residual net's weights.
+
+    Raises
+    ------
+    DataError
+        Where they are those of something else.
+    """
+    depth = len({name.split(".")[1] for name in tensors if name.startswith("layer1.")})
+    if "conv1.weight" not in tensors or depth < 1:
+        raise DataError("These are not the weights of a residual net for small images.", where=where)
+    return int(tensors["conv1.weight"].shape[0]), depth
+
+
+def looks_like_resnet(place: str, channels: int) -> bool:
+    """Say whether weights are those of a residual net for small images of so many channels; only the header is read."""
+    header = read_header(weights_file(place))
+    first = header.get("conv1.weight", {}).get("shape", [])
+    own = {"conv1.weight", "layer1.0.conv1.weight", "layer3.0.conv2.weight"} <= set(header)
+    return own and len(first) == 4 and first[1] == channels and first[2] == 3 and "layer4.0.conv1.weight" not in header

@@ -1,0 +1,1 @@
+"""What a fit does otherwise for tables and for images: one file for each."""

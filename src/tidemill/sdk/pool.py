@@ -1,0 +1,280 @@
+"""The pool of families, of every modality: what there is, what is known of each, and whether it still works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tidemill.core.errors import NotFoundError, TidemillError
+from tidemill.core.task import Task, TaskKind
+
+_TABLE = "table of 200 rows, 4 numbers and a category"
+_SIDE = 32
+_IMAGES = f"{_SIDE} × {_SIDE} pixels of 3 channels, 10 classes"
+_TASKS = ("binary", "multiclass", "regression")
+_BARS = {"table": 1e-5, "image": 1e-4}
+"""How far graph and model may be apart, as for a bundle."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One family.
+
+    Parameters
+    ----------
+    name, modality : str
+        Its name, and what it learns from: ``"table"`` or ``"image"``.
+    about : str
+        One sentence.
+    tasks : tuple of str
+        Kinds of tasks.
+    weights : tuple of str
+        Forms of trained weights that it can begin from.
+    licence : str
+        Of its code.
+    export : str
+        The form in which it leaves the house.
+    origin : str
+        ``"tidemill"``, or the package that registered it.
+    absent : str or None
+        Why it can't be used here.
+    """
+
+    name: str
+    modality: str
+    about: str
+    tasks: tuple[str, ...]
+    weights: tuple[str, ...]
+    licence: str
+    export: str
+    origin: str
+    absent: str | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """How the check of a family ended.
+
+    Parameters
+    ----------
+    name, modality : str
+        The family.
+    ok : bool
+        True where it was trained, exported, and its graph answers as it does.
+    message : str
+        What was wrong; or why it was not tried; else empty.
+    max_abs_dp : float or None
+        Largest difference between graph and model.
+    seconds : float
+        How long it took.
+    """
+
+    name: str
+    modality: str
+    ok: bool
+    message: str
+    max_abs_dp: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary for JSON."""
+        return {**vars(self), "seconds": round(self.seconds, 2)}
+
+
+def entries() -> list[Entry]:
+    """Every family that is known, tables first.
+
+    Examples
+    --------
+    >>> {entry.modality for entry in entries()} == {"table", "image"}
+    True
+    """
+    from tidemill.models import pool as tables
+    from tidemill.models.vision import pool as images
+
+    out = [
+        Entry(e.name, "table", _ABOUT.get(e.name, ""), _TASKS, (), "Apache-2.0" if e.origin == "tidemill" else "",
+              "onnx", e.origin, e.absent)
+        for e in tables.entries()
+    ]  # fmt: skip
+    out += [
+        Entry(e.name, "image", e.about, _TASKS, e.weights, e.licence, e.export, e.origin, e.absent)
+        for e in images.entries()
+    ]
+    return out
+
+
+_ABOUT = {
+    "lightgbm": "gradient boosting, leaf by leaf",
+    "xgboost": "gradient boosting, level by level",
+    "catboost": "gradient boosting with ordered categories",
+    "forest": "random forests and extremely randomised trees",
+    "linear": "linear and logistic regression",
+    "neighbours": "nearest neighbours",
+    "bayes": "naive Bayes",
+    "mlp": "a small neural net",
+}
+
+
+def list_pool(modality: str | None = None) -> list[dict[str, Any]]:
+    """One row for each family, for people."""
+    if modality is not None and modality not in _BARS:
+        raise NotFoundError.of("modality", modality, _BARS)
+    return [
+        {
+            "family": e.name,
+            "modality": e.modality,
+            "about": e.about,
+            "weights": ", ".join(e.weights) or None,
+            "export": e.export,
+            "usable": "yes" if e.absent is None else e.absent,
+        }
+        for e in entries()
+        if modality in (None, e.modality)
+    ]
+
+
+def show_pool(name: str) -> dict[str, Any]:
+    """Everything that is known of a family; parameters and FLOPs are counted on a reference input.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such family.
+    """
+    entry = _entry(name)
+    found: dict[str, Any] = {
+        "family": entry.name,
+        "modality": entry.modality,
+        "about": entry.about,
+        "tasks": list(entry.tasks),
+        "input": _TABLE if entry.modality == "table" else _IMAGES,
+        "licence": entry.licence,
+        "weights": list(entry.weights),
+        "export": entry.export,
+        "origin": entry.origin,
+        "usable": entry.absent is None,
+        "reason": entry.absent,
+    }
+    if entry.absent is None:
+        found |= _counted(entry)
+    return found
+
+
+def check_pool(names: tuple[str, ...] = ()) -> Iterator[Check]:
+    """Build, train, export and compare every family, or those that are named, one after the other.
+
+    Raises
+    ------
+    NotFoundError
+        For a name that no family has.
+    """
+    wanted = [_entry(name) for name in names] if names else entries()
+    for entry in wanted:
+        yield _checked(entry)
+
+
+def _entry(name: str) -> Entry:
+    known = {e.name: e for e in entries()}
+    if name not in known:
+        raise NotFoundError.of("family", name, known)
+    return known[name]
+
+
+def _counted(entry: Entry) -> dict[str, Any]:
+    """Parameters of the space, and what the default costs where that is known before training."""
+    task = Task(TaskKind.MULTICLASS, "y", tuple("abcdefghij"))
+    if entry.modality == "image":
+        from tidemill.models.vision import pool as images
+        from tidemill.models.vision._base import ImageProfile
+
+        profile = ImageProfile(1000, _SIDE, _SIDE, 3, (128.0,) * 3, (64.0,) * 3)
+        family = images.families([entry.name])[entry.name]
+        if not family.supports(task, profile):
+            return {"space": [], "params": None, "flops": None}
+        config = images.space(task, profile, [entry.name]).default()
+        cost = family.cost(config, task, profile)
+        return {"space": sorted(set(config) - {"family"}), "params": cost.params, "flops": cost.flops}
+    from tidemill.models import pool as tables
+    from tidemill.models.tabular._base import Feature, FeatureKind, TableProfile
+
+    features = tuple(Feature(f"x{i}", f"x{i}", FeatureKind.NUMBER) for i in range(4))
+    table = TableProfile(200, (*features, Feature("c", "c", FeatureKind.CATEGORY, 3)))
+    known = tables.space(task, table, [entry.name])
+    cost = tables.families([entry.name])[entry.name].cost(known.default(), task, table)
+    return {"space": sorted({p.name for p in known} - {"family"}), "params": cost.params, "flops": cost.flops}
+
+
+def _checked(entry: Entry) -> Check:
+    if entry.absent is not None:
+        return Check(entry.name, entry.modality, True, f"not tried: {entry.absent}", None, 0.0)
+    begun = time.monotonic()
+    how: Callable[[str], float | None] = _try_image if entry.modality == "image" else _try_table
+    try:
+        apart = how(entry.name)
+    except TidemillError as error:
+        return Check(entry.name, entry.modality, False, str(error), None, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    if apart is None:
+        return Check(entry.name, entry.modality, True, "not tried: it needs weights, see --weights", None, seconds)
+    bar = _BARS[entry.modality]
+    message = "" if apart <= bar else f"graph and model differ by {apart:.2g}, more than {bar:g}"
+    return Check(entry.name, entry.modality, not message, message, apart, seconds)
+
+
+def _try_image(name: str) -> float | None:
+    """Train for an epoch on small images of three classes, export, compare."""
+    from tidemill.bundle.graph import GraphBuilder
+    from tidemill.bundle.latency import session
+    from tidemill.models.vision import pool as images
+    from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
+
+    rng = np.random.default_rng(0)
+    y = np.arange(48) % 3
+    x = rng.integers(0, 120, (48, 3, 16, 16)).astype(np.uint8)
+    x[np.arange(48), y] += 100
+    profile, task = ImageProfile.of(x), Task(TaskKind.MULTICLASS, "y", ("a", "b", "c"))
+    family = images.families([name])[name]
+    if not family.supports(task, profile):
+        return None
+    config = images.space(task, profile, [name]).default()
+    config = {k: 1 if k.endswith(".epochs") else v for k, v in config.items()}
+    rows = np.arange(36)
+    net = family.fit(
+        config, task, profile, ImageData(x, y, rows), ImageData(x, y, np.arange(36, 48)), TrainBudget(), seed=0
+    )
+    kept = family.restore(net.checkpoint(), task)
+    graph = GraphBuilder()
+    graph.output(kept.emit(graph, graph.input("x", np.float32, ["N", *x.shape[1:]])), "scores", np.float32, ["N", 3])
+    got = session(graph.model().SerializeToString()).run(None, {"x": x.astype(np.float32)})[0]
+    return float(np.abs(net.predict(x) - got).max())
+
+
+def _try_table(name: str) -> float:
+    """Train the default on a small table, export, compare."""
+    from tidemill.bundle.graph import GraphBuilder
+    from tidemill.bundle.latency import session
+    from tidemill.models import pool as tables
+    from tidemill.models.tabular import pipeline
+    from tidemill.models.tabular._base import Feature, FeatureKind, FitBudget, TableProfile, TabularData
+
+    rng = np.random.default_rng(0)
+    numbers, codes = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
+    x = np.column_stack([numbers, codes]).astype(np.float32)
+    y = np.digitize(numbers[:, 0] + 0.5 * (codes == 1), [-0.4, 0.6]).astype(np.int64)
+    features = (
+        *(Feature(f"x{i}", f"x{i}", FeatureKind.NUMBER) for i in range(4)),
+        Feature("c", "c", FeatureKind.CATEGORY, 3),
+    )
+    task, profile = Task(TaskKind.MULTICLASS, "y", ("a", "b", "c")), TableProfile(200, features)
+    config = tables.default_config(name, task, profile)
+    rows = np.arange(200)
+    fitted = pipeline.fit(config, task, TabularData(x, features, y), rows[:150], rows[150:], FitBudget(), 0)
+    graph = GraphBuilder()
+    graph.output(fitted.emit(graph, graph.input("x", np.float32, ["N", 5])), "scores", np.float32, ["N", 3])
+    got = session(graph.model().SerializeToString()).run(None, {"x": x})[0]
+    return float(np.abs(fitted.predict(x) - got).max())

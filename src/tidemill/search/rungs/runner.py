@@ -1,0 +1,241 @@
+"""Conducts a search whose trials pause on rungs and go on in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+
+from tidemill.core.trial import Trial, TrialState, Usage
+from tidemill.search.rungs.ladder import Rung
+from tidemill.search.rungs.losses import VALID_AT, comparable, losses_at, standing_of
+from tidemill.search.rungs.schedule import RungSchedule
+from tidemill.search.rungs.standing import Climb, Standing, Start
+from tidemill.search.runner import Runner
+
+FINALS = 1.3
+"""Time for the finals is kept as if they took so many times what the leader's epochs took so far."""
+
+
+@dataclass(kw_only=True)
+class RungRunner(Runner):
+    """A `Runner` for families whose trainings can pause; what it calls gets a `Rung` beside the other arguments.
+
+    Every leg of a trial, from one rung to the next, is a step of the executor. The trial's entry in the ledger is
+    replaced after each: its scores hold the metric by epochs (``valid@9``), its curve all that was measured, its usage
+    the sum. Between two legs it is ``PAUSED``, and goes on from the checkpoint in its folder.
+
+    Without a time limit legs depend on the seed alone: leg ``i`` is chosen from what is known of legs up to
+    ``i - lag``, for which it waits. (Legs of a search that was resumed count as known from the beginning.)
+
+    Parameters
+    ----------
+    schedule : RungSchedule
+        Who goes on.
+    folder : Path
+        Where trials keep what they go on from; one folder for each, removed when it has come to the end.
+    pausing : frozenset of str, optional
+        Families whose trainings can pause; trials of others are trained to the end at once. Default all.
+    """
+
+    schedule: RungSchedule
+    folder: Path
+    pausing: frozenset[str] | None = None
+    _legs: list[tuple[int, int]] = field(default_factory=list, init=False)
+    _under_way: dict[int, int] = field(default_factory=dict, init=False)
+    _paused: dict[int, Trial] = field(default_factory=dict, init=False)
+    _given_up: set[int] = field(default_factory=set, init=False)
+    _dry: bool = field(default=False, init=False)
+    _open: int = field(default=0, init=False)
+
+    def run(self) -> bool:
+        """Run legs until the limits; where no trial came to the end, the best one is taken as it is."""
+        finished = super().run()
+        if self.board.best() is None:
+            self._take_paused()
+        return finished
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that all trials have behind them."""
+        levels = self.schedule.ladder.levels
+        return sum(levels[max(found)] for t in self.board.trials if (found := losses_at(t, levels, self.board.metric)))
+
+    # ---------------------------------------------------------------------------------------------------- choosing
+
+    def _choose(self) -> Trial | None:
+        if self._again:  # was under way when the search was killed
+            return self._take_up(self._again.pop(0))
+        if self.limits.deadline is not None and self._left_s() <= 0:
+            return None
+        if self._strict and any(leg < self._seen() for leg in self._under_way.values()):
+            return None
+        standings = self._standings()
+        hurry = self.limits.deadline is not None and self._left_s() <= self._final_s(standings)
+        action = self.schedule.next(standings, not hurry and self._may_start(), hurry=hurry)
+        if isinstance(action, Start):
+            begun = self._begin(action.level)
+            return begun if begun is not None or not self._dry else self._choose()
+        if isinstance(action, Climb):
+            return self._take_up(self.board[action.number], action.level)
+        if not self._under_way and self._seen() < len(self._legs):
+            self._open = len(self._legs)  # all that is waited for has come, and may be known
+            return self._choose()
+        return None
+
+    def _take_up(self, trial: Trial, level: int | None = None) -> Trial:
+        """Let a trial go on, by default to the level above the last that it has finished."""
+        reached = self._losses(trial)
+        if reached:
+            self._paused[trial.number] = replace(trial, state=TrialState.PAUSED)
+        top = self.schedule.ladder.top
+        if level is None:
+            level = min(1 + max(reached, default=-1), top) if self._pauses(trial) else top
+        return self._leg(replace(trial, state=TrialState.RUNNING), level)
+
+    def _may_start(self) -> bool:
+        return not self._dry and (self.limits.trials is None or self._trained() < self.limits.trials)
+
+    def _begin(self, level: int) -> Trial | None:
+        """Ask for a new trial; where there is none that may be trained, there will be none."""
+        misfits = 0
+        while misfits < 24 and self._refused < self.settings.rejections:
+            asked = self.sampler.ask(self.space, self._history(), self._next)
+            if asked is None:
+                break
+            number, self._next = self._next, self._next + 1
+            config, why = self.gate.pass_or_explain(asked[0])
+            trial = self._trial(number, config, asked[1])
+            if why is not None:
+                self._reject(trial, why)
+            elif not self._fits(trial):
+                misfits += 1
+            else:
+                self._refused = 0
+                return self._leg(trial, level if self._pauses(trial) else self.schedule.ladder.top)
+        self._dry = True
+        return None
+
+    def _pauses(self, trial: Trial) -> bool:
+        return self.pausing is None or trial.family in self.pausing
+
+    def _leg(self, trial: Trial, level: int) -> Trial:
+        self._under_way[trial.number] = len(self._legs)
+        self._legs.append((trial.number, level))
+        return trial
+
+    def _more(self, trial: Trial) -> dict[str, Any]:
+        """The rung that a leg is to reach, for the trial's call."""
+        levels = self.schedule.ladder.levels
+        _, level = self._legs[self._under_way[trial.number]]
+        return {"rung": Rung(levels[level], levels[-1], str(self.folder / str(trial.number)))}
+
+    # ------------------------------------------------------------------------------------------------------ looking
+
+    def _seen(self) -> int:
+        """How many legs, from the first, the next one is chosen from."""
+        return max(self._open, len(self._legs) - self.settings.lag + 1) if self._strict else len(self._legs)
+
+    def _losses(self, trial: Trial) -> dict[int, float]:
+        """Losses by level, as far as the next leg may know of them."""
+        found = losses_at(trial, self.schedule.ladder.levels, self.board.metric)
+        for number, level in self._legs[self._seen() :]:
+            if number == trial.number:
+                found.pop(level, None)
+        return found
+
+    def _standings(self) -> list[Standing]:
+        # Who is trained to the end at once takes no part: nobody chose him for it.
+        trials = [t for t in self.board.trials if t.state is not TrialState.REJECTED and self._pauses(t)]
+        return [self._standing(t) for t in trials]
+
+    def _standing(self, trial: Trial) -> Standing:
+        losses = self._losses(trial)
+        hidden = [level for number, level in self._legs[self._seen() :] if number == trial.number]
+        running = [self._legs[leg][1] for number, leg in self._under_way.items() if number == trial.number]
+        aim = max([*hidden, *running], default=None)
+        known = standing_of(trial, self.schedule.ladder.levels, self.board.metric)
+        failed = trial.state is TrialState.FAILED and not hidden
+        return replace(
+            known,
+            bracket=min([*losses, *([aim] if aim is not None else [])], default=0),
+            losses=losses,
+            aim=aim,
+            over=failed or (trial.number in self._given_up and not hidden),
+            curve=known.curve if losses.keys() == known.losses.keys() else (),
+        )
+
+    def _history(self) -> Sequence[Trial]:
+        """Trials for the sampler, with what the next leg may know of them."""
+        levels = self.schedule.ladder.levels
+        shown = []
+        for trial in self.board.trials:
+            losses = self._losses(trial)
+            hidden = {f"{VALID_AT}{levels[n]}" for n in range(len(levels)) if n not in losses}
+            scores = {name: value for name, value in trial.scores.items() if name not in hidden}
+            known = TrialState.PAUSED if losses else TrialState.RUNNING
+            open_ = trial.state is not TrialState.REJECTED and trial.number in {
+                n for n, _ in self._legs[self._seen() :]
+            }
+            shown.append(replace(trial, scores=scores, state=known) if open_ else trial)
+        return shown
+
+    def _final_s(self, standings: Sequence[Standing]) -> float:
+        """Seconds that the finals will take: the leader's epochs that are left, at its own speed."""
+        ranked = comparable([s for s in standings if not s.over], enough=1)
+        if not ranked or any(s.started == self.schedule.ladder.top and not s.over for s in standings):
+            return 0.0
+        leader = self.board[min(ranked, key=lambda n: (ranked[n], n))]
+        levels = self.schedule.ladder.levels
+        done = levels[max(losses_at(leader, levels, self.board.metric))]
+        return FINALS * leader.usage.wall_s / done * (levels[-1] - done)
+
+    # ------------------------------------------------------------------------------------------------------ keeping
+
+    def _keep(self, trial: Trial) -> None:
+        leg = self._under_way.pop(trial.number, None)
+        before = self._paused.pop(trial.number, None)
+        if leg is not None and trial.state is TrialState.COMPLETE:
+            trial = self._after_leg(trial, self._legs[leg][1])
+        elif before is not None and trial.state is TrialState.FAILED:
+            # What it had learnt before stays; it is not sent on a second time.
+            self._given_up.add(trial.number)
+            trial = replace(before, error=trial.error, traceback=trial.traceback)
+        super()._keep(trial)
+        if trial.state in (TrialState.COMPLETE, TrialState.FAILED):
+            rmtree(self.folder / str(trial.number), ignore_errors=True)
+
+    def _after_leg(self, trial: Trial, level: int) -> Trial:
+        levels = self.schedule.ladder.levels
+        before = self.board[trial.number]
+        kept = {name: value for name, value in before.scores.items() if name.startswith(VALID_AT)}
+        first = trial.curve[0][0] if trial.curve else math.inf
+        value = float(np.mean(trial.fold_scores)) if trial.fold_scores else math.nan
+        return replace(
+            trial,
+            state=TrialState.COMPLETE if level == self.schedule.ladder.top else TrialState.PAUSED,
+            scores={**trial.scores, **kept, f"{VALID_AT}{levels[level]}": value},
+            curve=(*(point for point in before.curve if point[0] < first), *trial.curve),
+            usage=_sum(before.usage, trial.usage),
+            fidelity=levels[level] / levels[-1],
+            error=None,
+        )
+
+    def _take_paused(self) -> None:
+        """Ship the best of what there is, rather than nothing."""
+        standings = [self._standing(t) for t in self.board.trials if "checkpoint" in t.artifacts]
+        ranked = comparable(standings, enough=1)
+        if ranked:
+            best = self.board[min(ranked, key=lambda n: (ranked[n], n))]
+            super()._keep(replace(best, state=TrialState.COMPLETE, error="Its training was not brought to its end."))
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.wall_s + other.wall_s, one.cpu_s + other.cpu_s, max(one.peak_memory_bytes, other.peak_memory_bytes)
+    )

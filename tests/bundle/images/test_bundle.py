@@ -1,0 +1,165 @@
+"""A bundle for images: proven, whole, read again, run alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+from tests.bundle.images.made import TASK, VALUE, make, pictures, recipe
+
+from tidemill.bundle.images.encoder import IMAGE
+from tidemill.bundle.images.parity import MAX_DP, prove
+from tidemill.bundle.images.runtime import ImageBundle
+from tidemill.bundle.runtime import Bundle
+from tidemill.bundle.verify import verify
+from tidemill.core.errors import BundleError, DataError, ParityError
+from tidemill.data.images.pictures import ArrayPictures
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ImageBundle:
+    return make(tmp_path_factory.mktemp("bundle") / "tone.tm")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six images of two classes, one of them damaged."""
+    root = tmp_path / "photos"
+    for i, label in enumerate(["dark", "dark", "light", "light", "light"]):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        tone = 20 * i if label == "dark" else 255 - 10 * i
+        Image.new("RGB", (5 + i, 9), (tone, tone, tone)).save(root / label / f"{i}.png")
+    (root / "dark" / "bad.png").write_bytes(b"cut off")
+    return root
+
+
+def test_the_folder_is_whole_and_opens_as_what_it_is(bundle: ImageBundle) -> None:
+    assert verify(bundle.path) == []
+    assert isinstance(Bundle.open(bundle.path), ImageBundle)
+    parity = json.loads((bundle.path / "bundle.json").read_text())["parity"]
+    assert (parity["rows"], parity["flips"]) == (12, 0)
+    assert parity["max_abs_dp"] <= parity["bars"]["max_abs_dp"] == MAX_DP
+
+
+def test_the_graph_takes_any_size_with_onnxruntime_alone(bundle: ImageBundle) -> None:
+    run = onnxruntime.InferenceSession(str(bundle.model_path), providers=["CPUExecutionProvider"])
+    for shape in ((1, 1, 1, 3), (3, 50, 20, 3)):
+        label, probabilities = run.run(None, {"image": np.full(shape, 200, np.uint8)})
+        assert probabilities.shape == (shape[0], 3)
+        assert set(label) <= set(TASK.classes)
+
+
+def test_predictions_are_those_of_the_recipe(bundle: ImageBundle) -> None:
+    arrays = [pictures(seed=5).pixels(i) for i in range(5)]
+    expected = recipe().predict({IMAGE: _objects(arrays)})
+    assert np.abs(bundle.predict_proba(arrays) - expected.scores).max() <= MAX_DP
+    assert bundle.predict(arrays).tolist() == [TASK.classes[c] for c in expected.codes]  # type: ignore[union-attr]
+    assert bundle.predict(np.stack(arrays[:2])).shape == (2,)
+
+
+def test_an_image_that_can_t_be_read_has_empty_cells_and_is_named(bundle: ImageBundle, folder: Path) -> None:
+    out, told = folder.parent / "out.csv", []
+    assert bundle.to_csv(folder, out, on_unreadable=told.append) == 6
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["file"] for r in rows] == sorted(r["file"] for r in rows)
+    bad = [r for r in rows if r["prediction"] == ""]
+    assert [r["file"] for r in bad] == ["dark/bad.png"]
+    assert told == ["dark/bad.png: it is no image of a known form"]
+    records = bundle.predict_records(folder)
+    assert [r["prediction"] for r in records if r["file"] == "dark/bad.png"] == [None]
+    with pytest.raises(DataError, match=r"dark/bad\.png: The image can't be read"):
+        bundle.predict(folder)
+
+
+def test_it_is_measured_on_labelled_images(bundle: ImageBundle, folder: Path) -> None:
+    found = bundle.evaluate(folder)
+    assert 0 <= found["accuracy"] <= 1
+    with pytest.raises(DataError, match="no label 'tone'"):
+        bundle.evaluate(np.zeros((2, 4, 4), np.uint8))
+
+
+@pytest.mark.parametrize("source", ["folder", "table", "array", "image"])
+def test_the_program_beside_it_writes_the_same_bytes(bundle: ImageBundle, folder: Path, source: str) -> None:
+    given = folder
+    if source == "table":
+        given = folder / "names.csv"
+        given.write_text("n,file\n1,dark/0.png\n2,dark/bad.png\n3,light/2.png\n")
+    elif source == "array":
+        given = folder / "x.npy"
+        np.save(given, np.random.default_rng(2).integers(0, 256, (5, 6, 7)).astype(np.uint8))
+    elif source == "image":
+        given = folder / "light" / "2.png"
+    ours, theirs = folder.parent / "ours.csv", folder.parent / "theirs.csv"
+    bundle.to_csv(given, ours)
+    command = [sys.executable, str(bundle.path / "run.py"), str(given), str(theirs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert theirs.read_bytes() == ours.read_bytes()
+    assert ("not read: dark/bad.png: it is no image" in done.stderr) == (source in ("folder", "table"))
+    assert "tidemill" not in (bundle.path / "run.py").read_text().replace("tidemill.task", "").replace(
+        "From tidemill", ""
+    )
+
+
+def test_the_program_tells_wrong_input_in_words(bundle: ImageBundle, tmp_path: Path) -> None:
+    for given, words in (("none.png", "no such file"), (str(tmp_path), "There are no images")):
+        command = [sys.executable, str(bundle.path / "run.py"), given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_values_are_proven_too(tmp_path: Path) -> None:
+    made = make(tmp_path / "value.tm", VALUE, channels=1)
+    assert verify(made.path) == []
+    assert made.predict(np.zeros((2, 3, 3), np.uint8)).shape == (2,)
+
+
+def test_a_graph_that_answers_otherwise_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=r"validation \(0\) row 0: expected"):
+        make(tmp_path / "wrong.tm", VALUE, skew=1.0)
+    assert not (tmp_path / "wrong.tm").exists()
+
+
+def test_without_an_image_nothing_is_proven(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="no image to prove"):
+        prove(recipe(), {"validation": ArrayPictures([])})
+
+
+def test_one_flipped_byte_is_found(tmp_path: Path) -> None:
+    made = make(tmp_path / "tone.tm")
+    path = made.path / "run.py"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(bytes(data))
+    assert [f.path for f in verify(made.path)] == ["run.py"]
+
+
+def test_a_bundle_of_images_that_can_t_be_read_is_refused(tmp_path: Path) -> None:
+    from tidemill.bundle.images.write import write_image_bundle
+
+    class Bad(ArrayPictures):
+        def pixels(self, place: int) -> np.ndarray:
+            raise ValueError("gone")
+
+        def take(self, places: np.ndarray) -> ArrayPictures:
+            return Bad([self.arrays[int(i)] for i in places])
+
+    with pytest.raises(BundleError, match="None of the images can be read"):
+        write_image_bundle(tmp_path / "x.tm", recipe(), tables={"validation": Bad([np.zeros((2, 2))])})
+
+
+def _objects(arrays: list[np.ndarray]) -> np.ndarray:
+    out = np.empty(len(arrays), dtype=object)
+    for i, each in enumerate(arrays):
+        out[i] = each
+    return out

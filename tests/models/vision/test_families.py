@@ -1,0 +1,128 @@
+"""What every family for images promises."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+
+torch = pytest.importorskip("torch", reason="the families train with torch")
+pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+
+from tests.models.vision.made import CLASSES, VALUES, data  # noqa: E402
+
+from tidemill.bundle.graph import GraphBuilder  # noqa: E402
+from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.core.pack import pack, unpack  # noqa: E402
+from tidemill.core.space import Space  # noqa: E402
+from tidemill.core.trial import Config  # noqa: E402
+from tidemill.models.vision import pool  # noqa: E402
+from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget  # noqa: E402
+
+NAMES = ("probe", "resnet9", "resnet", "mobilenet")
+SMALL: dict[str, Config] = {
+    "probe": {"probe.filters": 64},
+    "resnet9": {"resnet9.width": 8, "resnet9.epochs": 12},
+    "resnet": {"resnet.width": 8, "resnet.depth": 1, "resnet.epochs": 40},
+    "mobilenet": {"mobilenet.width": 0.35, "mobilenet.epochs": 12},
+}
+
+
+def config_of(name: str, profile: ImageProfile, **more: object) -> Config:
+    default = pool.space(CLASSES, profile, [name]).default()
+    still = {f"{name}.{k}": v for k, v in (("shift", 0.0), ("flip", False), ("rotate", 0.0), ("zoom", 0.0))}
+    return {**default, **{k: v for k, v in still.items() if k in default}, **SMALL[name], **more}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns_is_kept_and_answers_the_same_as_its_graph(name: str) -> None:
+    profile, train, valid = data(180)
+    budget = TrainBudget()
+    family = pool.families([name])[name]
+    net = family.fit(config_of(name, profile), CLASSES, profile, train, valid, budget, 0)
+    scores = net.predict(valid.x[valid.rows])
+    assert scores.dtype == np.float32
+    assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert (scores.argmax(axis=1) == valid.y[valid.rows]).mean() >= 0.8
+
+    kept = pool.restore(unpack(pack(net.checkpoint())), CLASSES)
+    assert np.array_equal(kept.predict(valid.x[valid.rows]), scores)
+
+    graph = GraphBuilder()
+    inlet = graph.input("x", np.float32, ["N", *valid.x.shape[1:]])
+    graph.output(kept.emit(graph, inlet), "scores", np.float32, ["N", 3])
+    model = graph.model()
+    run = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for rows in (valid.rows, valid.rows[:1]):
+        got = run.run(None, {"x": valid.x[rows].astype(np.float32)})[0]
+        assert np.abs(got - net.predict(valid.x[rows])).max() <= 1e-5
+    assert b"/" + b"site-packages" not in model.SerializeToString(), "no trace of this machine leaves it"
+
+    counted = family.cost(config_of(name, profile), CLASSES, profile)
+    assert (counted.params, counted.flops) == (net.cost.params, net.cost.flops)
+    assert counted.flops
+    assert counted.params
+
+
+@pytest.mark.parametrize("name", ["probe", "resnet9"])
+def test_values_are_learned_in_their_own_units(name: str) -> None:
+    profile, train, valid = data(180)
+    y = 1000.0 + 50.0 * train.y.astype(np.float64)
+    train, valid = ImageData(train.x, y, train.rows), ImageData(valid.x, y, valid.rows)
+    family = pool.families([name])[name]
+    config = {**pool.space(VALUES, profile, [name]).default(), **SMALL[name]}
+    net = family.fit(config, VALUES, profile, train, valid, TrainBudget(), 0)
+    got = net.predict(valid.x[valid.rows])
+    assert got.shape == (len(valid), 1)
+    assert np.abs(got[:, 0] - y[valid.rows]).mean() < 25
+
+
+@pytest.mark.parametrize("name", ["resnet9", "probe"])
+def test_the_same_seed_gives_the_same_net(name: str) -> None:
+    profile, train, valid = data()
+    config = config_of(name, profile, **({} if name == "probe" else {f"{name}.epochs": 4}))
+    nets = [pool.families([name])[name].fit(config, CLASSES, profile, train, valid, TrainBudget(), 7) for _ in range(2)]
+    assert np.array_equal(*(net.predict(valid.x) for net in nets))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "channels"), [(1, 1), (3, 3), (8, 1), (70, 3)])
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_any_size_fit(name: str, side: int, channels: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (16, channels, side, side + (side > 1))).astype(np.uint8)
+    y = np.arange(16) % 3
+    profile = ImageProfile.of(x)
+    config = config_of(name, profile, **({} if name == "probe" else {f"{name}.epochs": 4}))
+    family = pool.families([name])[name]
+    net = family.fit(config, CLASSES, profile, ImageData(x, y, np.arange(16)), None, TrainBudget(), 0)
+    assert np.isfinite(net.predict(x)).all()
+
+
+def test_a_training_is_cut_to_its_time_and_says_where_there_is_none() -> None:
+    profile, train, valid = data(180)
+    family = pool.families(["resnet9"])["resnet9"]
+    config = config_of("resnet9", profile, **{"resnet9.epochs": 150, "resnet9.width": 32})
+    begun = time.monotonic()
+    family.fit(config, CLASSES, profile, train, valid, TrainBudget(deadline=begun + 3.0), 0)
+    assert time.monotonic() - begun < 4.5
+    with pytest.raises(TrialTimeoutError, match="An epoch takes"):
+        family.fit(config, CLASSES, profile, train, valid, TrainBudget(deadline=time.monotonic()), 0)
+
+
+def test_only_what_may_be_mirrored_is() -> None:
+    x = np.zeros((20, 3, 8, 8), np.uint8)
+    mirrored, written = ImageProfile.of(x), ImageProfile.of(x, mirrored=False)
+
+    def names(profile: ImageProfile) -> set[str]:
+        space: Space = pool.space(CLASSES, profile)
+        return {p.name for p in space}
+
+    assert "resnet9.flip" in names(mirrored)
+    assert not {n for n in names(written) if n.endswith(".flip")}
+
+
+def test_a_profile_survives_json() -> None:
+    profile = ImageProfile.of(np.ones((4, 3, 2, 2), np.uint8), weights=("a",))
+    assert ImageProfile.from_json(profile.to_json()) == profile

@@ -1,0 +1,59 @@
+"""A trial on images gives what every trial gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="a trial trains a net")
+pytest.importorskip("onnxscript", reason="a measured trial exports it")
+
+from tests.models.vision.made import CLASSES  # noqa: E402
+from tests.search.images.test_material import material  # noqa: E402
+
+from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.core.objective import parse_objective  # noqa: E402
+from tidemill.core.pack import unpack  # noqa: E402
+from tidemill.models.vision import pool  # noqa: E402
+from tidemill.search.images.evaluate import run_trial  # noqa: E402
+from tidemill.search.settings import SearchSettings  # noqa: E402
+from tidemill.search.splits import VALID  # noqa: E402
+
+
+def test_it_judges_what_was_held_out_and_measures_its_graph(tmp_path: Path) -> None:
+    rows = material()
+    settings = rows.settled(SearchSettings(families=("probe",)))
+    splits = rows.splits(CLASSES, settings)
+    objective = parse_objective("minimize log_loss").resolve(CLASSES)
+    config = rows.space(CLASSES, settings).default()
+    threads = torch.get_num_threads()
+    with rows.assigned(tmp_path / "scratch", CLASSES, objective, splits) as assignment:
+        result = run_trial(config=config, assignment=assignment, seed=1, probe=True)
+    assert torch.get_num_threads() == threads
+    held_out = splits[0] == VALID
+    assert np.isnan(result["oof"][~held_out]).all()
+    assert np.allclose(result["oof"][held_out].sum(axis=1), 1, atol=1e-5)
+    assert result["scores"]["log_loss"] == pytest.approx(result["fold_scores"][0], rel=1e-5)
+    assert result["scores"]["models"] == 1
+    assert result["folds"] == 1
+    assert result["test"] is None
+    assert result["probe"].row_ms > 0
+    assert result["probe_flops"] == result["cost"].flops
+    state = unpack(result["checkpoint"])["models"][0]
+    again = pool.restore(state, CLASSES).predict(rows.x[held_out])
+    assert np.array_equal(again, result["oof"][held_out])
+
+
+def test_without_time_it_says_so(tmp_path: Path) -> None:
+    rows = material()
+    settings = rows.settled(SearchSettings(families=("resnet9",)))
+    objective = parse_objective("minimize log_loss").resolve(CLASSES)
+    config = rows.space(CLASSES, settings).default()
+    splits = rows.splits(CLASSES, settings)
+    with (
+        rows.assigned(tmp_path / "scratch", CLASSES, objective, splits) as assignment,
+        pytest.raises(TrialTimeoutError),
+    ):
+        run_trial(config=config, assignment=assignment, seed=1, time_s=0.001)

@@ -1,0 +1,79 @@
+"""Rungs with nets that are really trained: pauses change nothing, and a study of images climbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tidemill.core.budget import Budget
+from tidemill.core.objective import parse_objective
+from tidemill.core.task import Task, TaskKind
+from tidemill.core.trial import TrialState
+
+torch = pytest.importorskip("torch")
+
+CONFIG = {"family": "resnet9", "resnet9.width": 8, "resnet9.lr": 0.1, "resnet9.weight_decay": 5e-4, "resnet9.epochs": 4}
+
+
+def images(rows: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """Bright squares in one half or the other."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, rows)
+    x = rng.integers(0, 60, (rows, 1, 12, 12), dtype=np.uint8)
+    for i, label in enumerate(y):
+        x[i, 0, 2:6, 1 + 6 * label : 5 + 6 * label] += 150
+    return x, y
+
+
+@pytest.mark.slow
+def test_a_net_that_paused_twice_is_the_net_that_never_did(tmp_path: Path) -> None:
+    from tidemill.models.vision import pool
+    from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
+
+    x, y = images()
+    task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")
+    profile = ImageProfile.of(x, mirrored=False)
+    family = pool.families(["resnet9"])["resnet9"]
+    space = family.space(task, profile)
+    config = {**space.complete({k: v for k, v in CONFIG.items() if k != "family"}), "family": "resnet9"}
+    train, valid = ImageData(x, y, np.arange(90)), ImageData(x, y, np.arange(90, 120))
+
+    def fit(folder: str, *stops: int) -> np.ndarray:
+        for epochs in stops:
+            budget = TrainBudget(epochs=epochs, of=4, folder=str(tmp_path / folder))
+            net = family.fit(config, task, profile, train, valid, budget, 3)
+        return np.asarray(net.predict(x[90:]))
+
+    np.testing.assert_allclose(fit("legs", 1, 2, 4), fit("whole", 4), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_study_of_images_climbs_rungs(tmp_path: Path) -> None:
+    from tidemill.bundle.images.encoder import ImageEncoder
+    from tidemill.core.schema import Schema
+    from tidemill.models.vision._base import ImageProfile
+    from tidemill.search.fit import run_search
+    from tidemill.search.images.executor import open_executor
+    from tidemill.search.images.material import ImageMaterial
+    from tidemill.search.settings import SearchSettings
+    from tidemill.store.workspace import Workspace
+
+    x, y = images()
+    task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")
+    material = ImageMaterial(
+        encoder=ImageEncoder(12, 12, 1), schema=Schema(()), profile=ImageProfile.of(x, mirrored=False), x=x, y=y,
+        rows=np.arange(len(y)), columns={},
+    )  # fmt: skip
+    settings = SearchSettings(schedule="rungs", epochs=4, families=("resnet9",))
+    budget = Budget(trials=4, cpus=1)
+    with Workspace.open(tmp_path / "ws") as workspace, open_executor(budget, settings) as executor:
+        study = run_search(
+            workspace, "climb", material, task, parse_objective("maximize accuracy"), budget, settings,
+            executor=executor,
+        )  # fmt: skip
+        trials = study.trials()
+    assert {t.state for t in trials} <= {TrialState.PAUSED, TrialState.COMPLETE}
+    assert any(t.state is TrialState.COMPLETE and "valid@4" in t.scores for t in trials)
+    assert any(t.state is TrialState.PAUSED and set(t.scores) >= {"valid@1"} for t in trials)
