@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.core.errors import BundleError
+from tidemill.core.schema import Schema
 
 if TYPE_CHECKING:
     import onnx
@@ -93,6 +94,22 @@ def refuse_unsafe(path: Path, limits: GraphLimits = DEFAULT_LIMITS) -> None:
 
 
 @contextmanager
+def refuse_images(schema: Schema, folder: Path) -> None:
+    """Refuse a bundle whose rows hold images: the front reads rows of numbers and texts.
+
+    Raises
+    ------
+    BundleError
+        If a column holds images.
+    """
+    if schema.has_images:
+        raise BundleError(
+            "Its rows are images, and the server does not take these yet.",
+            where=str(folder),
+            hint="Serve its file 1/model.onnx alone, which takes pixels as a tensor, or use its run.py.",
+        )
+
+
 def looking(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
     """Look at graphs in a process of its own, while this one does other things and stays small.
 

@@ -12,6 +12,7 @@ from tidemill.bundle import manifest
 from tidemill.bundle import spec as bundle_spec
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import BundleError, NotFoundError
+from tidemill.deploy.safety import refuse_images
 
 _GRAPH = "1/model.onnx"
 _GOLDEN = "tests/golden.npz"
@@ -89,6 +90,7 @@ def _of_bundle(folder: Path) -> Facts:
         ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"The bundle can't be read ({error}).", where=str(folder)) from error
+    refuse_images(described.schema, folder)
     measured = described.performance
     curve = tuple((int(p["batch"]), float(p["p50_ms"])) for p in measured.get("latency", ()))
     return Facts(
