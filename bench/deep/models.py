@@ -29,14 +29,18 @@ class Noise:
     def batch(
         self, indices: NDArray[np.int64], *, train: bool, rng: np.random.Generator
     ) -> tuple[dict[str, Tensor], Tensor]:
-        torch_rng = torch.Generator().manual_seed(int(indices[0]) if len(indices) else 0)
-        shape = (len(indices), *self.shape)
-        if self.words:
-            x = torch.randint(self.words, shape, generator=torch_rng)
-        else:
-            x = torch.randn(shape, generator=torch_rng)
-        wanted = shape if self.per_word else (len(indices),)
-        return {"x": x}, torch.randint(self.classes, wanted, generator=torch_rng)
+        rows = [self._sample(int(index)) for index in indices]
+        return {"x": torch.stack([x for x, _ in rows])}, torch.stack([y for _, y in rows])
+
+    def _sample(self, index: int) -> tuple[Tensor, Tensor]:
+        """Give a sample that depends on its number alone."""
+        rng = torch.Generator().manual_seed(index)
+        x = (
+            torch.randint(self.words, self.shape, generator=rng)
+            if self.words
+            else torch.randn(self.shape, generator=rng)
+        )
+        return x, torch.randint(self.classes, self.shape if self.per_word else (), generator=rng)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
