@@ -215,7 +215,7 @@ def test_disk_full_while_exporting_loses_no_study(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     out = tmp_path / "m.tm"
-    monkeypatch.setattr(write, "_write", full)
+    monkeypatch.setattr(write, "write_files", full)
     code, error = fit(table(), "--out", str(out))
     assert code == 1
     message = one_message(error)

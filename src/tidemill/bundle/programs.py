@@ -7,6 +7,7 @@ stands between two marks; here that block is replaced by the source of the impor
 from __future__ import annotations
 
 import ast
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _BEGIN, _END = "# <inlined>\n", "# </inlined>\n"
 _RUNNER = Path(__file__).parent / "runner"
 
 
+@cache
 def program(name: str) -> str:
     """Source of a program from ``runner/``, with everything that it needs of Tidemill inside.
 

@@ -160,7 +160,7 @@ def test_golden_rows_that_differ_keep_a_revision_from_traffic(start: Start, mode
     assert server.ask("/v1/predict/m", row)[1]["revision"] == "r1"
     source.want(_endpoint({"r3": 1.0}, "r1", "r3"))
     _until(lambda: server.ask("/v1/predict/m", row)[1]["revision"] == "r3")
-    assert ("ready", "m", "r3") in source.told
+    _until(lambda: ("ready", "m", "r3") in source.told)
 
 
 def test_a_front_goes_on_without_its_source(start: Start, models: Models) -> None:
