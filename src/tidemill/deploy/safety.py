@@ -93,7 +93,6 @@ def refuse_unsafe(path: Path, limits: GraphLimits = DEFAULT_LIMITS) -> None:
         raise BundleError("The graph may not be served: " + " ".join(wrong), where=path.name)
 
 
-@contextmanager
 def refuse_images(schema: Schema, folder: Path) -> None:
     """Refuse a bundle whose rows hold images: the front reads rows of numbers and texts.
 
@@ -110,6 +109,7 @@ def refuse_images(schema: Schema, folder: Path) -> None:
         )
 
 
+@contextmanager
 def looking(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
     """Look at graphs in a process of its own, while this one does other things and stays small.
 
