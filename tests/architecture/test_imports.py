@@ -38,11 +38,11 @@ print(json.dumps([result.returncode, usage.ru_utime, result.stdout.decode()]))
 
 
 def cpu_seconds(*command: str) -> float:
-    """Give the user CPU seconds of the quickest of five warm runs."""
+    """Give the user CPU seconds of the quickest of nine warm runs."""
     # Timed as in a person's terminal: without a coverage tool or a hash seed from the test run.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     seconds = []
-    for _ in range(6):
+    for _ in range(10):
         done = subprocess.run(
             [sys.executable, "-c", STOPWATCH, *command], capture_output=True, text=True, check=True, env=environment
         )
