@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,14 @@ def open_data() -> Callable[[str], OpenData]:
         return OpenData(name, folder / "train.csv", folder / "test.csv", meta["target"], meta)
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def every_warning_of_torch() -> None:
+    """Let torch say each warning each time: said once a process, the order of the tests would decide who hears it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_warn_always"):
+        torch.set_warn_always(True)
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ def _pass(case: _Case) -> _Answer:
     if losses.ndim != 1:
         return "error", f"The loss gives the shape {tuple(losses.shape)}; it must give one number for each sample."
     losses.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    value = float(losses.mean())
+    value = float(losses.detach().mean())
     if not np.isfinite(value):
         return "error", f"The loss of the first batch is {value}."
     trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
