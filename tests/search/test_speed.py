@@ -77,20 +77,43 @@ def test_a_small_table_does_not_pay_for_batches_and_a_guess_stands_for_what_nobo
     assert prices({0: 1.0}) > UNIT
 
 
-@pytest.mark.parametrize(("rows", "models"), [(2_000, 5), (MANY_ROWS, 3)])
-def test_bags_are_thinned_where_many_rows_would_be_slow(rows: int, models: int) -> None:
+def bags(count: int, rows: int, batch_us: float) -> tuple[list[Trial], dict[int, NDArray[np.float32]], Judge]:
+    """Trials that are far better together than alone, each with a bag of five models."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=rows)
-    predictions = {n: (y + rng.normal(size=rows)).astype(np.float32)[:, None] for n in (0, 1)}
-    cost = Cost(params=50, flops=50, size_bytes=5_000, latency_ms=0.05, batch_us=25.0)
+    predictions = {n: (y + rng.normal(size=rows)).astype(np.float32)[:, None] for n in range(count)}
+    cost = Cost(params=50, flops=50, size_bytes=5_000, latency_ms=0.05, batch_us=batch_us)
     trials = [
-        Trial("s", n, {"family": "f"}, TrialState.COMPLETE, "f", scores={"models": 5.0}, cost=cost) for n in (0, 1)
+        Trial("s", n, {"family": "f"}, TrialState.COMPLETE, "f", scores={"models": 5.0}, cost=cost)
+        for n in range(count)
     ]
-    judge = Judge(parse_objective("minimize rmse"), Task(TaskKind.REGRESSION, "y"), y, {})
+    return trials, predictions, Judge(parse_objective("minimize rmse"), Task(TaskKind.REGRESSION, "y"), y, {})
+
+
+@pytest.mark.parametrize(("rows", "models"), [(2_000, 5), (MANY_ROWS, 3)])
+def test_bags_are_thinned_where_many_rows_would_be_slow(rows: int, models: int) -> None:
+    trials, predictions, judge = bags(2, rows, 25.0)
     chosen = combine(trials, predictions, judge, GreedyEnsembler(10), 40_000_000)
     assert set(chosen.weights) == {0, 1}, "together they are far better than alone"
     assert chosen.models == {0: models, 1: models}
     assert chosen.cost.batch_us == pytest.approx(float(SHARED.batch_us or 0) + 10 * models)
+
+
+@pytest.mark.parametrize(("most_us", "members", "models"), [(np.inf, 3, 5), (200.0, 3, 5), (100.0, 3, 3), (16.0, 1, 1)])
+def test_where_time_is_short_bags_are_thinned_before_members_are_lost(
+    most_us: float, members: int, models: int
+) -> None:
+    trials, predictions, judge = bags(3, 2_000, 50.0)
+    chosen = combine(trials, predictions, judge, GreedyEnsembler(12), 40_000_000, most_us)
+    assert len(chosen.weights) == members
+    assert set(chosen.models.values()) == {models}
+
+
+def test_where_nothing_can_be_proven_in_time_a_single_model_is_taken() -> None:
+    trials, predictions, judge = bags(2, 500, 50.0)
+    chosen = combine(trials, predictions, judge, GreedyEnsembler(12), 40_000_000, 1.0)
+    assert len(chosen.weights) == 1
+    assert set(chosen.models.values()) == {1}
 
 
 def play(build_s: float = 0.0, slowness: float = 1.0) -> Callable[[Any], dict[str, Any]]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, assemble, input_names
@@ -127,12 +128,15 @@ class Proof:
         How near the two are.
     answers : dict of Answers
         What the trained models said, by table.
+    run : onnxruntime.InferenceSession, optional
+        The session that was compared; a large graph takes a second to load again.
     """
 
     model: bytes
     recipe: Recipe
     report: ParityReport
     answers: dict[str, Answers]
+    run: onnxruntime.InferenceSession | None = None
 
 
 def prove(recipe: Recipe, tables: Mapping[str, Columns], *, threads: int = 1) -> Proof:
@@ -152,17 +156,23 @@ def prove(recipe: Recipe, tables: Mapping[str, Columns], *, threads: int = 1) ->
     ParityError
         With the first rows that differ and both values.
     """
-    reference = _Reference(recipe, tables, threads)
+    recipe = replace(recipe, tie_margin=TIE_MARGINS[0])
+    with ThreadPoolExecutor(1) as side:  # the graph is written by Python while libraries answer
+        answering = side.submit(_Reference, recipe, tables, threads)
+        model = assemble(recipe).SerializeToString()
+        reference = answering.result()
     report = None
     for margin in TIE_MARGINS:
-        recipe = replace(recipe, tie_margin=margin)
-        model = assemble(recipe).SerializeToString()
-        report = _compare(model, recipe, tables, reference, threads)
+        if margin != recipe.tie_margin:
+            recipe = replace(recipe, tie_margin=margin)
+            model = assemble(recipe).SerializeToString()
+        run = session(model)
+        report = _compare(run, recipe, tables, reference, threads)
         # Another margin helps where labels are all that differs, and nothing else.
         if report.ok or report.max_abs_dp > MAX_DP or report.flips == 0:
             break
     assert report is not None
-    return Proof(model, recipe, report.require(), reference.by_table(recipe))
+    return Proof(model, recipe, report.require(), reference.by_table(recipe), run)
 
 
 def compare(model: bytes, recipe: Recipe, tables: Mapping[str, Columns], *, threads: int = 1) -> ParityReport:
@@ -175,7 +185,7 @@ def compare(model: bytes, recipe: Recipe, tables: Mapping[str, Columns], *, thre
     recipe, tables, threads
         As for `prove`.
     """
-    return _compare(model, recipe, tables, _Reference(recipe, tables, threads), threads)
+    return _compare(session(model), recipe, tables, _Reference(recipe, tables, threads), threads)
 
 
 def feed_of(names: Mapping[str, str], columns: Columns) -> dict[str, NDArray[Any]]:
@@ -225,9 +235,12 @@ def _map(function: Any, jobs: Sequence[Any], threads: int) -> list[Any]:
 
 
 def _compare(
-    model: bytes, recipe: Recipe, tables: Mapping[str, Columns], reference: _Reference, threads: int
+    run: onnxruntime.InferenceSession,
+    recipe: Recipe,
+    tables: Mapping[str, Columns],
+    reference: _Reference,
+    threads: int,
 ) -> ParityReport:
-    run = session(model)
     names = input_names(recipe.schema)
 
     outputs = [o.name for o in run.get_outputs()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.parts import EncoderPart, Member, Recipe
+from tidemill.core.budget import available_cpus
 from tidemill.core.calibration import Calibration
 from tidemill.core.decision import Decision
 from tidemill.core.objective import ConstraintResult, Objective
@@ -119,12 +121,16 @@ class Candidate:
             The study's modality, which knows how to restore a model; default tables.
         """
         modality = modality or modality_of({})
-        members = []
-        for number, weight in self.weights.items():
+
+        def member(number: int) -> Member:
             trial = trials[number]
             states = unpack(artifacts.get(trial.artifacts["checkpoint"]))["models"]
             parts = [modality.restore_part(state, self.task) for state in states[: self.models[number]]]
-            members.append(Member(weight=float(weight), parts=parts, name=trial.name))
+            return Member(weight=float(self.weights[number]), parts=parts, name=trial.name)
+
+        # Libraries let go of the interpreter's lock while they read their models, which may be tens of megabytes.
+        with ThreadPoolExecutor(min(available_cpus(), len(self.weights))) as pool:
+            members = list(pool.map(member, self.weights))
         return Recipe(
             task=self.task,
             schema=schema,

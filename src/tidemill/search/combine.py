@@ -26,14 +26,19 @@ Predicted = Mapping[int, NDArray[np.float32]]
 
 
 def combine(
-    trials: Sequence[Trial], predictions: Predicted, judge: Judge, ensembler: Ensembler, most_bytes: int
+    trials: Sequence[Trial],
+    predictions: Predicted,
+    judge: Judge,
+    ensembler: Ensembler,
+    most_bytes: int,
+    most_us: float = float("inf"),
 ) -> Candidate:
     """Choose what serves an objective best, from out-of-fold predictions alone.
 
-    In this order: an ensemble of whole bags, or on a large table of thin ones if these, being quicker with many rows,
-    leave room for members that are worth more; where these break a bound on costs, of thin bags, then of single models
-    of the bags; where the ensemble breaks a bound on a metric, the best single trial that keeps it; where nothing keeps
-    the bounds, what comes nearest.
+    In this order: an ensemble of whole bags, or on a large table, and where time is short, of thin ones if these, being
+    quicker with many rows, leave room for members that are worth more; where these break a bound on costs, of thin
+    bags, then of single models of the bags; where the ensemble breaks a bound on a metric, the best single trial that
+    keeps it; where nothing keeps the bounds, what comes nearest.
 
     Parameters
     ----------
@@ -47,6 +52,8 @@ def combine(
         How they are combined.
     most_bytes : int
         Bound on the size where the objective has none.
+    most_us : float
+        Bound on the microseconds for a row of many.
 
     Raises
     ------
@@ -67,14 +74,14 @@ def combine(
     for most in sorted({max(models.values()), min(max(models.values()), THIN), 1}, reverse=True):
         used = {n: min(m, most) for n, m in models.items()}
         costs = with_models(bags, models, used)
-        prices = Prices(costs, judge.objective, size, most_bytes, rows=len(judge.y))
+        prices = Prices(costs, judge.objective, size, most_bytes, rows=len(judge.y), most_us=most_us)
         if not any(np.isfinite(prices({n: 1.0})) for n in predictions):
             continue
         combination = ensembler.combine(predictions, loss, prices)
         weights = dict(combination.weights)
         found.append(_candidate(weights, used, costs, predictions, judge, loss))
         values.append(combination.loss + prices(weights) + thinness(weights, used, size))
-        if found[-1].verdict.gap == 0 and (most <= THIN or not prices.for_many):
+        if found[-1].verdict.gap == 0 and (most <= THIN or not (prices.for_many or prices.presses(weights))):
             break
     if not found or min(c.verdict.gap for c in found) > 0:
         found += _singles(with_models(bags, models, dict.fromkeys(models, 1)), predictions, judge)

@@ -20,6 +20,8 @@ MANY_ROWS = 20_000
 """With fewer rows to learn from, nobody is expected to have millions to predict."""
 ROOM = 0.95
 """Estimates of costs are trusted up to this share of a bound."""
+PRESSING = 0.7
+"""Share of the bound on time from which on it is near."""
 SHARED = Cost(params=0, flops=0, size_bytes=20_000, latency_ms=0.15, batch_us=3.0)
 """Allowance for what the members share: the encoder, calibration and decision."""
 
@@ -45,6 +47,8 @@ class Prices:
         Bound on the size where the objective has none.
     rows : int
         Training rows: how much it matters to predict many rows quickly.
+    most_us : float
+        Bound on the microseconds for a row of many: what can be proven in the time that is left.
     thrift : float
         Factor of the price; 0 looks at bounds alone.
     """
@@ -54,6 +58,7 @@ class Prices:
     loss: float
     most_bytes: int
     rows: int = 0
+    most_us: float = float("inf")
     thrift: float = 1.0
 
     def __call__(self, weights: Mapping[int, float]) -> float:
@@ -78,6 +83,8 @@ class Prices:
             return float("inf")
         if size > self.most_bytes and not any(c.subject == "size_bytes" for c in bounds):
             return float("inf")
+        if batch_us > self.most_us:
+            return float("inf")
         price = _steep(size / SIZE_BYTES) + _steep(latency / LATENCY_MS)
         if self.for_many:
             price += _doublings(batch_us / BATCH_US)
@@ -87,6 +94,10 @@ class Prices:
     def for_many(self) -> bool:
         """True where it counts how quickly many rows are answered."""
         return self.rows >= MANY_ROWS
+
+    def presses(self, weights: Mapping[int, float]) -> bool:
+        """True where the bound on time is near, so that thin bags may leave room for members that are worth more."""
+        return sum(_batch_us(self.costs[n]) for n, w in weights.items() if w > 0) > PRESSING * self.most_us
 
 
 def _batch_us(cost: Cost) -> float:

@@ -30,6 +30,8 @@ from tidemill.store.workspace import Workspace
 
 ENCODER, SCHEMA = "encoder", "schema"
 """Names of the study's artifacts that hold its encoder and its schema."""
+HASTE = "haste"
+"""Name of the artifact that holds what a time limit left for the proof; see `Study.best`."""
 
 
 class Study:
@@ -150,10 +152,17 @@ class Study:
             ensembler = GreedyEnsembler(settings.ensemble_rounds, seed=settings.seed)
             chosen = combine(
                 list(self.whole.values()), self.predictions(), self.judge(wanted), ensembler,
-                settings.ensemble_size_bytes,
+                settings.ensemble_size_bytes, self._most_us(wanted),
             )  # fmt: skip
             self._candidates[key] = renamed(chosen, {n: t.name for n, t in self.whole.items()})
         return self._candidates[key]
+
+    def _most_us(self, objective: Objective) -> float:
+        """What the time limit left for the proof; another objective is asked later, when time is not short."""
+        key = self.record.artifacts.get(HASTE)
+        if key is None or str(objective) != str(self.objective):
+            return float("inf")
+        return float(unpack(self.workspace.artifacts.get(key))["batch_us"])
 
     def reobjective(self, objective: Objective | str) -> Candidate:
         """Answer another objective without training, and note that the question was asked.

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import lightgbm as lgb
 import numpy as np
 import pytest
-from tests.models.tabular.families.tree_laws import TreeLaws
+from tests.models.tabular.families.tree_laws import TreeLaws, table_of, task_of
 
 from tidemill.core.errors import InternalError
 from tidemill.core.trial import Config
+from tidemill.models.tabular._base import FitBudget
 from tidemill.models.tabular.families.lightgbm import FAMILY, read_trees
 
 
@@ -30,6 +32,21 @@ def test_the_text_of_a_model_says_where_missing_values_go(with_gaps: bool) -> No
     table = read_trees(booster.model_to_string(), 1)
     asked = np.array([[np.nan], [0], [-1], [0.5], [1]], dtype=np.float32)
     np.testing.assert_allclose(table.predict(asked)[:, 0], booster.predict(asked), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary", "3 classes"])
+def test_answers_by_blocks_of_trees_are_those_of_the_library_from_any_thread(kind: str) -> None:
+    """A booster keeps the range of rounds that it answers with, so threads must not meet in it."""
+    task, data = task_of(kind), table_of(kind)
+    config = {"lightgbm.max_rounds": 130, "lightgbm.learning_rate": 0.05, "lightgbm.min_data_in_leaf": 5}
+    model = FAMILY.fit(TestLightGBM().config(task, data) | config, task, data, None, FitBudget(), 0)
+    own = np.asarray(lgb.Booster(model_str=model.checkpoint()["model"]).predict(data.x, num_threads=1))
+    found = model.predict(data.x)
+    expected = own[:, None] if own.ndim == 1 else own
+    np.testing.assert_allclose(found[:, -expected.shape[1] :], expected, rtol=1e-6, atol=1e-7)
+    with ThreadPoolExecutor(4) as pool:
+        for again in pool.map(model.predict, [data.x] * 16):
+            np.testing.assert_array_equal(again, found)
 
 
 def test_splits_by_category_are_refused() -> None:

@@ -8,7 +8,7 @@ from tests.models.tabular.families.tree_laws import TreeLaws, check_parity, tabl
 
 from tidemill.core.trial import Config
 from tidemill.models.tabular._base import FitBudget
-from tidemill.models.tabular.families.xgboost import FAMILY
+from tidemill.models.tabular.families.xgboost import FAMILY, _document
 
 
 class TestXGBoost(TreeLaws):
@@ -24,3 +24,11 @@ class TestXGBoost(TreeLaws):
         model = FAMILY.fit(self.config(task, data), task, data, None, FitBudget(), 0)
         assert model.predict(data.x)[:, code].min() > 0.99
         check_parity(model, data.x, task)
+
+
+def test_a_gain_that_json_has_no_word_for_is_read() -> None:
+    class Booster:
+        def save_raw(self, form: str) -> bytearray:
+            return bytearray(b'{"learner": {"gain": [Infinity, 1.5]}}')
+
+    assert _document(Booster())["learner"]["gain"] == [float("inf"), 1.5]  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any, ClassVar
 
 import lightgbm as lgb
@@ -14,13 +15,15 @@ from tidemill.core.space import Categorical, Float, Int, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
-from tidemill.models.tabular.families import _offers, _rounds
+from tidemill.models.tabular.families import _links, _offers, _rounds
 from tidemill.models.tabular.families._boosted import FittedBoosting
 from tidemill.models.tabular.trees import TreeTable, bound, floor32, most_depth
 
 _OBJECTIVE = {TaskKind.BINARY: "binary", TaskKind.MULTICLASS: "multiclass", TaskKind.REGRESSION: "regression"}
 # Bits of `decision_type` in the text of a model.
 _BY_CATEGORY, _DEFAULT_LEFT, _MISSING_SHIFT, _MISSING_IS_NAN = 1, 2, 2, 2
+_BLOCK_TREES = 50
+"""Trees that rows go through at a time in a prediction; with 612 trees of some 75,000 splits it takes half the time."""
 
 
 class LightGBM:
@@ -109,9 +112,25 @@ class FittedLightGBM(FittedBoosting):
         self._text = text
         self._threads = threads
         self._booster = lgb.Booster(model_str=text)
+        self._one = Lock()  # a booster holds the range of rounds that it answers with: threads would share it
 
     def _native(self, x: Matrix) -> NDArray[Any]:
-        return np.asarray(self._booster.predict(x, num_threads=self._threads))
+        """As `Booster.predict`, but all rows through one block of trees after the other: a block stays in the cache."""
+        step = max(1, _BLOCK_TREES // _rounds.trees_per_round(self._task))
+        blocks = range(step, self._booster.current_iteration(), step)
+        with self._one:
+            raw = self._raw(x, 0, step)
+            for start in blocks:
+                raw += self._raw(x, start, step)
+        if self._task.kind is TaskKind.BINARY:
+            return _links.sigmoid(raw)
+        return _links.softmax(raw) if self._task.kind is TaskKind.MULTICLASS else raw
+
+    def _raw(self, x: Matrix, start: int, rounds: int) -> NDArray[np.float64]:
+        raw = self._booster.predict(
+            x, raw_score=True, start_iteration=start, num_iteration=rounds, num_threads=self._threads
+        )
+        return np.asarray(raw, dtype=np.float64)
 
     def _read(self) -> TreeTable:
         return read_trees(self._text, _rounds.trees_per_round(self._task))

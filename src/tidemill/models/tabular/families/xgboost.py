@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
+import orjson
 import xgboost as xgb
 from numpy.typing import NDArray
 
@@ -172,7 +173,7 @@ def read_trees(booster: xgb.Booster, kind: TaskKind) -> TreeTable:
     TreeTable
         The raw score before the link.
     """
-    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+    learner = _document(booster)["learner"]
     model = learner["gradient_booster"]["model"]
     trees = model["trees"]
 
@@ -199,6 +200,16 @@ def read_trees(booster: xgb.Booster, kind: TaskKind) -> TreeTable:
         target=np.array(model["tree_info"], dtype=np.int32),
         bias=np.broadcast_to(base, (outputs,)).astype(np.float32),
     )
+
+
+def _document(booster: xgb.Booster) -> dict[str, Any]:
+    """A model of some hundred thousand nodes is megabytes of JSON, of which `json` would make seconds."""
+    raw = booster.save_raw("json")
+    try:
+        read: dict[str, Any] = orjson.loads(raw)
+    except orjson.JSONDecodeError:  # the gain of a split may be infinite, for which JSON has no word
+        read = json.loads(bytes(raw))
+    return read
 
 
 FAMILY = XGBoost()
