@@ -10,6 +10,9 @@ bench/features/environments.sh first; a rival that is absent is left out and nam
 need TIDEMILL_TEST_REDIS (scripts/services.sh).
 
 Every store is read warm: each entity once before the clock starts, for 5 s at most.
+
+Over HTTP the clients are those of `wrk` where it is installed (`--seconds` for each form), else Python's: those need as
+much time as the server and, on two cores, measure themselves. The run says which it was (`http_client`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -59,7 +63,8 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=5000)
     parser.add_argument("--entities", type=int, default=20_000)
     parser.add_argument("--reads", type=int, default=50_000)
-    parser.add_argument("--requests", type=int, default=8000, help="over HTTP, for each form of answer")
+    parser.add_argument("--requests", type=int, default=8000, help="over HTTP from Python, for each form of answer")
+    parser.add_argument("--seconds", type=int, default=5, help="over HTTP from wrk; 0 asks from Python")
     parser.add_argument("--feast-entities", type=int, default=200, help="for Feast with one column for each feature")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
@@ -94,8 +99,8 @@ def measure(name: str, given: argparse.Namespace) -> Run:
     python = str(FEAST) if name.startswith("feast") else sys.executable
     if not Path(python).exists():
         return {"absent": f"{python} is not there; run bench/features/environments.sh"}
-    words = ["--features", "--entities", "--reads", "--requests", "--feast-entities"]
-    values = [given.features, given.entities, given.reads, given.requests, given.feast_entities]
+    words = ["--features", "--entities", "--reads", "--requests", "--seconds", "--feast-entities"]
+    values = [given.features, given.entities, given.reads, given.requests, given.seconds, given.feast_entities]
     command = [python, __file__, "--system", name]
     command += [str(w) for pair in zip(words, values, strict=True) for w in pair]
     command += ["--folder", str(given.folder)] if given.folder else []
@@ -272,7 +277,7 @@ def tidemill_http(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         try:
             assert server.stdout is not None
             url = json.loads(server.stdout.readline())["url"]
-            return _clients(url, entities, given)
+            return _clients(url, entities, given, folder)
         finally:
             server.terminate()
 
@@ -284,17 +289,48 @@ FORMS = {
 }
 
 
-def _clients(url: str, entities: int, given: argparse.Namespace) -> dict[str, Any]:
+WRK = """
+math.randomseed(9)
+request = function()
+  local body = string.format('{"features":["wide"],"keys":{"id":[%%d]},"names":false}', math.random(0, %d))
+  return wrk.format("POST", "/api/v1/features/get", {["Content-Type"] = "application/json", ["Accept"] = "%s"}, body)
+end
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('\\n{"p50_us": %%f, "p99_us": %%f, "requests": %%d, "seconds": %%f, "errors": %%d}\\n',
+    latency:percentile(50), latency:percentile(99), summary.requests, summary.duration / 1e6,
+    e.connect + e.read + e.write + e.status + e.timeout))
+end
+"""
+
+
+def _clients(url: str, entities: int, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import uvloop
 
-    facts: dict[str, Any] = {"clients": CLIENTS, "requests": given.requests}
+    tool = shutil.which("wrk") if given.seconds else None
+    facts: dict[str, Any] = {"clients": CLIENTS, "http_client": "wrk" if tool else "python"}
     for name, accept in FORMS.items():
-        took = uvloop.run(_ask(url, entities, given.requests, accept))
-        facts |= {
-            f"http_{name}p50_ms": float(np.percentile(took, 50) * 1e3),
-            f"http_{name}p99_ms": float(np.percentile(took, 99) * 1e3),
-        }
+        if tool:
+            uvloop.run(_ask(url, entities, 10 * CLIENTS, accept))  # wrk looks at the status alone
+            found = _wrk(tool, url, entities, accept, given.seconds, folder)
+        else:
+            took = np.array(uvloop.run(_ask(url, entities, given.requests, accept))) * 1e6
+            found = {"p50_us": np.percentile(took, 50), "p99_us": np.percentile(took, 99)}
+        facts |= {f"http_{name}{p}_ms": float(found[f"{p}_us"]) / 1e3 for p in ("p50", "p99")}
+        if tool:
+            facts[f"http_{name}requests_per_s"] = found["requests"] / found["seconds"]
     return facts
+
+
+def _wrk(tool: str, url: str, entities: int, accept: str, seconds: int, folder: Path) -> dict[str, float]:
+    script = folder / "ask.lua"
+    script.write_text(WRK % (entities - 1, accept))
+    for duration in (1, seconds):  # the first one warms
+        command = [tool, "-t1", f"-c{CLIENTS}", f"-d{duration}s", "--latency", "-s", str(script), url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 + duration)
+        found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        assert not found["errors"], done.stdout
+    return found
 
 
 async def _ask(url: str, entities: int, requests: int, accept: str) -> list[float]:

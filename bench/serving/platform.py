@@ -243,7 +243,11 @@ class Platform:
     def __init__(self, place: Path, *words: str) -> None:
         self.place = place
         program = Path(sys.executable).parent / "tidemill"
-        command = [str(program), "up", "--port", "0", "--api-port", "0", "--json", *words, "--workspace", str(place)]
+        # No job worker: what is measured is what serves.
+        command = [
+            str(program), "up", "--port", "0", "--api-port", "0", "--workers", "0", "--json", *words,
+            "--workspace", str(place),
+        ]  # fmt: skip
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -170,3 +170,46 @@ def test_a_person_of_that_name_is_no_key(filled: Workspace, asked_by: tuple[Call
 def test_a_condition_that_can_not_be_read_is_marked_with_the_place(filled: Workspace) -> None:
     for where, place in (("age > 3; drop table people", "character 8"), ("age > 3 and agee < 2", "character 13")):
         assert post(filled, "people/match", {"where": where}).json()["where"] == place
+
+
+def get(workspace: Workspace, path: str, **options: Any) -> httpx.Response:
+    return Client(make_app(Context(workspace))).get(f"/api/v1/data/{path}", **options)
+
+
+def test_where_versions_come_from_and_how_they_differ(filled: Workspace) -> None:
+    kept = post(filled, "people/match", {"where": "age < 40", "name": "young"}).json()
+    log = get(filled, "young/log").json()["versions"]
+    assert [v["dataset"] for v in log] == ["young", "people"]
+    assert log[0]["parents"] == [log[1]["hash"]]
+    picture = get(filled, "young/log", headers={"accept": "image/svg+xml"})
+    assert ElementTree.fromstring(picture.text).tag.endswith("svg")
+    told = get(filled, "people/diff", params={"to": kept["version"]}).json()
+    assert told["rows"] == {
+        "a": 300, "b": kept["size"], "removed": 300 - kept["size"], "added": 0, "common": kept["size"],
+    }  # fmt: skip
+    blamed = get(filled, "young/blame", params={"row": 0}).json()
+    assert (blamed["rows"], {ref.partition("@")[0] for ref in blamed["versions"]}) == (1, {"people", "young"})
+    assert get(filled, "young/audit").json()["entries"][0]["what"] == "dataset_version"
+    for path, status, words in (
+        ("people/diff", 400, "to"),
+        ("people/diff?to=none", 404, "none"),
+        ("people/diff?to=young&key=agee", 404, "age"),
+        ("people/blame", 400, "row"),
+        ("people/blame?row=300", 400, "from 0 to 299"),
+        ("none/log", 404, "none"),
+    ):
+        answer = get(filled, path)
+        assert answer.status_code == status, path
+        assert words in answer.text
+
+
+def test_lineage_shows_nothing_of_what_a_key_may_not_read(
+    filled: Workspace, asked_by: tuple[Callable[[str], Ask], dict[str, str]]
+) -> None:
+    by, names = asked_by
+    post(filled, "people/match", {"where": "age < 40", "name": "young"})
+    say(filled, "people", owner=names["ann"])
+    assert [v["dataset"] for v in by("eve")("GET", "/young/log").json()["versions"]] == ["young"]
+    for path in ("/people/log", "/young/diff?to=people", "/young/blame?row=0", "/people/audit"):
+        assert by("eve")("GET", path).status_code == 403, path
+        assert by("ann")("GET", path).status_code == 200, path

@@ -91,5 +91,24 @@ def test_keys_decide_who_may_and_whose_the_job_is(locked: tuple[Client, KeyRing]
     assert made.json()["jobs"][0]["owner"] == f"key:{admin.id}"
 
 
+def test_a_key_for_jobs_may_queue_them_and_nothing_else(locked: tuple[Client, KeyRing], workspace: Workspace) -> None:
+    client, ring = locked
+    keys = Keys(workspace.records, workspace.journal)
+    key, token = keys.create("trainer", ["jobs"])
+    others = [keys.create(scope, [scope])[1] for scope in ("predict", "feedback", "features", "deploy")]
+    ring.refresh()
+    mine = {"x-api-key": token}
+    made = client.post("/api/v1/jobs", json={"jobs": [{"kind": "gc"}]}, headers=mine)
+    assert (made.status_code, made.json()["jobs"][0]["owner"]) == (201, f"key:{key.id}")
+    for method, path in (("GET", "/api/v1/jobs"), ("GET", "/api/v1/jobs/1"), ("GET", "/api/v1/job-kinds"),
+                         ("GET", "/api/v1/jobs/1/log"), ("POST", "/api/v1/jobs/1/cancel")):  # fmt: skip
+        body = {} if method == "GET" else {"json": {}}
+        assert client.request(method, path, headers=mine, **body).status_code == 200, path
+        for other in others:
+            assert client.request(method, path, headers={"x-api-key": other}, **body).status_code == 403, path
+    assert client.get("/api/v1/keys", headers=mine).status_code == 403
+    assert client.get("/api/v1/endpoints", headers=mine).status_code == 403
+
+
 def test_kinds_are_listed(client: Client) -> None:
     assert "gc" in {kind["kind"] for kind in client.get("/api/v1/job-kinds").json()["kinds"]}

@@ -94,7 +94,30 @@ def test_roles_are_asked_at_the_door(door: Door) -> None:
     assert "eve may not" in door("sample", "cases", "--size", "5", actor="eve", code=2)["message"]
     assert door("export", "cases", str(door.folder / "x.csv"), actor="ben")["without"] == ["person"]
     assert "p1" not in (door.folder / "x.csv").read_text()
-    assert door("audit", "cases")[-2]["what"] == "dataset_refused"
+    assert door("audit", "cases", actor="ben")[-2]["what"] == "dataset_refused"
+
+
+def test_what_may_not_be_read_is_neither_shown_nor_listed(door: Door) -> None:
+    door("add", str(door.folder / "cases.csv"), "--target", "y", actor="mia")
+    door("sample", "cases", "--size", "5", "--name", "few", actor="mia")
+    door("add", str(door.folder / "more.csv"), actor="mia")
+    door("say", "cases", "--owner", "mia", "--role", "ben=reader", actor="mia")
+    for words in (
+        ["show", "cases"],
+        ["log", "cases"],
+        ["verify", "cases"],
+        ["audit", "cases"],
+        ["list", "cases"],
+        ["check", "cases"],
+    ):
+        assert "eve may not" in door(*words, actor="eve", code=2)["message"], words
+        assert door(*words, actor="ben") is not None
+    assert {v["dataset"] for v in door("list", actor="ben")} == {"cases", "few", "more"}
+    assert {v["dataset"] for v in door("list", actor="eve")} == {"few", "more"}
+    seen = door("log", "few", actor="eve")
+    assert {v["dataset"] for v in seen["versions"]} == {"few"}
+    assert "cases" not in seen["text"]
+    assert door("audit", "cases", actor="mia")[-1]["what"] == "dataset_refused"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +134,7 @@ def test_roles_are_asked_at_the_door(door: Door) -> None:
         (["split", "cases", "--share", "train=much"], "number"),
         (["relabel", "cases", "fixes.csv", "--key", "person"], "no such file"),
         (["diff", "cases", "casse"], "Did you mean 'cases'"),
+        (["diff", "cases", "cases", "--key", "persn"], "'person'"),
         (["blame"], "row or a condition"),
         (["blame", "cases", "--row", "99"], "from 0 to 59"),
         (["export", "cases", "x.nothing"], "tells no format"),

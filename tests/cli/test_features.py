@@ -41,6 +41,26 @@ def test_from_a_table_to_values_history_and_samples(place: Path, capsys: pytest.
     assert "Ulm" in capsys.readouterr().out
 
 
+def test_an_entity_is_forgotten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, spine = str(place / "rows.csv"), str(place / "spine.csv")
+    assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
+    assert run(["features", "push", "user", rows]) == 0
+    assert run(["features", "historical", spine, "user", "--time", "t", "--name", "train"]) == 0
+    capsys.readouterr()
+    assert run(["features", "forget", "user", "1", "9", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["online"], told["dry_run"]) == (1, 1, True)
+    assert told["versions"][0].startswith("train@")
+    assert run(["features", "forget", "user", "1", "9"]) == 0
+    words = capsys.readouterr().out
+    assert "1 rows and the newest values of 1 entities were erased" in words
+    assert "tidemill data forget" in words
+    assert run(["features", "get", "user", "1", "2", "--json"]) == 0
+    assert [f["state"] for f in json.loads(capsys.readouterr().out)] == ["absent", "fresh"]
+    assert run(["features", "forget", "user", "x"]) == 2
+    assert "whole number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

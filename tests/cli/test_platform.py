@@ -92,7 +92,7 @@ class Platform:
         )
         self.pids: dict[str, int] = {}
         self.urls: dict[str, str] = {}
-        while len(self.urls) < 3:
+        while not {"front-1", "api", "control"} <= set(self.urls):
             self.listen()
 
     def listen(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_the_whole_platform(platform: Platform, pair: tuple[Path, Path], capsys:
         os.kill(platform.pids[name], signal.SIGKILL)
     assert platform.ask(True, "/v1/predict/fraud", records)[0] == 200
     again: set[str] = set()
-    while again != {"control", "api"}:
+    while not {"control", "api"} <= again:
         event = platform.listen()
         again |= {event["program"]} if event["event"] == "ready" else set()
     assert platform.pids["front-1"] == front
@@ -200,6 +200,38 @@ def test_the_whole_platform(platform: Platform, pair: tuple[Path, Path], capsys:
         assert successor.ask(True, "/v1/predict/fraud", records)[0] == 200
     finally:
         assert successor.end() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_jobs_that_the_api_queues_are_run_and_the_worker_ends_with_the_platform(tmp_path: Path) -> None:
+    import psutil
+
+    running = Platform(tmp_path / "ws", "--workers", "2")
+    try:
+        while not {"worker-1", "worker-2"} <= set(running.urls):
+            running.listen()
+        assert psutil.Process(running.pids["worker-1"]).nice() == psutil.Process(running.pids["front-1"]).nice() + 10
+        status, made = running.ask(False, "/api/v1/jobs", {"jobs": [{"kind": "gc"}]})
+        assert status == 201
+        until = time.monotonic() + 120
+        while (job := running.ask(False, f"/api/v1/jobs/{made['jobs'][0]['job']}")[1])["state"] != "done":
+            assert time.monotonic() < until, job
+            time.sleep(0.2)
+        os.kill(running.pids["worker-2"], signal.SIGKILL)  # it is started again, as all else is
+        while (event := running.listen())["event"] != "ready":
+            pass
+        assert event["program"] == "worker-2"
+        held = [psutil.Process(running.pids[name]) for name in ("worker-1", "worker-2")]
+    finally:
+        assert running.end() == 0
+    assert not any(process.is_running() for process in held)
+
+
+@pytest.mark.parametrize("count", [-1, 65])
+def test_how_many_workers_there_may_be(tmp_path: Path, count: int) -> None:
+    with pytest.raises(OptionError, match="0 to 64 workers"):
+        up(tmp_path / "ws", UpOptions(workers=count), lambda *_: None)
 
 
 @pytest.mark.slow

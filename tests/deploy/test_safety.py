@@ -12,8 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tidemill.core.errors import BundleError
-from tidemill.core.schema import Column, Schema, SemanticType
-from tidemill.deploy.safety import GraphLimits, check_graph, refuse_images, refuse_unsafe
+from tidemill.deploy.safety import GraphLimits, check_graph, refuse_unsafe
 
 Save = Callable[..., Path]
 
@@ -127,10 +126,3 @@ def test_what_is_no_onnx_is_told(tmp_path: Path) -> None:
 def test_everything_wrong_is_told_together(save: Save) -> None:
     with pytest.raises(BundleError, match=r"(?s)nodes.*com\.evil|com\.evil.*nodes"):
         refuse_unsafe(save(nodes=5, domain="com.evil"), GraphLimits(nodes=2))
-
-
-def test_rows_of_images_are_refused_with_a_way_out(tmp_path: Path) -> None:
-    refuse_images(Schema((Column("age", SemanticType.NUMBER),)), tmp_path)
-    with pytest.raises(BundleError, match=r"images.*does not take") as caught:
-        refuse_images(Schema((Column("image", SemanticType.IMAGE),)), tmp_path)
-    assert "model.onnx" in str(caught.value)

@@ -69,6 +69,43 @@ def test_values_are_learned_from_a_table_of_names(tmp_path: Path) -> None:
     assert found.task.kind is TaskKind.REGRESSION
 
 
+def test_images_of_every_form_stand_in_one_study(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tones = rng.integers(0, 256, (9, 7)).astype(np.uint8)
+    colour = rng.integers(0, 256, (9, 7, 3)).astype(np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    forms = {
+        "grey.png": (Image.fromarray(tones), {}),
+        "alpha.png": (Image.fromarray(np.dstack([colour, tones])), {}),
+        "deep.png": (Image.fromarray(tones.astype(np.uint16) * 257), {}),
+        "print.tif": (Image.new("CMYK", (9, 7), (0, 10, 200, 5)), {}),
+        "turned.jpg": (Image.fromarray(colour), {"exif": turned}),
+        "pixel.png": (Image.new("RGB", (1, 1), (1, 2, 3)), {}),
+        "large.png": (Image.new("RGB", (3000, 40), (9, 8, 7)), {}),
+        "palette.gif": (Image.fromarray(tones).convert("P"), {}),
+    }
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for name, (image, words) in forms.items():
+            image.save(tmp_path / "photos" / label / name, **words)
+    found = prepare_images(tmp_path / "photos", None, FitOptions(test_size=0.0))
+    assert len(found.y) == 2 * len(forms)
+    assert not any("can't be read" in n for n in found.notices)
+    sizes = dict(zip(found.table.pictures.names, found.columns["width"].tolist(), strict=True))
+    assert (sizes["a/turned.jpg"], sizes["a/pixel.png"], sizes["a/large.png"]) == (9, 1, 3000)
+
+
+def test_a_class_that_stands_in_the_test_alone_is_left_out_and_told(tmp_path: Path) -> None:
+    train = digits(tmp_path / "train", 60, classes=3)
+    test = digits(tmp_path / "test", 40, first=60, classes=4)
+    strange = len(list((test / "3").iterdir()))
+    found = prepare_images(train, None, FitOptions(test=test))
+    assert found.task.classes == ("0", "1", "2")
+    assert len(found.test) == 40 - strange
+    assert any(f"{strange} of 40 images have no label that can be used" in n and "3/" in n for n in found.notices)
+
+
 def test_copies_and_contradictions_are_found(tmp_path: Path) -> None:
     for i in range(40):
         for label in ("a", "b"):

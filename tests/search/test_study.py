@@ -12,15 +12,17 @@ from tidemill.core.budget import Budget
 from tidemill.core.errors import OptionError, SearchError
 from tidemill.core.metrics import get_metric
 from tidemill.core.objective import parse_objective
+from tidemill.core.pack import pack
 from tidemill.core.schema import take_rows
 from tidemill.core.space import config_key
 from tidemill.core.task import TaskKind
 from tidemill.core.trial import TrialState
 from tidemill.jobs.executors.inprocess import InProcessExecutor
+from tidemill.search.evaluate import run_trial
 from tidemill.search.events import Event
 from tidemill.search.fit import run_search
 from tidemill.search.settings import SearchSettings
-from tidemill.search.study import Study
+from tidemill.search.study import HASTE, Study
 from tidemill.store.workspace import Workspace
 
 FOUR = Budget(trials=4, cpus=1)
@@ -144,6 +146,18 @@ def test_same_seed_same_trials_and_same_answer(workspace: Workspace, make_table:
     assert first.best.weights == second.best.weights
 
 
+def test_what_a_time_limit_leaves_for_the_proof_bounds_the_studys_own_answer(
+    workspace: Workspace, make_table: MakeTable
+) -> None:
+    free = search(workspace, make_table, TaskKind.REGRESSION, proof_rows=100)
+    assert free.best.models[next(iter(free.best.weights))] == 3, "without a limit nobody hurries"
+    hasty = pack({"batch_us": 1e-3})
+    workspace.metadata.update_study("s", artifacts={HASTE: workspace.artifacts.put(hasty)})
+    bound = Study.open(workspace, "s")
+    assert list(bound.best.models.values()) == [1]
+    assert set(bound.candidate("minimize mae").models.values()) == {3}, "another objective is asked at leisure"
+
+
 def test_a_finished_study_can_be_given_more(workspace: Workspace, make_table: MakeTable) -> None:
     search(workspace, make_table, TaskKind.BINARY, budget=Budget(trials=2, cpus=1))
     done = {t.number: t.finished_at for t in Study.open(workspace, "s").trials()}
@@ -196,3 +210,17 @@ def test_with_rows_as_fidelity_a_config_starts_on_a_share_of_them(workspace: Wor
     assert raced
     assert all("fold1@0.25" in t.scores for t in raced)
     assert study.best.value < np.std(table.y)
+
+
+def test_a_model_that_does_far_more_than_the_measured_one_is_measured_too(
+    workspace: Workspace, make_table: MakeTable
+) -> None:
+    """What is fixed in the measurement of a small model would be multiplied."""
+    table, task = make_table(TaskKind.REGRESSION)
+    objective, lines = parse_objective("minimize rmse"), table.splits(task, table.settled(SETTINGS))
+    config = table.space(task, SETTINGS).default(family="lightgbm")
+    with table.assigned(workspace.path / "x", task, objective, lines) as assignment:
+        first = run_trial(config=config, assignment=assignment, seed=0, probe=True)
+        again = [run_trial(config=config, assignment=assignment, seed=0, measured=n) for n in (1, 10**9, None)]
+    assert first["probe"] is not None
+    assert [r["probe"] is not None for r in again] == [True, False, False]

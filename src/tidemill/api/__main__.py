@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Answer until SIGTERM; gives the exit code."""
     import uvicorn
 
+    from tidemill.api.quick_http import quick_protocol
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s api %(message)s")
     options = _parser().parse_args(arguments)
     try:
@@ -32,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ring = KeyRing(workspace.records).start()
                 held.callback(ring.close)
             listening = held.enter_context(_listen(options.host, options.port))
+            app = make_app(Context(workspace, ring))
             config = uvicorn.Config(
-                make_app(Context(workspace, ring)), log_config=None, access_log=False, server_header=False,
+                app, http=quick_protocol(app.quick), log_config=None, access_log=False, server_header=False,
                 ssl_certfile=options.certificate, ssl_keyfile=options.key, timeout_keep_alive=75,
                 limit_concurrency=500, timeout_graceful_shutdown=20, proxy_headers=False,
             )  # fmt: skip

@@ -13,20 +13,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from tidemill.api import data, endpoints, features, jobs, keys
+from tidemill.api import checks, data, endpoints, features, jobs, keys
 from tidemill.api.context import Context
 from tidemill.api.entry import let_in, need_type, once
 from tidemill.api.errors import HttpError, body_of, status_of
 from tidemill.api.openapi import document
-from tidemill.api.quick import Door, QuickApp, QuickDoor
+from tidemill.api.quick import QuickApp, QuickDoor
 from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import read, read_text
 from tidemill.core.errors import TidemillError
@@ -35,7 +33,7 @@ _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _log = logging.getLogger(__name__)
 
 
-def make_app(context: Context, more: Iterable[Route] = ()) -> Starlette:
+def make_app(context: Context, more: Iterable[Route] = ()) -> QuickApp:
     """Make the application.
 
     Parameters
@@ -47,10 +45,11 @@ def make_app(context: Context, more: Iterable[Route] = ()) -> Starlette:
 
     Returns
     -------
-    Starlette
+    QuickApp
         An ASGI application.
     """
-    own = [*features.ROUTES, *endpoints.ROUTES, *keys.ROUTES, *data.ROUTES, *jobs.ROUTES]  # the hottest first
+    # The hottest first.
+    own = [*features.ROUTES, *endpoints.ROUTES, *keys.ROUTES, *data.ROUTES, *checks.ROUTES, *jobs.ROUTES]
     routes = [*own, *more]
     about = document(routes, secured=context.ring is not None)
     plain = [
@@ -61,8 +60,8 @@ def make_app(context: Context, more: Iterable[Route] = ()) -> Starlette:
     for route in [*routes, *plain]:
         by_path.setdefault(route.path, {})[route.method] = route
     handled: dict[Any, Any] = {HTTPException: _of_starlette, Exception: _unexpected}
-    quick: dict[str, Door] = {
-        path: ServerErrorMiddleware(QuickDoor(context, methods, _refused), handler=_unexpected)
+    quick = {
+        path: QuickDoor(context, methods, _refused, _broken)
         for path, methods in by_path.items()
         if all(route.quick for route in methods.values())
     }
@@ -199,6 +198,10 @@ async def _of_starlette(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    _log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return _broken(f"{request.method} {request.url.path}", error)
+
+
+def _broken(asked: str, error: Exception) -> Response:
+    _log.error("%s", asked, exc_info=error)
     words = "This is a bug in Tidemill; its log says more."
     return _json({"error": words, "hint": "Please report it.", "where": None}, 500)

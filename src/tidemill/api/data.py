@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.api.errors import HttpError
 from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
+
+if TYPE_CHECKING:
+    from tidemill.data.versions import DatasetVersion
 
 _SVG = "image/svg+xml"
 
@@ -26,10 +29,7 @@ def _list_data(call: Call) -> Any:
 
 
 def _show_data(call: Call) -> Any:
-    from tidemill.data.versions import find_version
-
-    record = find_version(call.context.workspace, call.path["version"])
-    _may(call, record.dataset, "reader")
+    record = _found(call, call.path["version"])
     return {
         "dataset": record.dataset,
         "hash": record.hash,
@@ -43,7 +43,7 @@ def _match_data(call: Call) -> Any:
 
     ref = _named(call)
     facts = match(ref, **call.body, workspace=call.context.workspace, actor=call.actor)
-    return _finite({**facts, "source": facts["manifest"]["source"]})
+    return finite({**facts, "source": facts["manifest"]["source"]})
 
 
 def _compare_data(call: Call) -> Any:
@@ -55,21 +55,66 @@ def _compare_data(call: Call) -> Any:
     facts = compare(ref, **call.body, workspace=call.context.workspace, actor=call.actor)
     if _SVG in call.accept:
         return Content(love_plot([Balance(**b) for b in facts["balance"]]), _SVG)
-    return _finite(facts)
+    return finite(facts)
+
+
+def _show_log(call: Call) -> Any:
+    from tidemill.data.versions.lineage import draw_svg, log
+    from tidemill.sdk.data.doors import Door
+
+    record = _found(call, call.path["version"])
+    nodes = log(call.context.workspace, record.dataset)
+    readable = Door(call.context.workspace, call.actor).readable(n.version.dataset for n in nodes)
+    nodes = [n for n in nodes if n.version.dataset in readable]
+    if _SVG in call.accept:
+        return Content(draw_svg(nodes).encode(), _SVG)
+    return {"versions": [n.to_json() for n in nodes]}
+
+
+def _show_diff(call: Call) -> Any:
+    from tidemill.data.versions.diff import diff
+
+    a, b = (_found(call, name) for name in (call.path["version"], call.query["to"]))
+    refs = (f"{v.dataset}@{v.hash}" for v in (a, b))
+    key = [name.strip() for name in call.query["key"].split(",") if name.strip()]
+    return finite(diff(call.context.workspace, *refs, key=key, label=call.query["label"]).to_json())
+
+
+def _blame_row(call: Call) -> Any:
+    from tidemill.data.versions.blame import blame
+
+    record = _found(call, call.path["version"])
+    found = blame(call.context.workspace, f"{record.dataset}@{record.hash}", row=call.query["row"])
+    for name in sorted({ref.rpartition("@")[0] for ref in found.versions}):
+        may(call, name, "reader")
+    return found.to_json()
+
+
+def _show_data_audit(call: Call) -> Any:
+    from tidemill.sdk.data import audit_log
+
+    record = _found(call, call.path["version"])
+    return {"entries": audit_log(record.dataset, workspace=call.context.workspace, actor=call.actor)}
+
+
+def _found(call: Call, name: str) -> DatasetVersion:
+    """Find a version that the key may read."""
+    from tidemill.data.versions import find_version
+
+    record = find_version(call.context.workspace, name)
+    may(call, record.dataset, "reader")
+    return record
 
 
 def _named(call: Call) -> str:
     """Check the roles for a version that is asked of, and for the dataset that is made."""
-    from tidemill.data.versions import find_version
-
-    record = find_version(call.context.workspace, call.path["version"])
-    _may(call, record.dataset, "reader")
+    record = _found(call, call.path["version"])
     if call.body["name"] is not None:
-        _may(call, call.body["name"], "writer")
+        may(call, call.body["name"], "writer")
     return f"{record.dataset}@{record.hash}"
 
 
-def _may(call: Call, dataset: str, role: str) -> None:
+def may(call: Call, dataset: str, role: str) -> None:
     """Refuse a key that lacks a role, in the words of governance and with the status of HTTP."""
     from tidemill.core.errors import OptionError
     from tidemill.data.versions.governance import Role, check_access
@@ -91,13 +136,13 @@ def _line(version: Any) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace what JSON can't say by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {str(k): finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 _NAME = Field("string", "Keep the rows as a version of this dataset.", low=1, high=200)
@@ -110,6 +155,27 @@ ROUTES = [
         query={"dataset": Field("string", "Of one dataset.")},
     ),
     Route("GET", "/api/v1/data/{version}", "deploy", "One version: a name, or the beginning of a hash.", _show_data),
+    Route(
+        "GET", "/api/v1/data/{version}/log", "deploy",
+        f"How the versions of its dataset came about, as JSON or as a picture ({_SVG} in the header Accept).",
+        _show_log,
+    ),
+    Route(
+        "GET", "/api/v1/data/{version}/diff", "deploy", "What differs in another version: rows, labels, columns.",
+        _show_diff,
+        query={
+            "to": Field("string", "The other version.", required=True, low=1, high=300),
+            "key": Field("string", "Columns that tell which rows are the same, with commas.", default=""),
+            "label": Field("string", "The label column; default the target."),
+        },
+    ),
+    Route(
+        "GET", "/api/v1/data/{version}/blame", "deploy",
+        "Which versions hold a row, which models saw it, which label came from whom. Needs a reader of all of them.",
+        _blame_row,
+        query={"row": Field("integer", "Row number, from 0.", required=True, low=0, high=2**53)},
+    ),
+    Route("GET", "/api/v1/data/{version}/audit", "deploy", "Who changed what about its dataset.", _show_data_audit),
     Route(
         "POST", "/api/v1/data/{version}/match", "deploy",
         "Count the rows that fulfil conditions, show how they are distributed, and keep a sample where it has a name.",

@@ -68,7 +68,7 @@ def _number(call: Call) -> int:
 
 ROUTES = [
     Route(
-        "GET", _BASE, "admin", "The newest jobs, newest first.", _list_jobs,
+        "GET", _BASE, "jobs", "The newest jobs, newest first.", _list_jobs,
         query={
             "state": Field("string", "Only these, with commas between; open: all that have not ended."),
             "owner": Field("string", "Only this owner's."),
@@ -77,7 +77,7 @@ ROUTES = [
         },
     ),
     Route(
-        "POST", _BASE, "admin", "Queue jobs that may need each other, all or none.", _submit_jobs,
+        "POST", _BASE, "jobs", "Queue jobs that may need each other, all or none.", _submit_jobs,
         body={
             "jobs": Field(
                 "array",
@@ -88,10 +88,10 @@ ROUTES = [
         },
         status=201,
     ),
-    Route("GET", "/api/v1/job-kinds", "admin", "What can be queued, with its arguments.", _list_kinds),
-    Route("GET", _ONE, "admin", "One job with its attempts.", _show_job),
+    Route("GET", "/api/v1/job-kinds", "jobs", "What can be queued, with its arguments.", _list_kinds),
+    Route("GET", _ONE, "jobs", "One job with its attempts.", _show_job),
     Route(
-        "GET", f"{_ONE}/log", "admin", "A part of what an attempt has printed, and where to go on.", _job_log,
+        "GET", f"{_ONE}/log", "jobs", "A part of what an attempt has printed, and where to go on.", _job_log,
         query={
             "attempt": Field("integer", "Default the last.", low=1, high=10**9),
             "offset": Field("integer", "Byte to begin at; a negative one counts from the end.", default=0, low=-2**60,
@@ -100,11 +100,11 @@ ROUTES = [
         },
     ),
     Route(
-        "POST", f"{_ONE}/cancel", "admin", "End a job: one that runs is asked to stop first.", _cancel_job,
+        "POST", f"{_ONE}/cancel", "jobs", "End a job: one that runs is asked to stop first.", _cancel_job,
         body={"force": Field("boolean", "Kill it without asking.", default=False)},
     ),
     Route(
-        "POST", f"{_ONE}/retry", "admin", "Queue a job again that did not succeed.", _retry_job,
+        "POST", f"{_ONE}/retry", "jobs", "Queue a job again that did not succeed.", _retry_job,
         body={"attempts": Field("integer", "How often it may be tried from now on.", default=3, low=1, high=100)},
     ),
 ]  # fmt: skip

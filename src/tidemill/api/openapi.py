@@ -15,6 +15,7 @@ _TAGS = {
     "keys": "Keys",
     "audit": "Keys",
     "data": "Data",
+    "expectations": "Data",
     "features": "Features",
     "jobs": "Jobs",
     "job-kinds": "Jobs",

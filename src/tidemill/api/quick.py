@@ -5,7 +5,7 @@ What a framework does around such an answer takes longer than the answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,14 +21,18 @@ from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import read, read_text
 from tidemill.core.errors import TidemillError
 
+Headers = Mapping[bytes, bytes]
+"""By name in small letters; of several with one name the first."""
+Reply = tuple[int, Sequence[tuple[bytes, bytes]], bytes]
+"""Status, headers and body of an answer."""
 Refusal = Callable[[TidemillError], Response]
-Door = Callable[[Scope, Receive, Send], Awaitable[None]]
+Failure = Callable[[str, Exception], Response]
 
-_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
 class QuickDoor:
-    """All methods of one path, each with `Route.quick`.
+    """All methods of one path, each with `Route.quick`; never raises.
 
     Parameters
     ----------
@@ -38,33 +42,44 @@ class QuickDoor:
         By method.
     refused : callable
         Gives the response to an error.
+    broken : callable
+        Gives the response to a bug, from what was asked and what was raised.
     """
 
-    def __init__(self, context: Context, methods: Mapping[str, Route], refused: Refusal) -> None:
+    def __init__(self, context: Context, methods: Mapping[str, Route], refused: Refusal, broken: Failure) -> None:
         self._context = context
         self._methods = methods
         self._refused = refused
+        self._broken = broken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
+        method = scope["method"]
         try:
-            content = await self._answer(scope, receive)
-        except TidemillError as error:
-            await self._refused(error)(scope, receive, send)
-            return
-        length = b"%d" % len(content.data)
-        headers = [(b"content-type", content.type.encode()), (b"content-length", length), *_HEADERS]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content.data})
+            headers = first_of(scope["headers"])
+            route, actor = self._admit(method, headers)
+            data = await _whole(receive, self._context.limits.body_bytes)
+            status, lines, body = self._answer(route, actor, headers, scope["query_string"], data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the asker gets an answer, and no traceback
+            status, lines, body = self._failed(method, error)
+        await send({"type": "http.response.start", "status": status, "headers": lines})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Content:
-        route = self._methods.get(scope["method"])
+    def reply(self, method: str, headers: Headers, query: bytes, data: bytes) -> Reply:
+        """Answer one request that is there as a whole."""
+        try:
+            route, actor = self._admit(method, headers)
+            return self._answer(route, actor, headers, query, data)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(method, error)
+
+    def _admit(self, method: str, headers: Headers) -> tuple[Route, str]:
+        """Find the route, and say who asks; nothing of the body is read before."""
+        route = self._methods.get(method)
         if route is None:
             raise HttpError(405, f"Only {', '.join(sorted(self._methods))} goes here.")
-        # The first of a name counts, as it does everywhere else.
-        headers = dict(reversed(scope["headers"]))
         key = headers.get(b"x-api-key")
-        actor = let_in(
+        return route, let_in(
             self._context,
             route.scope,
             "",
@@ -72,13 +87,23 @@ class QuickDoor:
             authorization=headers.get(b"authorization", b"").decode("latin-1"),
             key=None if key is None else key.decode("latin-1"),
         )
-        query = read_text(route.query, once(QueryParams(scope["query_string"]))) if scope["query_string"] else {}
-        data = await _whole(receive, self._context.limits.body_bytes)
+
+    def _answer(self, route: Route, actor: str, headers: Headers, query: bytes, data: bytes) -> Reply:
+        asked = read_text(route.query, once(QueryParams(query))) if query else {}
         need_type(headers.get(b"content-type", b"").decode("latin-1"), "application/json")
         body = read(route.body, _parsed(data))
         accept = headers.get(b"accept", b"").decode("latin-1")
-        content: Content = route.answer(Call(self._context, actor, {}, query, body, accept=accept))
-        return content
+        content: Content = route.answer(Call(self._context, actor, {}, asked, body, accept=accept))
+        length = b"%d" % len(content.data)
+        return 200, ((b"content-type", content.type.encode()), (b"content-length", length), *_HEADERS), content.data
+
+    def _failed(self, method: str, error: Exception) -> Reply:
+        if isinstance(error, TidemillError):
+            response = self._refused(error)
+        else:
+            path = next(iter(self._methods.values())).path
+            response = self._broken(f"{method} {path}", error)
+        return response.status_code, response.raw_headers, bytes(response.body)
 
 
 class QuickApp(Starlette):
@@ -86,20 +111,25 @@ class QuickApp(Starlette):
 
     Parameters
     ----------
-    quick : mapping of str to callable
-        ASGI applications by path.
+    quick : mapping of str to QuickDoor
+        By path.
     **options
         Of `Starlette`.
     """
 
-    def __init__(self, quick: Mapping[str, Door], **options: Any) -> None:
+    def __init__(self, quick: Mapping[str, QuickDoor], **options: Any) -> None:
         super().__init__(**options)
-        self._quick = quick
+        self.quick = quick
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
-        door = self._quick.get(scope["path"]) if scope["type"] == "http" else None
+        door = self.quick.get(scope["path"]) if scope["type"] == "http" else None
         await (super().__call__ if door is None else door)(scope, receive, send)
+
+
+def first_of(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Give headers by name; the first of a name counts, as it does everywhere else."""
+    return dict(reversed(headers))
 
 
 async def _whole(receive: Receive, most: int) -> bytes:

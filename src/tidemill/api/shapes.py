@@ -17,6 +17,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
+_USUAL = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
+"""What values of a kind nearly always are; no more need be asked of them."""
 _MOST_ITEMS = 10_000
 
 
@@ -138,6 +140,8 @@ def schema_of(shape: Shape) -> dict[str, Any]:
 
 
 def _is(kind: str, value: Any) -> bool:
+    if type(value) is _USUAL.get(kind):
+        return True
     if isinstance(value, bool) and kind != "boolean":
         return False
     if isinstance(value, float) and not math.isfinite(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -59,7 +59,24 @@ def assemble(recipe: Recipe) -> onnx.ModelProto:
     graph = GraphBuilder()
     names = input_names(recipe.schema)
     inputs = {c.name: _declare(graph, names[c.name], c) for c in recipe.schema.features}
-    scores = _combine(graph, recipe, recipe.encoder.emit(graph, inputs))
+    return finish(graph, recipe, recipe.encoder.emit(graph, inputs))
+
+
+def finish(graph: GraphBuilder, recipe: Recipe, x: str, more: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    """Write what stands behind the encoder: members, calibration, decision, outputs and metadata.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        With its inputs.
+    recipe : Recipe
+        What to write.
+    x : str
+        What the encoder gave.
+    more : mapping, optional
+        Further metadata.
+    """
+    scores = _combine(graph, recipe, x)
     if recipe.task.kind.is_classification:
         if recipe.calibration is not None and not recipe.calibration.is_identity:
             scores = _calibrate(graph, recipe.calibration, scores)
@@ -68,7 +85,7 @@ def assemble(recipe: Recipe) -> onnx.ModelProto:
     else:
         graph.output(graph.op("Squeeze", scores, graph.const([1], np.int64)), PREDICTION, np.float32, ["N"])
     model = graph.model()
-    onnx.helper.set_model_props(model, about(recipe.task, recipe.schema))
+    onnx.helper.set_model_props(model, {**about(recipe.task, recipe.schema), **(more or {})})
     return model
 
 

@@ -31,6 +31,10 @@ _LIMITS_OF_TABLES = (
     "- Values outside of the ranges above were never seen; categories that are new are treated as unknown.",
     "- It is not a cause: a column that predicts need not be one that changes the outcome.",
 )
+_LIMITS_OF_TEXTS = (
+    "- It answers every text, also an empty one and one of another language: then its answer means nothing.",
+    "- What stands behind the first part of a long text is not read.",
+)
 _LIMITS_OF_IMAGES = (
     "- It answers every image, also one that shows none of its classes: then its answer means nothing.",
     "- Another camera, light or background than in training may change its answers.",
@@ -77,12 +81,16 @@ def _question(spec: BundleSpec) -> str:
             what += f" (positive: `{task.positive}`)"
     made = f" Made on {spec.info.created_at[:10]} by Tidemill {spec.versions.get('tidemill', '')}."
     seen = "an image" if spec.schema.has_images else f"{len(spec.schema.features)} columns"
+    if spec.schema.has_texts:
+        seen = f"the text `{spec.schema.features[0].name}`"
     return f"{what}, from {seen}.{made}"
 
 
 def _usage(spec: BundleSpec, folder: str) -> str:
     if spec.schema.has_images:
         return _usage_of_images(folder)
+    if spec.schema.has_texts:
+        return _usage_of_texts(folder)
     return (
         "## Use\n\n```bash\npip install -r requirements.txt      # onnxruntime and numpy\n"
         "python run.py in.csv out.csv\n```\n\n"
@@ -103,6 +111,16 @@ def _usage_of_images(folder: str) -> str:
         f"session = onnxruntime.InferenceSession({folder + '/1/model.onnx'!r})\n"
         'session.run(None, {"image": pixels})     # uint8, (images, height, width, 3), RGB, any size\n```\n\n'
         "The folder is also a model of a Triton repository. `tidemill verify` checks every file."
+    )
+
+
+def _usage_of_texts(folder: str) -> str:
+    return (
+        "## Use\n\n```bash\npip install -r requirements.txt      # onnxruntime, numpy, tokenizers\n"
+        "python run.py in.csv out.csv\n```\n\n"
+        f"```python\nimport tidemill as tm\ntm.load({folder!r}).predict(frame)          # a table or a file\n```\n\n"
+        "The graph takes what the files of `readers/` make of a text: its metadata name them, and `run.py` shows how. "
+        "`tidemill verify` checks every file."
     )
 
 
@@ -192,11 +210,17 @@ def _running(spec: BundleSpec, model_bytes: int) -> str:
     )
 
 
+def _limits_of(spec: BundleSpec) -> tuple[str, ...]:
+    if spec.schema.has_texts:
+        return _LIMITS_OF_TEXTS
+    return _LIMITS_OF_IMAGES if spec.schema.has_images else _LIMITS_OF_TABLES
+
+
 def _limits(spec: BundleSpec) -> str:
     lines = [
         "## Limits",
         "",
         "- It repeats what was usual in its training data, including what was wrong there.",
-        *(_LIMITS_OF_IMAGES if spec.schema.has_images else _LIMITS_OF_TABLES),
+        *_limits_of(spec),
     ]
     return "\n".join([*lines, *(f"- {note}" for note in spec.info.notes)])

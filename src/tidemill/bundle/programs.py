@@ -31,14 +31,21 @@ def program(name: str) -> str:
     head, _, rest = source.partition(_BEGIN)
     block, _, tail = rest.partition(_END)
     copied: list[str] = []
+    inlined: set[str] = set()
     for node in ast.parse(block).body:
         if not isinstance(node, ast.ImportFrom) or node.module is None:
             raise InternalError(f"Only `from … import …` can be inlined into {name}.")
+        inlined.add(node.module)
         copied.append(f"# From {node.module}, unchanged.\n\n{_excerpt(node.module, {a.name for a in node.names})}")
     known, _ = _split_imports(head)
     needed, body = _split_imports("\n\n".join(copied))
+    ours = {module for module in needed if module.startswith("tidemill.")}
+    if ours - inlined:
+        raise InternalError(f"{name} also needs names of {', '.join(sorted(ours - inlined))}.")
     lines = [
-        _import_line(module, names) for module in sorted(needed) if (names := needed[module] - known.get(module, set()))
+        _import_line(module, names)
+        for module in sorted(set(needed) - ours)
+        if (names := needed[module] - known.get(module, set()))
     ]
     return head + "".join(lines) + "\n" + body + tail.lstrip("\n")
 
@@ -47,6 +54,8 @@ def programs_of(schema: Schema) -> dict[str, str]:
     """Programs that travel with a bundle of such inputs, by their path in it."""
     if schema.has_images:
         return {"run.py": program("images/run.py")}
+    if schema.has_texts:
+        return {"run.py": program("texts/run.py")}
     return {"run.py": program("run.py"), "1/code/tidemill_pyfunc.py": program("tidemill_pyfunc.py")}
 
 
@@ -90,7 +99,10 @@ def _defines(node: ast.stmt) -> set[str]:
 
 
 def _split_imports(text: str) -> tuple[dict[str, set[str]], str]:
-    """Take the imports out of a source: names by module (the module itself is the empty name), and what is left."""
+    """Take the imports out of a source: names by module, and what is left.
+
+    A module itself is the empty name, or `` as `` with its other one.
+    """
     lines = text.splitlines()
     imports: dict[str, set[str]] = {}
     for node in reversed(ast.parse(text).body):
@@ -98,7 +110,7 @@ def _split_imports(text: str) -> tuple[dict[str, set[str]], str]:
             imports.setdefault(node.module, set()).update(a.name for a in node.names)
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                imports.setdefault(alias.name, set()).add("")
+                imports.setdefault(alias.name, set()).add(f" as {alias.asname}" if alias.asname else "")
         else:
             continue
         del lines[node.lineno - 1 : node.end_lineno]
@@ -109,4 +121,8 @@ def _split_imports(text: str) -> tuple[dict[str, set[str]], str]:
 
 
 def _import_line(module: str, names: set[str]) -> str:
-    return f"import {module}\n" if names == {""} else f"from {module} import {', '.join(sorted(names))}\n"
+    whole = {name for name in names if not name or name.startswith(" ")}
+    lines = [f"import {module}{name}\n" for name in sorted(whole)]
+    if names - whole:
+        lines.append(f"from {module} import {', '.join(sorted(names - whole))}\n")
+    return "".join(lines)

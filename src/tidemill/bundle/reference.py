@@ -91,7 +91,7 @@ class ColumnReference:
     name : str
         Of the column.
     input : str
-        Of the graph's input or output that carries it.
+        Of the graph's input or output that carries it; empty for a property of an image, which none carries.
     kind : {"number", "category", "text", "date"}
         Of a text the length is counted. Dates go on by nature: of them only the missing ones are counted.
     edges : tuple of float

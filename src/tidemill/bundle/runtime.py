@@ -279,6 +279,10 @@ def _kind_of(spec: BundleSpec, asked: type[Bundle]) -> type[Bundle]:
         from tidemill.bundle.images.runtime import ImageBundle  # stands on this module
 
         return ImageBundle
+    if spec.schema.has_texts:
+        from tidemill.bundle.texts.runtime import TextBundle  # so does this one
+
+        return TextBundle
     return asked
 
 

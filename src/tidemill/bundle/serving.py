@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
 from tidemill.bundle.programs import programs_of
@@ -15,17 +19,28 @@ REQUIREMENTS = ("onnxruntime>=1.20,<2", "numpy>=1.26,<3")
 """What `run.py` needs; the graph itself runs since onnxruntime 1.18."""
 IMAGE_REQUIREMENTS = (*REQUIREMENTS, "pillow>=10")
 """The same for images; arrays of pixels in a `.npy` file do without Pillow."""
+TEXT_REQUIREMENTS = (*REQUIREMENTS, "tokenizers>=0.20,<1")
+"""The same for texts; models that count pieces of text alone do without tokenizers."""
+_KINDS = {"int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 
 
 def requirements(schema: Schema) -> tuple[str, ...]:
     """What the `run.py` of a bundle of such inputs needs."""
+    if schema.has_texts:
+        return TEXT_REQUIREMENTS
     return IMAGE_REQUIREMENTS if schema.has_images else REQUIREMENTS
 
 
-def triton_config(spec: BundleSpec, *, max_batch: int = 4096) -> str:
-    """Model configuration for NVIDIA Triton; the model is called like the folder that it lies in."""
+def triton_config(spec: BundleSpec, *, max_batch: int = 4096, tensors: Mapping[str, NDArray[Any]] | None = None) -> str:
+    """Model configuration for NVIDIA Triton; the model is called like the folder that it lies in.
+
+    A graph whose inputs are not the columns themselves is described by ``tensors``, an example of each input.
+    """
     names = input_names(spec.schema)
-    inputs = [_input(names[c.name], c) for c in spec.schema.features]
+    if tensors is None:
+        inputs = [_input(names[c.name], c) for c in spec.schema.features]
+    else:
+        inputs = [_tensor(name, _KINDS[str(v.dtype)], "[ -1 ]") for name, v in tensors.items()]
     # An output of shape [N] has nothing left when the batch is taken off; Triton writes that as a reshape.
     scalar = "[ 1 ]\n    reshape: { shape: [ ] }"
     if spec.task.kind.is_classification:
@@ -66,10 +81,10 @@ def mlflow_files(spec: BundleSpec, model_uuid: str) -> dict[str, str]:
     The ``onnx`` flavour gives the bare graph. ``pyfunc`` goes through a small loader of our own, because MLflow's
     feeds columns without their second axis and cannot return a table of labels and probabilities. There is no
     signature: the loader takes numbers, text, dates and missing values in any type, and MLflow would refuse some.
-    A graph that takes images has the ``onnx`` flavour alone: a data frame holds none.
+    A graph that takes images or tokens has the ``onnx`` flavour alone: a data frame holds none.
     """
     python = platform.python_version()
-    tables = not spec.schema.has_images
+    tables = not (spec.schema.has_images or spec.schema.has_texts)
     packages = [*REQUIREMENTS, *(["pandas>=2"] if tables else [])]
     bare = {"data": "model.onnx", "onnx_version": version("onnx"), "providers": ["CPUExecutionProvider"]}
     loader = {

@@ -17,10 +17,12 @@ from tidemill import __version__
 from tidemill.bundle import golden, manifest, reference, spec
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, about, input_names
 from tidemill.bundle.graph import IR_VERSION, ML, ML_OPSET, OPSET
+from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.latency import session
 from tidemill.bundle.parity import MAX_DP, RTOL
 from tidemill.bundle.programs import programs_of
 from tidemill.bundle.spec import BundleSpec
+from tidemill.bundle.texts.readers import stored_readers
 from tidemill.core.errors import BundleError
 
 _MODEL = "1/model.onnx"
@@ -139,13 +141,24 @@ def _check_graph(folder: Path, described: BundleSpec) -> list[Finding]:
     wrong += [f"It has a node of the domain {d!r}." for d in sorted(strange)]
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model.graph)):
         wrong.append("It keeps data outside of the file.")
-    names = input_names(described.schema)
-    if [i.name for i in model.graph.input] != list(names.values()):
-        wrong.append("Its inputs are not the columns of the description.")
     stated = {p.key: p.value for p in model.metadata_props}
+    if described.schema.has_texts:
+        wrong += _check_readers(folder, model, stated)
+    elif [i.name for i in model.graph.input] != list(input_names(described.schema).values()):
+        wrong.append("Its inputs are not the columns of the description.")
     if any(stated.get(k) != v for k, v in about(described.task, described.schema).items()):
         wrong.append("It tells another task or other columns than the description.")
     return [Finding(_MODEL, w) for w in wrong]
+
+
+def _check_readers(folder: Path, model: onnx.ModelProto, stated: dict[str, str]) -> list[str]:
+    """Inputs of a graph for texts are those of its readers, whose files are those that it was proven with."""
+    try:
+        wanted = [name for reader in stored_readers(stated, folder) for name in reader.inputs]
+    except BundleError as error:
+        return [error.message]
+    given = [i.name for i in model.graph.input]
+    return [] if given == wanted else ["Its inputs are not those of its readers."]
 
 
 def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -183,8 +196,9 @@ def _check_reference(folder: Path, described: BundleSpec) -> list[Finding]:
         held = reference.read_reference(folder)
     except BundleError as error:
         return [Finding(reference.NAME, error.message)]
-    known = {c.name for c in held.features} if held is not None else set()
-    if held is not None and known != {c.name for c in described.schema.features}:
+    schema = described.schema
+    wanted = set(PROPERTIES) if schema.has_images else {c.name for c in schema.features}
+    if held is not None and {c.name for c in held.features} != wanted:
         return [Finding(reference.NAME, "It describes other columns than the bundle has.")]
     return []
 

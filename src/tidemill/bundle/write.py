@@ -7,6 +7,7 @@ import hashlib
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,13 +22,13 @@ from tidemill.bundle.assemble import input_names
 from tidemill.bundle.evidence import Evidence, measure
 from tidemill.bundle.folder import atomic_folder, check_replaceable
 from tidemill.bundle.graph import IR_VERSION, ML_OPSET, OPSET
-from tidemill.bundle.latency import BATCHES, profile, session
+from tidemill.bundle.latency import BATCHES, Performance, profile, session
 from tidemill.bundle.parity import Proof, feed_of, prove
 from tidemill.bundle.parts import Answers, Recipe
 from tidemill.bundle.programs import programs_of
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.serving import mlflow_files, requirements, triton_config
-from tidemill.bundle.spec import BundleInfo, BundleSpec
+from tidemill.bundle.spec import BundleInfo, BundleSpec, MetricValue
 from tidemill.core.schema import Columns
 
 MODEL = "1/model.onnx"
@@ -86,9 +87,16 @@ def write_bundle(
     known = list(evidence)
     if y_test is not None and columns_test is not None:
         known.append(Evidence("test", y_test, proof.answers["test"].scores))
-    described = describe(proof, complete(info or BundleInfo(), out), known, edges)
+    with ThreadPoolExecutor(1) as side:  # the model is measured in a process of its own, and nothing needs to wait
+        running = side.submit(_profile, proof, edges)
+        metrics = _metrics(proof.recipe, known)
+        held = _reference(proof, metrics, columns_train, known)
+        performance = running.result()
+    described = describe(
+        proof, complete(info or BundleInfo(), out), known, edges, metrics=metrics, performance=performance
+    )
     files = files_of(proof, described, known, edges, out.name)
-    files[reference.NAME] = _reference(proof, described, columns_train, known).render()
+    files[reference.NAME] = held.render()
     with atomic_folder(out) as folder:
         write_files(folder, files)
     return Bundle.open(out)
@@ -101,10 +109,16 @@ def describe(
     rows: Columns,
     *,
     batches: Sequence[int] = BATCHES,
+    metrics: Sequence[MetricValue] | None = None,
+    performance: Performance | None = None,
 ) -> BundleSpec:
-    """Collect what ``bundle.json`` says: metrics with intervals, latency, memory, parity, versions."""
+    """Collect what ``bundle.json`` says: metrics with intervals, latency, memory, parity, versions.
+
+    Metrics and performance are measured here where they are not given.
+    """
     recipe = proof.recipe
-    performance = profile(proof.model, feed_of(input_names(recipe.schema), rows), batches=batches)
+    metrics = _metrics(recipe, evidence) if metrics is None else metrics
+    performance = performance or _profile(proof, rows, batches)
     single = next((p.p50_ms for p in performance.curve if p.batch == 1), None)
     cost = {**info.cost, "size_bytes": len(proof.model), "latency_ms": single}
     return BundleSpec(
@@ -114,7 +128,7 @@ def describe(
         decision=recipe.decision,
         calibration=recipe.calibration,
         members=tuple({"name": m.name, "weight": float(m.weight), "parts": len(m.parts)} for m in recipe.members),
-        metrics=tuple(v for e in evidence for v in measure(e, recipe.task, recipe.decision)),
+        metrics=tuple(metrics),
         parity=proof.report.to_json(),
         performance={**performance.to_json(), "machine": f"{platform.system()} {platform.machine()}"},
         opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
@@ -123,8 +137,16 @@ def describe(
     )
 
 
+def _profile(proof: Proof, rows: Columns, batches: Sequence[int] = BATCHES) -> Performance:
+    return profile(proof.model, feed_of(input_names(proof.recipe.schema), rows), batches=batches)
+
+
+def _metrics(recipe: Recipe, evidence: Sequence[Evidence]) -> list[MetricValue]:
+    return [v for e in evidence for v in measure(e, recipe.task, recipe.decision)]
+
+
 def _reference(
-    proof: Proof, described: BundleSpec, columns: Columns, evidence: Sequence[Evidence]
+    proof: Proof, metrics: Sequence[MetricValue], columns: Columns, evidence: Sequence[Evidence]
 ) -> reference.Reference:
     """How inputs look in training, and answers on rows that the model did not see, where there are any."""
     recipe = proof.recipe
@@ -133,7 +155,7 @@ def _reference(
     last = evidence[-1]
     codes = recipe.decide(last.scores) if recipe.task.kind.is_classification else None
     shown = Answers(np.asarray(last.scores, dtype=np.float32), codes)
-    return reference.build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=described.metrics)
+    return reference.build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=metrics)
 
 
 def complete(info: BundleInfo, out: Path) -> BundleInfo:
@@ -154,12 +176,17 @@ def _versions() -> dict[str, str]:
 
 
 def files_of(
-    proof: Proof, described: BundleSpec, evidence: Sequence[Evidence], edges: Columns, folder: str
+    proof: Proof,
+    described: BundleSpec,
+    evidence: Sequence[Evidence],
+    edges: Columns,
+    folder: str,
+    *,
+    tensors: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, bytes]:
-    """All files but the manifest, by path."""
-    names = input_names(proof.recipe.schema)
-    feed = feed_of(names, edges)
-    run = session(proof.model)
+    """All files but the manifest, by path; ``tensors`` as `describe` takes its ``feed``."""
+    feed = dict(tensors or feed_of(input_names(proof.recipe.schema), edges))
+    run = proof.run or session(proof.model)
     outputs: Mapping[str, NDArray[Any]] = dict(
         zip([o.name for o in run.get_outputs()], run.run(None, feed), strict=True)
     )
@@ -170,7 +197,7 @@ def files_of(
         "README.md": card.card(described, list(shown), folder=folder, model_bytes=len(proof.model)),
         "run.py": programs_of(described.schema)["run.py"],
         "requirements.txt": "".join(f"{r}\n" for r in requirements(described.schema)),
-        "config.pbtxt": triton_config(described),
+        "config.pbtxt": triton_config(described, tensors=tensors),
         **{f"plots/{name}": picture for name, picture in shown.items()},
         **{f"1/{name}": content for name, content in mlflow_files(described, model_uuid).items()},
     }

@@ -27,3 +27,14 @@ Objective = Annotated[
         "--objective", help="For example 'maximize roc_auc; params <= 2e5; latency_ms <= 3; recall[fraud] >= 0.9'."
     ),
 ]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Where it runs: process, inprocess, or ray for a cluster (extra ray).")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="With --engine ray: the cluster's head, or auto. Default: RAY_ADDRESS, else a Ray of this machine.",
+    ),
+]

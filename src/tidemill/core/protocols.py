@@ -32,6 +32,13 @@ class Step:
         Threads that numeric libraries may use.
     name : str
         For people.
+    files : sequence of str
+        Files and folders of the caller's machine that the arguments name. Where a step runs on another machine, they
+        are taken along, and every string of the arguments that is one of these paths becomes the path that it has
+        there.
+    scratch : sequence of str
+        Folders that the arguments name, in which steps leave things for one another. Another machine uses one of its
+        own in their place.
     """
 
     call: str
@@ -40,6 +47,8 @@ class Step:
     memory_bytes: int | None = None
     threads: int = 1
     name: str = ""
+    files: Sequence[str] = ()
+    scratch: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -137,10 +146,10 @@ class MetadataStore(Protocol):
     def trials(self, study: str) -> Sequence[Trial]:
         """All trials of a study by number."""
 
-    def put_dataset_version(self, record: Mapping[str, Any]) -> None:
+    def put_dataset_version(self, record: Mapping[str, Any]) -> bool:
         """Add a version ``{hash, dataset, created_at, rows, schema, parents, operation, parameters, artifacts}``.
 
-        Adding the same hash to the same dataset again changes nothing.
+        Adding the same hash to the same dataset again changes nothing, and gives False.
         """
 
     def dataset_versions(self, dataset: str | None = None, *, hash: str = "") -> Sequence[Mapping[str, Any]]:

@@ -21,6 +21,10 @@ holding ``uint8`` arrays of shape (height, width, 3), or one array of shape (row
 """
 
 
+TOKENS = "tokens"
+"""Unit of a text column that reaches the graph as numbers, by readers that travel with the bundle."""
+
+
 class SemanticType(str, Enum):
     """What a column means, whatever its storage type."""
 
@@ -161,6 +165,11 @@ class Schema:
     def has_images(self) -> bool:
         """True where a model sees images."""
         return any(c.type is SemanticType.IMAGE for c in self.columns)
+
+    @property
+    def has_texts(self) -> bool:
+        """True where a model sees texts through a reader, and nothing else."""
+        return any(c.type is SemanticType.TEXT and c.unit == TOKENS for c in self.columns)
 
     def with_types(self, types: dict[str, SemanticType], *, reason: str = "given") -> Schema:
         """Return a copy in which some columns have another meaning.

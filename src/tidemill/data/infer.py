@@ -213,7 +213,7 @@ def _as_numbers(name: str, text: pa.ChunkedArray, present: int, notices: list[st
     if bad.sum() > BAD_SHARE * present and _maybe_comma(head):
         unit = textforms.DECIMAL_COMMA
         values, bad = vector.numbers(text, unit)
-    if bad.sum() > BAD_SHARE * present or _codes(text):
+    if bad.sum() > BAD_SHARE * present or _codes(name, text):
         return None
     if bad.any():
         tokens = _tolerated(text, bad)
@@ -244,12 +244,21 @@ def _maybe_comma(text: pa.ChunkedArray) -> bool:
     return bool(pc.any(pc.match_substring_regex(text, "^[+-]?[0-9.]*,[0-9]+$"), min_count=0).as_py())
 
 
-def _codes(text: pa.ChunkedArray) -> bool:
-    """Say whether numbers are codes: three digits or more, all of one length, some with a leading zero."""
-    if not pc.any(pc.match_substring_regex(text, "^0[0-9]{2,}$"), min_count=0).as_py():
+def _codes(name: str, text: pa.ChunkedArray) -> bool:
+    """Say whether numbers are codes, whose spelling counts.
+
+    Some have leading zeros; and all have one length of three digits or more, or the column is named like an id, or one
+    number is spelled in two ways (7 and 007).
+    """
+    if not pc.any(pc.match_substring_regex(text, "^0[0-9]+$"), min_count=0).as_py():
         return False
     lengths = pc.min_max(pc.utf8_length(text)).as_py()
-    return bool(lengths["min"] == lengths["max"])
+    if id_like(name) or (lengths["min"] == lengths["max"] and lengths["max"] > 2):
+        return True
+    words = pc.unique(text).drop_null()
+    if not pc.all(pc.match_substring_regex(words, "^[0-9]+$")).as_py():
+        return False
+    return len(pc.unique(pc.utf8_ltrim(words, characters="0"))) < len(words)
 
 
 def _as_dates(name: str, text: pa.ChunkedArray, words: pa.Array, present: int, notices: list[str]) -> Column | None:

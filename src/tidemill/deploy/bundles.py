@@ -14,7 +14,7 @@ from tidemill.bundle import spec as bundle_spec
 from tidemill.bundle.folder import atomic_folder
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import BundleError, NotFoundError
-from tidemill.deploy.safety import DEFAULT_LIMITS, GraphLimits, refuse_images, refuse_unsafe
+from tidemill.deploy.safety import DEFAULT_LIMITS, GraphLimits, refuse_unsafe
 from tidemill.deploy.signing import SigningKey
 
 ID_DIGITS = 12
@@ -90,7 +90,6 @@ def keep(workspace: Path, source: Path, limits: GraphLimits = DEFAULT_LIMITS) ->
 
     source = source.expanduser()
     opened = Bundle.open(source)  # the plain errors first: no such folder, no bundle, a newer version
-    refuse_images(opened.schema, source)
     refuse_unsafe(opened.model_path, limits)
     digest = bundle_hash(source)
     place = folder_of(workspace, digest)

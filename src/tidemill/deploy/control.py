@@ -1,4 +1,7 @@
-"""The program that takes canaries from step to step: ``python -m tidemill.deploy.control``. `tidemill up` starts it."""
+"""The program that takes canaries from step to step: ``python -m tidemill.deploy.control``. `tidemill up` starts it.
+
+It also sees to it that what fronts have written becomes Parquet; see `tidemill.deploy.watch.folding`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 
 from tidemill.core.errors import TidemillError
 from tidemill.deploy.controller import Controller
+from tidemill.deploy.watch.folding import keep_folding
 from tidemill.store.workspace import Workspace
 
 
@@ -29,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Workspace.open(options.workspace) as workspace:
             sys.stdout.write(json.dumps({"url": ""}) + "\n")
             sys.stdout.flush()
-            Controller(workspace).run(stop, tell=lambda line: log.info("%s", line))
+            folding = threading.Thread(target=keep_folding, args=(workspace.path, stop), name="folding")
+            folding.start()
+            try:
+                Controller(workspace).run(stop, tell=lambda line: log.info("%s", line))
+            finally:
+                stop.set()
+                folding.join()
     except TidemillError as error:
         log.error("%s", error)
         return error.exit_code

@@ -55,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 source,
                 held.enter_context(telemetry(watch)),
                 None if ring is None else ring.authorise,
-                replace(Limits(), memory_bytes=options.memory // options.fronts),
+                replace(
+                    Limits(),
+                    memory_bytes=options.memory // options.fronts,
+                    bodies_bytes=options.bodies or Limits.bodies_bytes,
+                ),
                 host=options.host,
                 port=options.port,
                 sockets=None if options.fd < 0 else [socket.socket(fileno=options.fd)],
@@ -90,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--key")
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--memory", type=int, default=0, help="bytes for the models of all fronts")
+    parser.add_argument("--bodies", type=int, default=0, help="bytes for bodies of requests under way, in each front")
     return parser
 
 

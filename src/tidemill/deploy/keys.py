@@ -26,7 +26,7 @@ KEY = "key"
 USAGE = "key_usage"
 """Kind of the records that count requests: one for each key, period and front."""
 
-SCOPES = ("predict", "feedback", "features", "deploy", "admin")
+SCOPES = ("predict", "feedback", "features", "deploy", "jobs", "admin")
 """What a key may be for; ``admin`` may do everything."""
 PERIODS = {"hour": 3600, "day": 86_400, "week": 604_800}
 """Seconds of the periods that a quota may be for, counted from 1970-01-01 UTC."""

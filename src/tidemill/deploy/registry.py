@@ -261,6 +261,11 @@ class Registry:
         line = Line("shadow", endpoint, {"revision": revision})
         return self._change(endpoint, lambda e: traffic.set_shadow(e, revision), line)
 
+    def set_loaded(self, endpoint: str, loaded: bool) -> Endpoint:
+        """Let every front hold an endpoint's models, or let them go and answer nothing until it is loaded again."""
+        line = Line("load" if loaded else "unload", endpoint)
+        return self._change(endpoint, lambda e: replace(e, loaded=loaded), line)
+
     def rollback(self, endpoint: str, *, to: str = "", reason: str = "rolled back by hand") -> Endpoint:
         """Give all of the traffic to the revision before, or to a named one; also ends a canary.
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.core.errors import BundleError
-from tidemill.core.schema import Schema
 
 if TYPE_CHECKING:
     import onnx
@@ -91,22 +90,6 @@ def refuse_unsafe(path: Path, limits: GraphLimits = DEFAULT_LIMITS) -> None:
     """Raise `BundleError` with everything that `check_graph` finds."""
     if wrong := check_graph(path, limits):
         raise BundleError("The graph may not be served: " + " ".join(wrong), where=path.name)
-
-
-def refuse_images(schema: Schema, folder: Path) -> None:
-    """Refuse a bundle whose rows hold images: the front reads rows of numbers and texts.
-
-    Raises
-    ------
-    BundleError
-        If a column holds images.
-    """
-    if schema.has_images:
-        raise BundleError(
-            "Its rows are images, and the server does not take these yet.",
-            where=str(folder),
-            hint="Serve its file 1/model.onnx alone, which takes pixels as a tensor, or use its run.py.",
-        )
 
 
 @contextmanager

@@ -157,6 +157,8 @@ class Endpoint:
         What is kept of the traffic.
     deterministic : bool
         Never batch: every answer is bit-equal to a call with that request alone.
+    loaded : bool
+        False where it was unloaded: no front answers for it, and none holds its models in memory.
     """
 
     name: str
@@ -174,6 +176,7 @@ class Endpoint:
     features: tuple[str, ...] = ()
     capture: CapturePolicy = field(default_factory=CapturePolicy)
     deterministic: bool = False
+    loaded: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""
@@ -233,6 +236,8 @@ class RequestEvent:
         True for the copy that a shadow got.
     error : str
         What went wrong; empty if nothing.
+    traceparent : str
+        The caller's span (W3C Trace Context), where somebody follows it; else empty.
     """
 
     endpoint: str
@@ -248,6 +253,11 @@ class RequestEvent:
     retries: int = 0
     shadow: bool = False
     error: str = ""
+    traceparent: str = ""
+
+
+NO_PARENTS: Mapping[int, str] = {}
+"""Of a batch whose callers have no spans, or where nobody follows them. Nobody changes it."""
 
 
 @dataclass(slots=True)  # not frozen, as `RequestEvent`
@@ -279,6 +289,8 @@ class BatchEvent:
         How often each was replayed because a worker died.
     parts : mapping of int to int
         Of slices of requests that were divided: by the first row in the batch, which row of the request it is.
+    traceparents : mapping of int to str
+        Callers' spans by the first row of their request in the batch, where somebody follows them.
     """
 
     endpoint: str
@@ -296,6 +308,7 @@ class BatchEvent:
     model_ms: float
     retries: Sequence[int] = ()
     parts: Mapping[int, int] = field(default_factory=dict)
+    traceparents: Mapping[int, str] = field(default_factory=lambda: NO_PARENTS)
 
     def requests(self) -> list[RequestEvent]:
         """The same as one event for each request."""
@@ -342,6 +355,7 @@ class Observer(Protocol):
     One that has a method ``memory(endpoint, revision, resident_bytes)`` is told every few seconds what workers hold.
     One that has a method ``answered(event: BatchEvent)`` is told of a batch and its requests in one call, and not by
     `batch` and `request`; what was refused or divided, and a shadow's answers, come by `request` all the same.
+    One whose attribute ``traced`` is true gets the callers' ``traceparent`` with both.
     """
 
     def request(self, event: RequestEvent) -> None:

@@ -84,6 +84,7 @@ _BUILT_IN = (
     Entry("neighbours", f"{_HOME}.neighbours:FAMILY", "sklearn"),
     Entry("bayes", f"{_HOME}.bayes:FAMILY", "sklearn"),
     Entry("mlp", f"{_HOME}.mlp:FAMILY"),
+    Entry("tabm", f"{_HOME}.tabm:FAMILY"),
 )
 
 

@@ -194,6 +194,8 @@ def _dependence(
 def _no_model(facts: ReportFacts) -> str:
     if facts.schema.has_images:
         return "The model sees pixels, and a single one says nothing: there is no column to shuffle or to move."
+    if facts.schema.has_texts:
+        return "The model sees a text as a whole: there is no column to shuffle or to move."
     if facts.predict is None:
         return "The shipped model was not at hand when this report was written, so that nothing could be tried on it."
     return "The raw columns of the rows were not at hand when this report was written."

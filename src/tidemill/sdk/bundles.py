@@ -32,7 +32,13 @@ def load(path: str | Path) -> Bundle:
 
 
 def predict_to_csv(
-    bundle: str | Path, data: Any, out: str | Path | None, *, on_unreadable: Callable[[str], None] | None = None
+    bundle: str | Path,
+    data: Any,
+    out: str | Path | None,
+    *,
+    on_unreadable: Callable[[str], None] | None = None,
+    engine: str = "inprocess",
+    ray_address: str | None = None,
 ) -> int:
     """Predict a file's rows, or images, into a CSV file, or to standard output.
 
@@ -44,18 +50,38 @@ def predict_to_csv(
         The file; None is standard output.
     on_unreadable : callable, optional
         Told of each image that can't be read; its cells are empty.
+    engine : str
+        ``"inprocess"``; or ``"process"`` for processes of this machine, or ``"ray"`` for the nodes of a cluster, some
+        thousand rows at a time. The answers are the same.
+    ray_address : str, optional
+        As in `tidemill.sdk.options.FitOptions`.
 
     Returns
     -------
     int
         Number of rows written.
+
+    Raises
+    ------
+    OptionError
+        Where the engine can't be used; images are predicted in this process.
     """
     opened, target = load(bundle), sys.stdout if out is None else Path(out)
+    elsewhere = engine != "inprocess" or ray_address is not None
     if opened.schema.has_images:
+        if elsewhere:
+            from tidemill.core.errors import OptionError
+
+            raise OptionError("Images are predicted where they lie.", where="--engine", hint="Leave out the engine.")
         from tidemill.bundle.images.runtime import ImageBundle
 
         assert isinstance(opened, ImageBundle)
         return opened.to_csv(data, target, on_unreadable=on_unreadable)
+    if elsewhere:
+        from tidemill.sdk.batch import open_engine, to_csv
+
+        with open_engine(engine, ray_address) as executor:
+            return to_csv(executor, opened, data, target)
     return opened.to_csv(data, target)
 
 

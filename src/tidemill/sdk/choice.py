@@ -60,7 +60,7 @@ class Choice:
         BundleError
             If the folder can't be written.
         """
-        return self.study.modality.export(self.study, self.candidate, Path(out), self._info(), self.evidence())
+        return self.study.modality.export(self.study, self.candidate, Path(out), self.info(), self.evidence())
 
     def evidence(self) -> list[Evidence]:
         """What the candidate said of rows that it was not trained on, beside the truth."""
@@ -79,7 +79,8 @@ class Choice:
         found = {n: search.test_predictions(n) for n in self.candidate.weights}
         return self.candidate.scores({n: p for n, p in found.items() if p is not None})
 
-    def _info(self) -> BundleInfo:
+    def info(self) -> BundleInfo:
+        """What the search knows of it and a bundle keeps: objective, lineage, costs, notes."""
         search, prepared = self.study.search, self.study.prepared
         notes = [*prepared.notices, *(f.message for f in prepared.findings if f.severity != "info")]
         if not self.candidate.satisfied:

@@ -284,6 +284,50 @@ def get(group: str, keys: Sequence[Any], columns: Sequence[str] | None = None, *
         return online.read(group, keys, columns)
 
 
+def forget(
+    group: str,
+    keys: Sequence[Any],
+    *,
+    dry_run: bool = False,
+    workspace: Place = None,
+    actor: str | None = None,
+) -> dict[str, Any]:
+    """Erase entities from a feature group: from its history, from its kept states, and from the online store.
+
+    Parameters
+    ----------
+    group : str
+        Name of the group.
+    keys : sequence
+        Entities, as `get` takes them; text is read as `parse_key` reads it. Unknown ones are fine.
+    dry_run : bool
+        Only say what would be done.
+    workspace : Workspace or path, optional
+        Default as everywhere.
+    actor : str, optional
+        Who asks for it; default ``TIDEMILL_ACTOR``, else the system's user.
+
+    Returns
+    -------
+    dict
+        ``rows`` of the history and ``segments`` that hold such rows, ``online`` (entities that had newest values), and
+        ``versions``: datasets that hold copies of such rows, for `tidemill.sdk.data.forget`.
+    """
+    from tidemill.data.features.forget import forget as run
+    from tidemill.data.features.online.answer import ABSENT
+    from tidemill.sdk.data.names import actor_name
+
+    with online_features(workspace) as online:
+        known = online.group(group)
+        entities = [parse_key(known.group, key) if isinstance(key, str) else key for key in keys]
+        told = run(online.workspace, group, entities, actor=actor_name(actor), dry_run=dry_run)
+        if dry_run:
+            gone = sum(state != ABSENT for state in known.read(entities).states) if entities else 0
+        else:
+            gone = known.delete(entities)
+        return {**told.to_json(), "online": gone, "dry_run": dry_run}
+
+
 def parse_key(group: FeatureGroup, text: str) -> Any:
     """Read an entity's key from text: ``7``, or ``shop=1,user=a`` for a key of several columns.
 

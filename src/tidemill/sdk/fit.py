@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from tidemill.core.errors import BundleError, OptionError
 from tidemill.core.objective import Objective, parse_objective
 from tidemill.core.protocols import Executor
 from tidemill.jobs.executors.inprocess import InProcessExecutor
+from tidemill.jobs.executors.ray.cluster import connect
+from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.sdk.data import dataset_name
 from tidemill.sdk.modality._base import Asked, Modality, Prepared
 from tidemill.sdk.modality.choose import modality_asked, modality_kept
-from tidemill.sdk.options import FitOptions, parse_types
+from tidemill.sdk.options import RUNGS_STAY, FitOptions, parse_types
 from tidemill.sdk.resume import resumed
 from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
@@ -224,7 +226,10 @@ def _search(
     try:
         if resume is not None:
             options = resumed(opened, resume, data, target, options)
-            modality, asked = modality_kept(opened.metadata.get_study(resume).settings), Asked(data, target, options)
+            kept = opened.metadata.get_study(resume).settings
+            modality, asked = modality_kept(kept), Asked(data, target, options)
+            if options.engine == "ray" and kept.get("schedule") == "rungs":
+                raise OptionError(RUNGS_STAY, where="--engine", hint="Leave out Ray.")
         else:
             modality, asked = modality_asked(opened, data, target, options)
             options = asked.options
@@ -246,6 +251,8 @@ def _search(
                 prepared, versions = modality.prepare(opened, asked)
             _tell_findings(prepared, tell)
             objective = _objective(modality, options, prepared)
+            if isinstance(executor, RayExecutor):  # its cores are those of the cluster
+                budget = replace(budget, cpus=executor.capacity * executor.threads)
             table = modality.material(prepared)
             listener, first = _watch_first(on_event)
             search = run_search(
@@ -264,16 +271,18 @@ def _search(
 
 @contextmanager
 def _executor(modality: Modality, options: FitOptions, budget: Budget, settings: SearchSettings) -> Iterator[Executor]:
-    if options.in_process:
+    if options.runs_here:
         with warnings.catch_warnings():  # as a trial in a process of its own, this one keeps its warnings to itself
             warnings.simplefilter("ignore")
             yield InProcessExecutor()
         return
-    executor = modality.executor(budget, settings)
-    try:
+    with ExitStack() as held:
+        cluster = None
+        if options.engine == "ray":
+            cluster = held.enter_context(connect(options.ray_address, cores=options.cpus))
+        executor = modality.executor(budget, settings, cluster)
+        held.callback(executor.close)
         yield executor
-    finally:
-        executor.close()
 
 
 def _objective(modality: Modality, options: FitOptions, prepared: Prepared) -> Objective:

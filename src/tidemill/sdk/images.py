@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
+from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.core.errors import DataError, OptionError, WorkspaceError
 from tidemill.core.pack import unpack
@@ -30,6 +31,7 @@ from tidemill.data.versions.governance import inherit
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.sdk.data.names import actor_name
+from tidemill.sdk.image_weights import weights_at_hand
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
 from tidemill.sdk.sources import LIMITS, SOURCE, Named, admit
@@ -43,7 +45,6 @@ _SAMPLE = 200
 """Images that tell size and colour of all."""
 _NAMED = 5
 """So many files are named in a message."""
-PROPERTIES = ("width", "height", "brightness", "contrast")
 _UNITS = {"width": "px", "height": "px", "brightness": "of 1", "contrast": "of 1"}
 _BLOB_UNIT, _PACK_UNIT = f"{BLOB}image", f"{BLOB}images"
 """Units of a column that names the bytes of one image, as `tidemill data add` keeps them, or a pack of many."""
@@ -258,7 +259,7 @@ def load_images(
         options,
         **{key: value for key, value in kept.items() if key not in (LIMITS, "types", "weights", "kind")},
         types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        weights=tuple(kept.get("weights", ())),
+        weights=weights_at_hand(workspace, kept.get("weights", ())) if training else (),
         kind=str(record.task["kind"]),
         test=None,
         images=None,

@@ -12,6 +12,8 @@ from tidemill.core.errors import OptionError, nearest_hint
 from tidemill.core.schema import SemanticType
 
 DEFAULT_TIME = "60s"
+ENGINES = ("process", "inprocess", "ray")
+RUNGS_STAY = "Trainings that pause keep what they go on from on one machine, so rungs don't run on Ray."
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ class FitOptions:
     in_process : bool
         Train in this process, one trial after the other: quicker to start, but no limit of time or memory can end a
         trial.
+    engine : str
+        Where trials run: ``"process"``, in processes of this machine; ``"inprocess"``, as ``in_process``; ``"ray"``, on
+        the nodes of a cluster (extra ``ray``).
+    ray_address : str or None
+        With ``"ray"``: ``host:port`` of the cluster's head, or ``"auto"``; None takes ``RAY_ADDRESS``, else a Ray of
+        this machine.
     """
 
     kind: str | None = None
@@ -95,6 +103,8 @@ class FitOptions:
     image_size: int | None = None
     images: Any = None
     weights: tuple[str, ...] = ()
+    engine: str = "process"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:
@@ -113,8 +123,26 @@ class FitOptions:
             raise OptionError("Epochs are for --schedule rungs, and at least 1.", where="--epochs")
         if self.test is not None and self.test_size:
             raise OptionError("A test file and a test share exclude each other.", where="--test, --test-size")
-        if self.in_process and (self.time is not None or self.memory is not None):
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine not in ENGINES:
+            raise OptionError(
+                f"There is no engine {self.engine!r}.", where="--engine", hint=nearest_hint(self.engine, ENGINES)
+            )
+        if self.in_process and self.engine == "ray":
+            raise OptionError("Trials run in this process or on Ray, not both.", where="--engine")
+        if self.ray_address is not None and self.engine != "ray":
+            raise OptionError("An address is for --engine ray.", where="--ray-address")
+        if self.schedule == "rungs" and self.engine == "ray":
+            raise OptionError(RUNGS_STAY, where="--engine", hint="Leave out Ray, or choose --schedule full.")
+        if self.runs_here and (self.time is not None or self.memory is not None):
             raise OptionError("A trial in this process can't be ended.", hint="Leave out `time` and `memory`.")
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether trials run in this process."""
+        return self.in_process or self.engine == "inprocess"
 
     def budget(self) -> Budget:
         """The limits, with 60 s where neither time nor trials are limited."""

@@ -15,8 +15,9 @@ from tidemill.core.task import Task, TaskKind
 _TABLE = "table of 200 rows, 4 numbers and a category"
 _SIDE = 32
 _IMAGES = f"{_SIDE} × {_SIDE} pixels of 3 channels, 10 classes"
+_TEXTS = "1,000 texts of 120 characters, 10 classes"
 _TASKS = ("binary", "multiclass", "regression")
-_BARS = {"table": 1e-5, "image": 1e-4}
+_BARS = {"table": 1e-5, "image": 1e-4, "text": 1e-4}
 """How far graph and model may be apart, as for a bundle."""
 
 
@@ -27,7 +28,7 @@ class Entry:
     Parameters
     ----------
     name, modality : str
-        Its name, and what it learns from: ``"table"`` or ``"image"``.
+        Its name, and what it learns from: ``"table"``, ``"image"`` or ``"text"``.
     about : str
         One sentence.
     tasks : tuple of str
@@ -90,10 +91,11 @@ def entries() -> list[Entry]:
 
     Examples
     --------
-    >>> {entry.modality for entry in entries()} == {"table", "image"}
+    >>> {"table", "image", "text"} <= {entry.modality for entry in entries()}
     True
     """
     from tidemill.models import pool as tables
+    from tidemill.models.text import pool as texts
     from tidemill.models.vision import pool as images
 
     out = [
@@ -104,6 +106,10 @@ def entries() -> list[Entry]:
     out += [
         Entry(e.name, "image", e.about, _TASKS, e.weights, e.licence, e.export, e.origin, e.absent)
         for e in images.entries()
+    ]
+    out += [
+        Entry(e.name, "text", e.about, _TASKS, e.weights, e.licence, e.export, e.origin, e.absent)
+        for e in texts.entries()
     ]
     return out
 
@@ -117,6 +123,7 @@ _ABOUT = {
     "neighbours": "nearest neighbours",
     "bayes": "naive Bayes",
     "mlp": "a small neural net",
+    "tabm": "a neural net of members that share their weights, with embedded numbers (TabM)",
 }
 
 
@@ -152,7 +159,7 @@ def show_pool(name: str) -> dict[str, Any]:
         "modality": entry.modality,
         "about": entry.about,
         "tasks": list(entry.tasks),
-        "input": _TABLE if entry.modality == "table" else _IMAGES,
+        "input": {"table": _TABLE, "image": _IMAGES, "text": _TEXTS}[entry.modality],
         "licence": entry.licence,
         "weights": list(entry.weights),
         "export": entry.export,
@@ -188,6 +195,16 @@ def _entry(name: str) -> Entry:
 def _counted(entry: Entry) -> dict[str, Any]:
     """Parameters of the space, and what the default costs where that is known before training."""
     task = Task(TaskKind.MULTICLASS, "y", tuple("abcdefghij"))
+    if entry.modality == "text":
+        from tidemill.models.text import pool as texts
+        from tidemill.models.text._base import TextProfile
+
+        read = TextProfile(1000, 120.0, 200)
+        if not texts.families([entry.name])[entry.name].supports(task, read):  # it begins from weights
+            return {"space": [], "params": None, "flops": None}
+        config = texts.space(task, read, [entry.name]).default()
+        cost = texts.families([entry.name])[entry.name].cost(config, task, read)
+        return {"space": sorted(set(config) - {"family"}), "params": cost.params, "flops": cost.flops}
     if entry.modality == "image":
         from tidemill.models.vision import pool as images
         from tidemill.models.vision._base import ImageProfile
@@ -213,7 +230,8 @@ def _checked(entry: Entry) -> Check:
     if entry.absent is not None:
         return Check(entry.name, entry.modality, True, f"not tried: {entry.absent}", None, 0.0)
     begun = time.monotonic()
-    how: Callable[[str], float | None] = _try_image if entry.modality == "image" else _try_table
+    hows: dict[str, Callable[[str], float | None]] = {"table": _try_table, "image": _try_image, "text": _try_text}
+    how = hows[entry.modality]
     try:
         apart = how(entry.name)
     except TidemillError as error:
@@ -252,6 +270,35 @@ def _try_image(name: str) -> float | None:
     graph.output(kept.emit(graph, graph.input("x", np.float32, ["N", *x.shape[1:]])), "scores", np.float32, ["N", 3])
     got = session(graph.model().SerializeToString()).run(None, {"x": x.astype(np.float32)})[0]
     return float(np.abs(net.predict(x) - got).max())
+
+
+def _try_text(name: str) -> float | None:
+    """Train on small texts of three classes, export, compare."""
+    from tidemill.bundle.graph import GraphBuilder
+    from tidemill.bundle.latency import session
+    from tidemill.bundle.runner.texts.reading import answer_texts
+    from tidemill.models.text import pool as texts
+    from tidemill.models.text._base import TextData, TextProfile
+    from tidemill.models.vision._base import TrainBudget
+
+    words = ("red fox", "blue whale", "green frog")
+    y = np.arange(48) % 3
+    x = np.array([f"{words[label]} number {i}" for i, label in enumerate(y)], dtype=object)
+    profile, task = TextProfile.of(x), Task(TaskKind.MULTICLASS, "y", ("a", "b", "c"))
+    family = texts.families([name])[name]
+    if not family.supports(task, profile):
+        return None
+    config = texts.space(task, profile, [name]).default()
+    train, valid = TextData(x, y, np.arange(36)), TextData(x, y, np.arange(36, 48))
+    model = family.fit(config, task, profile, train, valid, TrainBudget(), seed=0)
+    kept = family.restore(model.checkpoint(), task)
+    graph = GraphBuilder()
+    for reader in kept.readers:
+        reader.declare(graph)
+    graph.output(kept.emit(graph, ""), "scores", np.float32, ["N", 3])
+    run = session(graph.model().SerializeToString())
+    got = answer_texts(run, [reader.read for reader in kept.readers], [str(text) for text in x])["scores"]
+    return float(np.abs(model.predict(x) - got).max())
 
 
 def _try_table(name: str) -> float:

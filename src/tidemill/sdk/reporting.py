@@ -137,7 +137,9 @@ def _steps(study: Study) -> list[str]:
     states = [t.state.value for t in trials]
     used = prepared.schema.features
     dropped = [c.name for c in prepared.schema if not c.type.is_feature and c.name != study.task.target]
-    seen = "the image is all that is seen" if prepared.schema.has_images else f"{len(used)} columns are used"
+    seen = f"{len(used)} columns are used"
+    if prepared.schema.has_images or prepared.schema.has_texts:
+        seen = f"the {'image' if prepared.schema.has_images else 'text'} is all that is seen"
     steps = [f"{len(prepared.y):,} rows were read; {seen} to predict {study.task.target!r}."]
     if dropped:
         steps.append("Left out: " + ", ".join(repr(d) for d in dropped) + " (the reasons are in the table of columns).")

@@ -27,6 +27,7 @@ def serve(
     deadline_ms: float = 10_000.0,
     deterministic: bool = False,
     memory_bytes: int = 0,
+    bodies_bytes: int = 0,
     provider: str = "cpu",
     certificate: str | None = None,
     key: str | None = None,
@@ -51,6 +52,8 @@ def serve(
         Never batch: every answer is bit-equal to a call with that request alone.
     memory_bytes : int
         What all workers may hold; 0 means four fifths of the machine.
+    bodies_bytes : int
+        What the bodies of all requests under way may hold; 0 means 256 MiB.
     provider : str
         ``"cpu"`` or ``"cuda"``.
     certificate, key : str, optional
@@ -90,7 +93,7 @@ def serve(
     if engine not in ENGINES:
         raise OptionError(f"There is no engine {engine!r}.", hint=f"Known: {', '.join(ENGINES)}.")
     if engine == "ray":
-        if grpc_port is not None or certificate or key or memory_bytes or provider != "cpu":
+        if grpc_port is not None or certificate or key or memory_bytes or bodies_bytes or provider != "cpu":
             raise OptionError(
                 "On Ray there is no gRPC, TLS, memory limit or GPU of ours.", hint="Leave these options out, or Ray."
             )
@@ -102,6 +105,7 @@ def serve(
         from tidemill.deploy.safety import looking
 
         looked = held.enter_context(looking(_graphs(models)))
+        from tidemill.deploy.engine.curves import user_folder
         from tidemill.deploy.engine.facts import read_facts
         from tidemill.deploy.engine.limits import Limits
         from tidemill.deploy.engine.server import run
@@ -121,8 +125,10 @@ def serve(
             "base", min_replicas=1, max_replicas=replicas, deadline_ms=deadline_ms, deterministic=deterministic
         )
         server = make(
-            StaticSource(named, settings), held.enter_context(telemetry(None)), None,
-            replace(Limits(), memory_bytes=memory_bytes), host=host, port=port, sockets=listening(),
+            StaticSource(named, settings, curves=user_folder(), provider=provider),
+            held.enter_context(telemetry(None)), None,
+            replace(Limits(), memory_bytes=memory_bytes, bodies_bytes=bodies_bytes or Limits.bodies_bytes),
+            host=host, port=port, sockets=listening(),
             certificate=certificate, key=key, provider=provider, ahead=ahead,
         )  # fmt: skip
         looked()

@@ -1,4 +1,4 @@
-"""The platform on one machine: fronts, API and controller, kept running until they are told to end."""
+"""The platform on one machine: fronts, API, controller and workers, kept running until they are told to end."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ class UpOptions:
         For all models; 0 means four fifths of the machine.
     grpc_port : int, optional
         Answer over gRPC, too (extra ``grpc``); 0 takes a free port.
+    bodies_bytes : int
+        What the bodies of all requests under way may hold in each front; 0 means 256 MiB.
+    workers : int
+        Processes that run the queue's jobs, at low priority and with half of the memory for all of them together; 0
+        leaves the queue to others.
     """
 
     host: str = "127.0.0.1"
@@ -58,6 +63,8 @@ class UpOptions:
     provider: str = "cpu"
     memory_bytes: int = 0
     grpc_port: int | None = None
+    bodies_bytes: int = 0
+    workers: int = 1
 
 
 def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threading.Event | None = None) -> None:
@@ -101,6 +108,7 @@ def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threa
         front = [
             *_module("tidemill.deploy.front"), *common, "--port", str(port), "--fd", str(fd), "--fronts",
             str(options.fronts), "--provider", options.provider, "--memory", str(options.memory_bytes),
+            "--bodies", str(options.bodies_bytes),
             *([] if grpc_port is None else ["--grpc-port", str(grpc_port)]),
         ]  # fmt: skip
         programs = [
@@ -110,6 +118,10 @@ def up(workspace: str | Path | None, options: UpOptions, tell: Tell, stop: threa
         programs.append(
             Program("control", (*_module("tidemill.deploy.control"), "--workspace", str(opened.path)), alone=True)
         )
+        worker = (*_module("tidemill.api.worker"), "--workspace", str(opened.path), "--of", str(options.workers))
+        programs += [
+            Program(f"worker-{n}", (*worker, "--number", str(n)), alone=True) for n in range(1, options.workers + 1)
+        ]
         supervisor = Supervisor(
             programs, file, tell if grpc_port is None else _tell_grpc(tell, options.host, grpc_port)
         )
@@ -158,6 +170,8 @@ def _keys(options: UpOptions) -> bool:
         )
     if not 1 <= options.fronts <= 64:
         raise OptionError(f"There may be 1 to 64 fronts, but got {options.fronts}.", where="--fronts")
+    if not 0 <= options.workers <= 64:
+        raise OptionError(f"There may be 0 to 64 workers, but got {options.workers}.", where="--workers")
     return options.keys if options.keys is not None else not loopback
 
 

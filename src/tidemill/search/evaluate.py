@@ -33,6 +33,9 @@ COSTLY = 0.25
 """A trial is slow when the folds after its first need more than this share of the time that it has."""
 BEHIND = 0.1
 """A slow trial stops when its first fold is worse than the best peer's by more than this share of the loss."""
+AGAIN = 4
+"""A model that does so many times the work of the measured one of its class is measured, too: what is fixed in the
+measurement of a small one would be multiplied."""
 REFIT = 1.25
 """A fit on all rows takes about so many times as long as one on a fold's rows."""
 
@@ -85,6 +88,16 @@ class Assignment:
     label: str | None = None
     cost_matrix: Sequence[Sequence[float]] | None = None
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Files and folders of this machine that a trial reads; they go along where it runs on another one."""
+        return tuple(self.files.values())
+
+    @property
+    def scratch(self) -> tuple[str, ...]:
+        """Folders in which trials leave things for one another; every machine has its own."""
+        return ()
+
 
 def run_trial(
     *,
@@ -96,6 +109,7 @@ def run_trial(
     bonus_s: float | None = None,
     race: Race | None = None,
     probe: bool = False,
+    measured: int | None = None,
 ) -> dict[str, Any]:
     """Train a config on all folds and say what came of it.
 
@@ -118,6 +132,8 @@ def run_trial(
         When to stop after the first fold.
     probe : bool
         Export the first fold's model and measure its speed and size.
+    measured : int, optional
+        FLOPs of a model that was measured instead; where this one has `AGAIN` times as many, it is measured, too.
 
     Returns
     -------
@@ -132,7 +148,7 @@ def run_trial(
     TrialTimeoutError
         Where no pass over the folds fits into ``time_s``.
     """
-    return _Evaluation(config, assignment, seed, threads, time_s, bonus_s).run(race, probe)
+    return _Evaluation(config, assignment, seed, threads, time_s, bonus_s).run(race, 0 if probe else measured)
 
 
 class _Evaluation:
@@ -169,7 +185,7 @@ class _Evaluation:
         self.probed: Speed | None = None
         self.probe_flops: int | None = None
 
-    def run(self, race: Race | None, probe: bool) -> dict[str, Any]:
+    def run(self, race: Race | None, measured: int | None) -> dict[str, Any]:
         if race is not None:
             share = self._climb(race)
             if share < 1.0:
@@ -178,7 +194,7 @@ class _Evaluation:
         for index in range(len(self.splits)):
             if not self._fits(index, one_pass):
                 break
-            self._fold(index, one_pass, probe and index == 0)
+            self._fold(index, one_pass, measured if index == 0 else None)
             if index == 0 and race is not None and len(self.splits) > 1 and not self._goes_on(race, one_pass):
                 return self._result(1.0, "race")
         if not self.family.bagged:
@@ -214,7 +230,7 @@ class _Evaluation:
             self.curve = _thin(budget.curve)
         return fitted
 
-    def _fold(self, index: int, one_pass: int, probe: bool) -> None:
+    def _fold(self, index: int, one_pass: int, measured: int | None) -> None:
         begun = time.monotonic()
         split = self.splits[index]
         valid = np.flatnonzero(split == VALID)
@@ -228,7 +244,7 @@ class _Evaluation:
         if self.family.bagged:
             self._keep(fitted)
         self.seconds.append(time.monotonic() - begun)
-        if probe:
+        if measured is not None and (fitted.cost.flops or 0) >= AGAIN * measured:
             self.probed = latency.measure(fitted, self.data.x, self.task.n_outputs)
             self.probe_flops = fitted.cost.flops
 

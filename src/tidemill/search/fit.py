@@ -21,6 +21,8 @@ from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import StudyRecord, Trial, TrialState
 from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.jobs.executors.ray.cluster import Cluster
+from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.models import pool
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.ledger import TRUTH
@@ -30,11 +32,15 @@ from tidemill.search.modality import IMAGE, SETTING, TABLE
 from tidemill.search.runner import Limits, Runner
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits
-from tidemill.search.study import ENCODER, SCHEMA, Study
+from tidemill.search.study import ENCODER, HASTE, SCHEMA, Study
 from tidemill.store.workspace import Workspace
 
 PRELOAD = ("tidemill.search.evaluate",)
 """What the workers' host loads once, beside the families."""
+ANSWERS = 3.0
+"""The proof takes about so many times as long as the graph needs for its rows: the trained models answer them, too."""
+LEAST_PROOF_S = 1.0
+"""Where less than this is left for the proof, the limit is missed rather than all but the smallest models dropped."""
 _FAMILY_HOME = "tidemill.models.tabular.families"
 PAUSING = (IMAGE,)
 """Modalities whose trials can pause on a rung."""
@@ -52,15 +58,22 @@ _RECORDED = (
 )
 
 
-def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
+def open_executor(
+    budget: Budget, settings: SearchSettings, cluster: Cluster | None = None
+) -> ProcessExecutor | RayExecutor:
     """Start the workers; their host loads the families while the caller goes on reading data.
 
-    One core for each worker as long as there are no more workers than the lag allows.
+    One core for each worker as long as there are no more workers than the lag allows. On a cluster every node has as
+    many workers as it would have alone.
     """
-    workers = max(1, min(budget.cores, settings.lag))
+    cores = budget.cores if cluster is None else min(cluster.cores, budget.cpus or cluster.cores)
+    workers = max(1, min(cores, settings.lag))
+    threads = max(1, cores // workers)
     families = [e.place.partition(":")[0] for e in pool.entries() if e.absent is None]
     wanted = [f for f in families if not settings.families or f.rpartition(".")[2] in settings.families]
-    return ProcessExecutor(workers, (*PRELOAD, *wanted), budget.memory_bytes, threads=max(1, budget.cores // workers))
+    if cluster is not None:
+        return RayExecutor(cluster, budget.cpus // threads or None, (*PRELOAD, *wanted), threads=threads)
+    return ProcessExecutor(workers, (*PRELOAD, *wanted), budget.memory_bytes, threads=threads)
 
 
 def default_reserve_s(rows: int, budget: Budget) -> float:
@@ -150,7 +163,7 @@ def run_search(
             else:
                 workspace.metadata.create_study(record)
             finished = _run(workspace, name, table, question, limits, workers, scratch, on_event)
-        return _chosen(workspace, name, finished, began, on_event)
+        return _chosen(workspace, name, finished, limits, on_event)
 
 
 @dataclass(frozen=True)
@@ -172,6 +185,13 @@ class _Allowance:
     began: float
     reserve_s: float
     proof_rows: int
+
+    def most_us(self) -> float:
+        """Microseconds that one row of many may take, so that the proof ends in time."""
+        if self.budget.time_s is None or not self.proof_rows:
+            return float("inf")
+        left_s = max(LEAST_PROOF_S, self.began + self.budget.time_s - self.reserve_s - time.monotonic())
+        return self.budget.cores * left_s * 1e6 / (ANSWERS * self.proof_rows)
 
 
 def _asked(table: Material, task: Task, objective: Objective, settings: SearchSettings) -> _Question:
@@ -261,9 +281,11 @@ def _conductor(
     return RungRunner, {"schedule": schedule, "folder": workspace.path / "rungs" / scratch.name, "pausing": pausing}
 
 
-def _chosen(workspace: Workspace, name: str, finished: bool, began: float, on_event: Listener) -> Study:
+def _chosen(workspace: Workspace, name: str, finished: bool, allowance: _Allowance, on_event: Listener) -> Study:
+    kept = pack({"batch_us": allowance.most_us()})
+    workspace.metadata.update_study(name, artifacts={HASTE: workspace.artifacts.put(kept)})
     study = Study.open(workspace, name)
-    _choose(study, began, on_event)
+    _choose(study, allowance.began, on_event)
     workspace.metadata.update_study(name, state="complete" if finished else "interrupted")
     study.record = workspace.metadata.get_study(name)
     return study

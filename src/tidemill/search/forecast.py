@@ -19,6 +19,7 @@ _PRIOR_US: Mapping[str, float] = {
     "catboost": 12.0,
     "forest": 8.0,
     "mlp": 12.0,
+    "tabm": 25.0,
 }
 _FIXED_S = 0.15
 

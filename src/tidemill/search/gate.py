@@ -9,7 +9,6 @@ from tidemill.core.objective import Objective, evaluate_costs
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import Family, TableProfile
-from tidemill.models.tabular.pipeline import treated_profile
 
 _ROUNDS = (10_000, 5_000, 2_500, 1_500, 1_000, 700, 500, 350, 250, 180, 120, 80, 50, 35, 25, 15, 10)
 
@@ -43,17 +42,16 @@ class Gate:
         if not self.objective.cost_constraints:
             return config, None
         family = self.families[config["family"]]
-        profile = treated_profile(config, self.task, self.profile)
-        cost = family.cost(config, self.task, profile)
+        cost = family.cost(config, self.task, self.profile)  # it counts what the config's treatment adds
         broken = self._broken(cost)
         if broken:
             return config, broken
         key = f"{family.name}.max_rounds"
-        if not self._open(cost) or self._open(family.cost({**config, key: _ROUNDS[-1]}, self.task, profile)):
+        if not self._open(cost) or self._open(family.cost({**config, key: _ROUNDS[-1]}, self.task, self.profile)):
             return config, None  # all is known, or a limit of rounds tells nothing about this family
         for rounds in _ROUNDS:
             limited = {**config, key: rounds}
-            broken = self._broken(family.cost(limited, self.task, profile))
+            broken = self._broken(family.cost(limited, self.task, self.profile))
             if not broken:
                 return limited, None
         return config, f"even with {_ROUNDS[-1]} rounds: {broken}"

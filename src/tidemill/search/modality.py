@@ -16,7 +16,7 @@ from tidemill.core.task import Task
 
 SETTING = "modality"
 """Key of a study's settings under which its modality stands; without it the study is about a table."""
-TABLE, IMAGE = "table", "image"
+TABLE, IMAGE, TEXT = "table", "image", "text"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Modality:
 _KNOWN = {
     TABLE: Modality(TABLE, "tidemill.models.tabular.encode:Encoder", "tidemill.models.tabular.pipeline:restore"),
     IMAGE: Modality(IMAGE, "tidemill.bundle.images.encoder:ImageEncoder", "tidemill.models.vision.pool:restore"),
+    TEXT: Modality(TEXT, "tidemill.bundle.texts.encoder:TextEncoder", "tidemill.models.text.pool:restore"),
 }
 
 

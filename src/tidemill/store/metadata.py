@@ -129,8 +129,8 @@ class SqlMetadataStore:
 
     # ------------------------------------------------------------------------------------------------------ datasets
 
-    def put_dataset_version(self, record: Mapping[str, Any]) -> None:
-        """Add a version; adding the same hash to the same dataset again changes nothing.
+    def put_dataset_version(self, record: Mapping[str, Any]) -> bool:
+        """Add a version; adding the same hash to the same dataset again changes nothing, and gives False.
 
         Raises `OptionError` where ``hash``, ``dataset``, ``created_at``, ``rows`` or ``schema`` is missing, or for
         a key that is no part of a version.
@@ -142,7 +142,8 @@ class SqlMetadataStore:
         _check_name("dataset", record["dataset"])
         with self._write() as connection:
             added = insert_into(connection, dataset_versions).values(**record)
-            connection.execute(added.on_conflict_do_nothing(index_elements=["dataset", "hash"]))
+            done = connection.execute(added.on_conflict_do_nothing(index_elements=["dataset", "hash"]))
+            return done.rowcount > 0
 
     def dataset_versions(self, dataset: str | None = None, *, hash: str = "") -> Sequence[Mapping[str, Any]]:
         """Versions, oldest first; of one dataset, or of all. An unknown dataset has none, nor has an unknown hash."""

@@ -189,8 +189,8 @@ class MetadataStoreSuite:
 
     def test_a_dataset_version_is_added_once(self, store: MetadataStore) -> None:
         first = example_version()
-        store.put_dataset_version(first)
-        store.put_dataset_version({**first, "rows": 1})
+        assert store.put_dataset_version(first)
+        assert not store.put_dataset_version({**first, "rows": 1})
         assert [dict(v) for v in store.dataset_versions("adult")] == [first]
 
     def test_dataset_versions_stand_oldest_first_and_by_dataset(self, store: MetadataStore) -> None:

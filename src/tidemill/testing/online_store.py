@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tidemill.core.errors import DataError
-from tidemill.data.features.online._base import MAX_KEY_BYTES, Cell, OnlineStore, newest_stamp, stamp
+from tidemill.data.features.online._base import MAX_KEY_BYTES, NOTHING, Cell, OnlineStore, newest_stamp, stamp
 
 _KEYS = [b"\0\1", b"k", b"k\0", b"k\xff", b"{a}*?[x]", b"\xff" * MAX_KEY_BYTES, "köln".encode()]
 
@@ -43,6 +43,26 @@ class OnlineStoreSuite:
         assert online.get_columns([b"a"], [(0, 4)]) == [(None, None)]
         assert online.get_many([]) == []
         assert online.put_many([]) == 0
+
+    def test_one_cell_is_what_many_are(self, online: OnlineStore) -> None:
+        online.put_many([(b"a", row(1, b"x")), (b"b", row(1, b"y"))])
+        assert [online.get(key) for key in (b"a", b"b", b"c")] == [(row(1, b"x"), None), (row(1, b"y"), None), NOTHING]
+        _patch(online, b"b", row(2, b"patch"))
+        for key in (b"a", b"b", b"c"):
+            assert online.get(key) == online.get_many([key])[0]
+        assert online.get(b"b") == (row(1, b"y"), row(2, b"patch"))
+        online.put_many([(b"b", row(3))])
+        assert online.get(b"b") == (row(3), None)
+
+    def test_what_was_read_stays_as_it_was(self, online: OnlineStore) -> None:
+        old = row(1, bytes(range(256)) * 80)
+        online.put_many([(b"k", old)])
+        read = online.get(b"k")[0]
+        for i in range(20):
+            online.put_many([(b"k", row(2 + i, bytes(20_480)))])
+        online.delete([b"k"])
+        online.close()
+        assert read == old
 
     def test_an_older_row_never_replaces_a_newer_one(self, online: OnlineStore) -> None:
         assert online.put_many([(b"k", row(5, b"new"))]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import pytest
 from PIL import Image
 from tests.bundle.images.made import TASK, VALUE, make, pictures, recipe
 
+from tidemill.bundle import manifest
 from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.images.parity import MAX_DP, prove
+from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.images.runtime import ImageBundle
+from tidemill.bundle.reference import NAME, read_reference
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import BundleError, DataError, ParityError
@@ -163,3 +167,30 @@ def _objects(arrays: list[np.ndarray]) -> np.ndarray:
     for i, each in enumerate(arrays):
         out[i] = each
     return out
+
+
+def test_the_bundle_says_how_images_and_answers_looked(bundle: ImageBundle, tmp_path: Path) -> None:
+    held = read_reference(bundle.path)
+    assert held is not None
+    assert {c.name: c.rows for c in held.features} == dict.fromkeys(PROPERTIES, 12)
+    assert all(c.input == "" for c in held.features), "no input of the graph carries them"
+    widths = next(c for c in held.features if c.name == "width")
+    assert (widths.edges[0], widths.edges[-1]) == (1.0, 40.0)
+    assert [c.name for c in held.predictions] == ["label", "confidence"]
+    assert held.source == "out_of_fold"
+    value = read_reference(make(tmp_path / "value.tm", VALUE).path)
+    assert value is not None
+    assert [c.name for c in value.predictions] == ["prediction"]
+
+
+def test_a_reference_of_other_columns_is_found(tmp_path: Path) -> None:
+    made = make(tmp_path / "tone.tm")
+    path = made.path / NAME
+    told = json.loads(path.read_text())
+    told["features"] = told["features"][1:]
+    path.write_text(json.dumps(told))
+    files = {str(p.relative_to(made.path)): p.read_bytes() for p in made.path.rglob("*") if p.is_file()}
+    del files[manifest.NAME]
+    entries = {n: manifest.FileEntry(len(d), hashlib.sha256(d).hexdigest()) for n, d in files.items()}
+    (made.path / manifest.NAME).write_bytes(manifest.render(entries))
+    assert any("other columns" in f.message for f in verify(made.path) if f.path == NAME)

@@ -15,7 +15,8 @@ from tests.deploy.engine.conftest import Start
 from tidemill.deploy.bundles import curves_of, forget
 from tidemill.deploy.engine import curves
 from tidemill.deploy.engine.curves import Curve
-from tidemill.deploy.engine.sources import WorkspaceSource
+from tidemill.deploy.engine.facts import read_facts
+from tidemill.deploy.engine.sources import StaticSource, WorkspaceSource
 from tidemill.deploy.registry import Registry
 from tidemill.store.workspace import Workspace
 
@@ -61,6 +62,41 @@ def test_a_damaged_file_is_as_none_and_is_written_anew(tmp_path: Path, text: str
     curve = Curve(((1, 0.5),), 7)
     curves.write(path, "one", curve)
     assert curves.read(path, "one") == curve
+
+
+def test_the_users_folder_is_nobody_elses(tmp_path: Path) -> None:
+    folder = curves.user_folder({"XDG_CACHE_HOME": str(tmp_path)})
+    assert folder == tmp_path / "tidemill" / "curves"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert curves.user_folder({"XDG_CACHE_HOME": str(tmp_path)}) == folder
+    folder.chmod(0o777)
+    assert curves.user_folder({"XDG_CACHE_HOME": str(tmp_path)}) is None
+    (tmp_path / "file").write_text("")
+    assert curves.user_folder({"XDG_CACHE_HOME": str(tmp_path / "file")}) is None
+
+
+def test_serving_without_a_workspace_measures_once(start: Start, models: Models, tmp_path: Path) -> None:
+    facts = read_facts(models("binary"))
+    path = tmp_path / f"{facts.id}.curves.json"
+    server = start(StaticSource({"m": facts}, curves=tmp_path), measure=True)
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    server.call(server.server.close())
+    curves.write(path, curves.machine_key("cpu"), Curve(((1, 1.0), (7, 1.1), (8, 50.0)), 1000))
+    again = start(StaticSource({"m": facts}, curves=tmp_path), measure=True).model("m")
+    assert (again.measured, again.line.best) == (True, 7)
+    other = StaticSource({"m": facts}, curves=tmp_path, provider="cuda")  # another device, another curve
+    assert other.curve(other.endpoints()[0].revisions[0]) is None
+
+
+def test_a_folder_that_refuses_costs_a_measurement_alone(models: Models, tmp_path: Path) -> None:
+    facts = read_facts(models("binary"))
+    source = StaticSource({"m": facts}, curves=tmp_path / "absent")
+    revision = source.endpoints()[0].revisions[0]
+    source.keep_curve(revision, Curve(((1, 0.5),), 7))
+    assert source.curve(revision) is None
 
 
 def test_the_second_process_does_not_measure_again(start: Start, models: Models, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from tests.deploy.engine.conftest import Running, Start
+from tests.deploy.engine.test_server import _until
 
 from tidemill.deploy.engine.http import Exchange, Hub
 from tidemill.deploy.engine.limits import Limits
@@ -41,6 +42,15 @@ def _talk(server: Running, data: bytes, *, seconds: float = 10) -> bytes:
                 out += chunk
         except (TimeoutError, ConnectionResetError):
             pass
+        return out
+
+
+def _read(one: socket.socket) -> bytes:
+    with one:
+        out = b""
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            while chunk := one.recv(65536):
+                out += chunk
         return out
 
 
@@ -114,6 +124,69 @@ def test_a_drip_of_header_bytes_does_not_keep_a_connection(server: Running) -> N
                 one.sendall(b"X: y\r\n")
                 time.sleep(0.1)
     assert time.monotonic() - begin < 6
+
+
+def test_bodies_together_are_bounded_and_slow_clients_give_back_what_they_hold(
+    start: Start, models: Callable[[str], Path]
+) -> None:
+    limits = Limits(body_bytes=50_000, bodies_bytes=100_000, body_s=2.0)
+    server = start({"m": models("double")}, limits=limits)
+    hub = server.server._hub
+    assert hub is not None
+    begun = HEAD + b"Content-Length: 50000\r\n\r\n" + b"x" * 45_000
+    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(2)]
+    for one in slow:
+        one.sendall(begun)
+    _until(lambda: hub.held == 90_000)
+    # A small request has room beside them; a large one is refused before it is read, and told when to come again.
+    small = POST + b"Host: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    assert _statuses(_talk(server, small)) == [200]
+    out = _talk(server, HEAD + b"Content-Length: 20000\r\n\r\n" + b"x" * 100)
+    assert _statuses(out) == [503]
+    assert b"\r\nretry-after: 1\r\n" in out
+    assert b"100,000 bytes" in out
+    # What does not say how long it is, is refused where it gets too much.
+    chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+    out = _talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2)
+    assert _statuses(out) == [503]
+    _until(lambda: hub.held == 90_000)
+    slow[0].close()  # one goes, the other is too slow: both give back what they hold
+    _until(lambda: hub.held == 45_000)
+    assert _statuses(_read(slow[1])) == [408]
+    _until(lambda: hub.held == 0)
+    assert _statuses(_talk(server, small)) == [200]
+
+
+def test_bodies_count_until_their_answer_and_no_longer(start: Start, models: Callable[[str], Path]) -> None:
+    server = start({"m": models("turns")})
+    hub = server.server._hub
+    assert hub is not None
+
+    def body(turns: int) -> bytes:
+        return json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [turns]}]}).encode()
+
+    long = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(body(30_000)) + body(30_000)
+    one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    one.sendall(long)
+    _until(lambda: hub.held == len(body(30_000)))
+    one.close()  # its rows are still with a worker: they count until it has answered
+    _until(lambda: not hub.connections)
+    _until(lambda: hub.held == 0)
+    quick = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(body(1)) + body(1)
+    for data in (quick * 20, quick + b"nonsense\r\n\r\n", HEAD + b"Content-Length: 9\r\n\r\nnot JSON!"):
+        _talk(server, data, seconds=1)
+    _until(lambda: hub.held == 0)
+
+
+def test_continue_is_said_only_to_what_will_be_read(start: Start, models: Callable[[str], Path]) -> None:
+    server = start({"m": models("double")}, limits=LIMITS)
+    ask = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+        one.sendall(ask % len(BODY))
+        assert one.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        one.sendall(BODY)
+        assert one.recv(4096).startswith(b"HTTP/1.1 200")
+    assert _statuses(_talk(server, ask % 20_000)) == [413]
 
 
 def test_answers_come_in_the_order_of_requests(server: Running) -> None:
@@ -213,6 +286,8 @@ def _heard(chunks: list[bytes], *, forgetful: bool) -> tuple[Told, list[int], bo
         for chunk in chunks:
             if not transport.closed:
                 connection.data_received(chunk)
+        connection.connection_lost(None)
+        assert hub.held == 0  # whatever was sent, nothing of it is still counted
     return told, _statuses(transport.out), transport.closed
 
 
@@ -231,6 +306,10 @@ _pieces = st.sampled_from(
         _raw(b"{}", b"X-Request-Id: 1"),
         _raw(b"{}", b"Authorization: Bearer a"),
         _raw(b"{}", b"Inference-Header-Content-Length: 2"),
+        _raw(b"{}", b"Content-Type: image/png"),
+        _raw(b"{}", b"Content-Type: application/json"),
+        _raw(b"{}", b"traceparent: 00-a-b-01"),
+        _raw(b"{}", length=b"9000"),
         _raw(b"{}", b"Connection: close"),
         _raw(b"{}", b"Expect: 100-continue"),
         _raw(b"\r\n\r\n"),
@@ -271,6 +350,28 @@ def test_heads_are_remembered_but_not_those_that_differ_each_time() -> None:
     for k in range(3000):
         connection.data_received(_raw(b"{}", b"X-Other: %d" % k))
     assert len(hub.heads) <= 1024
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_spans_of_callers_are_kept_where_somebody_follows_them_and_cost_nothing_else(traced: bool) -> None:
+    seen: list[dict[bytes, bytes]] = []
+
+    def handler(exchange: Exchange) -> None:
+        seen.append(exchange.headers)
+        exchange.reply(200, b"{}")
+
+    hub = Hub(handler, LIMITS, traced=traced)
+    connection = hub()
+    connection.connection_made(_Wire())  # type: ignore[arg-type]  # as much of a transport as is needed
+    parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for request in (
+        _raw(b"{}", b"traceparent: " + parent, b"tracestate: a=1"), _raw(b"{}", b"traceparent: " + b"0" * 200),
+        _raw(b"{}", b"Content-Type: application/json"), _raw(b"{}", b"Content-Type: image/png"),
+    ):  # fmt: skip
+        connection.data_received(request)
+    kept = {b"traceparent": parent} if traced else {}
+    assert seen == [kept, {}, {}, {b"content-type": b"image/png"}]
+    assert len(hub.heads) == 2  # what differs from request to request is not remembered
 
 
 def test_who_sends_much_at_once_lets_others_have_their_turn(server: Running) -> None:

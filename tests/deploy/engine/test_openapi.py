@@ -49,7 +49,11 @@ def test_no_generated_request_brings_the_server_down(start: Start, models: Model
         @settings(max_examples=25)
         @given(case=operation.as_strategy())
         def check(case: Any) -> None:
+            response = case.call()
+            if response.status_code == 504:  # a deadline of nanoseconds was asked for
+                assert response.json()["code"] == "too_late"
+                return
             # A shape and its data, or a date in a text, are laws that JSON Schema has no words for.
-            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+            case.validate_response(response, excluded_checks=[positive_data_acceptance])
 
         check()

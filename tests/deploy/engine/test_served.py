@@ -57,6 +57,9 @@ class FakeSource:
     def refused(self, endpoint: str, revision: str, reason: str) -> None:
         self.told.append(("refused", revision, reason))
 
+    def turn(self, endpoint: str, on: bool, actor: str) -> bool:
+        return False
+
     def online(self) -> None:
         return None
 

@@ -172,6 +172,19 @@ def test_unload_refuses_and_load_answers_again(start: Start, models: Models) -> 
     assert server.ask("/v2/models/m/infer", body)[0] == 200
 
 
+def test_an_unloaded_model_holds_no_worker_until_it_is_loaded(start: Start, models: Models) -> None:
+    server = start({"m": models("double")}, settings=Endpoint("base", min_replicas=1))
+    model = server.model("m")
+    assert server.ask("/v2/repository/models/m/unload", {})[0] == 200
+    _until(lambda: not model.alive)
+    time.sleep(0.5)  # some sweeps
+    assert not model.alive
+    (row,) = server.ask("/v2/repository/index", {})[1]
+    assert (row["state"], row["reason"]) == ("UNAVAILABLE", "unloaded")
+    assert server.ask("/v2/repository/models/m/load", {})[0] == 200
+    assert model.alive == 1
+
+
 def test_an_idle_model_is_let_go_and_its_next_request_is_held(start: Start, models: Models) -> None:
     server = start({"m": models("double")}, settings=Endpoint("base", min_replicas=0, idle_s=0.05))
     model = server.model("m")

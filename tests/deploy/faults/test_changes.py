@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from tests.deploy.engine.conftest import Start
+from tests.deploy.engine.conftest import Running, Start
 from tests.deploy.faults.conftest import MakeSite
 from tests.deploy.faults.sites import NAME, Ask, Load, Records, until
 
@@ -18,6 +18,7 @@ from tidemill.deploy.audit import read_audit
 from tidemill.deploy.canary import Bars
 from tidemill.deploy.controller import read_bars
 from tidemill.deploy.engine.limits import MIB, Limits
+from tidemill.deploy.engine.sources import WorkspaceSource
 from tidemill.deploy.registry import BARS, Mode
 from tidemill.deploy.types import CanaryStep, Endpoint
 
@@ -262,3 +263,38 @@ def test_a_revision_that_is_no_more_wanted_while_it_waits_for_room_is_forgotten(
     here.registry.undeploy(NAME)
     until(lambda: here.front.request(PATH, ROW)[0] == 404)
     until(lambda: not here.front.server.engine.models)
+
+
+def test_an_endpoint_is_unloaded_on_every_front_and_it_is_written_down(
+    site: MakeSite, start: Start, pair: tuple[Path, Path]
+) -> None:
+    here = site(keys=True)
+    assert here.ring is not None
+    here.deploy(pair[0], options={"min_replicas": 1})
+    other = start(WorkspaceSource(here.workspace), authorise=here.ring.authorise)
+    key, token = here.keys.create("ops", ["deploy", "predict"])
+    _, weak = here.keys.create("shop", ["predict"])
+    here.ring.refresh()
+    records = Records(pair[0])
+    row = {"records": records.records[:1]}
+
+    def ask(front: Running, path: str, body: object, token: str = token) -> int:
+        return int(front.ask(path, body, {"authorization": f"Bearer {token}"})[0])
+
+    fronts = (here.front, other)
+    assert [ask(f, f"/v1/predict/{NAME}", row) for f in fronts] == [200, 200]
+    assert ask(other, f"/v2/repository/models/{NAME}/unload", {}, weak) == 403
+    assert ask(here.front, f"/v2/repository/models/{NAME}/unload", {}) == 200
+    assert ask(here.front, f"/v1/predict/{NAME}", row) == 503
+    until(lambda: ask(other, f"/v1/predict/{NAME}", row) == 503)
+    until(lambda: not any(f.model(NAME).alive for f in fronts))
+    assert not here.registry.get(NAME).loaded
+    # Who comes later is told the same, and whoever loads it again does so for all.
+    third = start(WorkspaceSource(here.workspace), ready=False)
+    until(lambda: third.ask(f"/v1/predict/{NAME}", row)[0] == 503)
+    assert ask(other, f"/v2/repository/models/{NAME}/load", {}) == 200
+    assert ask(other, f"/v1/predict/{NAME}", row) == 200
+    until(lambda: ask(here.front, f"/v1/predict/{NAME}", row) == 200)
+    until(lambda: third.ask(f"/v1/predict/{NAME}", row)[0] == 200)
+    lines = [x for x in read_audit(here.workspace.journal, subject=NAME) if x["what"] in ("load", "unload")]
+    assert [(x["what"], x["actor"]) for x in lines] == [("unload", f"key:{key.id}"), ("load", f"key:{key.id}")]

@@ -16,7 +16,7 @@ from tidemill.deploy.presence import beat, living
 from tidemill.deploy.types import Feedback
 
 ROOM = Path(tidemill.deploy.__file__).parent
-READERS = {"presence.living", "engine.app._feedback_item"}
+READERS = {"presence.living", "engine.told._item"}
 """Functions that ask what time it is, because a moment is what they are about. This set may only shrink."""
 WALL = ("time.time", "datetime.now", "dt.datetime.now")
 DAY_S = 86_400.0

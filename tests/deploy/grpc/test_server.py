@@ -293,7 +293,10 @@ def test_calls_under_way_are_answered_when_the_server_drains(begin: Begin, model
     got: list[Any] = []
     thread = threading.Thread(target=lambda: got.append(caller("ModelInfer", request)))
     thread.start()
-    time.sleep(0.05)
+    app = caller.running.server._app
+    assert app is not None
+    while not app.under_way:
+        time.sleep(0.005)
     caller.running.call(caller.running.server.drain())
     thread.join(60)
     assert got[0].outputs[0].contents.fp32_contents[0] == 20_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,9 @@ from tidemill.deploy.types import BatchEvent, Feedback, RequestEvent
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0{}"
 
 
-@dataclass(slots=True)
-class Traced(RequestEvent):
+def traced(flag: int) -> RequestEvent:
     """An event whose caller has a span."""
-
-    traceparent: str = ""
-
-
-def traced(flag: int) -> Traced:
-    plain = event()
-    return Traced(**{n: getattr(plain, n) for n in RequestEvent.__slots__}, traceparent=PARENT.format(flag))
+    return event(traceparent=PARENT.format(flag))
 
 
 class Inner(NullObserver):
@@ -141,15 +133,8 @@ def test_a_parent_decides_where_it_is_followed(follow: bool, flag: int, share: f
     assert [p for _, _, p in requests_of(event(), 0)] == [""]
 
 
-@dataclass(slots=True)
-class TracedBatch(BatchEvent):
-    """A batch with a request whose caller has a span."""
-
-    traceparents: Mapping[int, str] = field(default_factory=dict)
-
-
-def batch(**more: Any) -> TracedBatch:
-    return TracedBatch(
+def batch(**more: Any) -> BatchEvent:
+    return BatchEvent(
         "m", "a1", {"x": np.zeros(3)}, {"y": np.ones(3)}, ["q", "r", "r"], [0, 1], [1, 2], [1.0, 1.001], [1.002, 1.002],
         [1.01, 1.012], 1.003, 1.009, 2.0, [0, 1], **more,
     )  # fmt: skip
@@ -166,6 +151,12 @@ def test_a_batch_is_told_request_by_request() -> None:
     assert sender.parents == [PARENT.format(1)]
     assert sender.ended == [9_000_000_000]
     assert [e for _, e, _ in requests_of(batch(), 9_000_000_000)] == [8_998_000_000, 9_000_000_000]
+
+
+@pytest.mark.parametrize(("spans", "follow"), [(True, True), (True, False), (False, True)])
+def test_callers_spans_are_asked_for_only_where_they_are_followed(spans: bool, follow: bool) -> None:
+    watch = Telemetry(None, FakeSender(), Settings(spans=spans, follow=follow), start=False)
+    assert watch.traced is (spans and follow)
 
 
 @pytest.mark.parametrize("whole", [True, False])

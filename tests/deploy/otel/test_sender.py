@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.deploy.otel.test_counts import event
 from tests.deploy.otel.test_observer import PARENT, traced
 
 from tidemill.deploy.otel.observer import telemetry
-from tidemill.deploy.otel.settings import read_settings
+from tidemill.deploy.otel.settings import Settings, read_settings
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
 
@@ -141,6 +142,39 @@ def test_a_callers_span_is_the_parent(collector: Collector) -> None:
     assert len(whole) == 1
     _, trace_id, span_id, _ = PARENT.split("-")
     assert (whole[0].trace_id.hex(), whole[0].parent_span_id.hex()) == (trace_id, span_id)
+
+
+def test_the_header_traceparent_goes_all_the_way_to_the_span(
+    monkeypatch: pytest.MonkeyPatch, start: Start, models: Callable[[str], Path]
+) -> None:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from tidemill.deploy.otel import sender
+
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr(sender, "OTLPSpanExporter", lambda: exporter)
+    body = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1.0] * 8}]}
+    parent = PARENT.format(1)
+    with telemetry(None, Settings(spans=True, share=0.0)) as observer:
+        server = start({"m": models("double")}, observer=observer)
+        server.model("m").line.learn([(1, 0.01), (16, 0.02), (32, 0.2)])
+        for name, headers, sent in (
+            ("plain", {}, body),
+            ("named", {"X-Request-Id": "r1"}, body),
+            ("refused", {}, {"inputs": []}),
+            ("divided", {}, {"inputs": [{**body["inputs"][0], "shape": [40, 4], "data": [1.0] * 160}]}),
+        ):
+            status, _ = server.ask("/v2/models/m/infer", sent, {"traceparent": parent, "tracestate": "a=1", **headers})
+            assert status == (400 if name == "refused" else 200), name
+        for unheard in ({}, {"traceparent": PARENT.format(0)}, {"traceparent": "nonsense"}, {"traceparent": "0" * 999}):
+            assert server.ask("/v2/models/m/infer", body, unheard)[0] == 200
+        time.sleep(0.2)  # an answer is told after it was sent
+        observer.close()  # type: ignore[union-attr]  # it is there: spans are wanted
+        _, trace_id, span_id, _ = parent.split("-")
+        whole = [s for s in exporter.get_finished_spans() if s.name == "predict m"]
+        assert [s.attributes["http.response.status_code"] for s in whole] == [200, 200, 400, 200]  # type: ignore[index]
+        assert {f"{s.context.trace_id:032x}" for s in whole} == {trace_id}
+        assert {f"{s.parent.span_id:016x}" for s in whole if s.parent} == {span_id}
 
 
 def test_a_failure_is_an_error_and_a_refusal_is_not(collector: Collector) -> None:

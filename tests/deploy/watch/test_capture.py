@@ -15,6 +15,7 @@ from tidemill.core.errors import NotFoundError, OptionError
 from tidemill.deploy.types import CapturePolicy, Endpoint, Feedback, RequestEvent
 from tidemill.deploy.watch.blobs import BlobFolder
 from tidemill.deploy.watch.capture import collect
+from tidemill.deploy.watch.folding import fold_ended, is_due
 from tidemill.deploy.watch.observer import Watch, machine
 from tidemill.store.workspace import Workspace
 
@@ -150,7 +151,9 @@ def test_a_dead_process_leaves_its_rows(workspace: Workspace) -> None:
     watch.batch("fraud", "a1", {"x": np.arange(3.0)}, outputs(0.9, 0.9, 0.9), ["r1", "r1", "r2"])
     watch.fold()  # and no close: it was killed
     assert collect(workspace, "fraud").num_rows == 3
-    watching(workspace, NONE)._recover()
+    assert is_due(workspace.path)
+    assert fold_ended(workspace.path) == 1
+    assert not is_due(workspace.path)
     folder = workspace.path / "watch" / "fraud" / "captured"
     assert list(folder.glob("*.seg")) == []
     rows = collect(workspace, "fraud").to_pylist()

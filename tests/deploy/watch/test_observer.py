@@ -11,6 +11,7 @@ import pytest
 from tidemill.core.errors import OptionError
 from tidemill.deploy.types import BatchEvent, Feedback, RequestEvent
 from tidemill.deploy.watch import feedback
+from tidemill.deploy.watch.folding import fold_ended
 from tidemill.deploy.watch.observer import Watch, is_dead, machine, new_front
 from tidemill.deploy.watch.window import DEPLOY_WINDOW
 from tidemill.store.workspace import Workspace
@@ -145,6 +146,7 @@ def test_counters_of_dead_fronts_join_the_past(workspace: Workspace, monkeypatch
     again._recover()
     assert [r.key for r in workspace.records.find(DEPLOY_WINDOW)] == ["fraud/a1/past"]
     assert again.window("fraud", "a1").requests == 1
+    assert fold_ended(workspace.path) == 1
     assert len(list((workspace.path / "watch").rglob("*.parquet"))) == 1
     again._recover()
     assert again.window("fraud", "a1").requests == 1

@@ -229,6 +229,10 @@ def test_what_is_no_feedback_is_refused_as_a_whole(tmp_path: Path, item: Feedbac
 def test_old_feedback_is_removed_with_its_rows(tmp_path: Path) -> None:
     log = FeedbackLog(tmp_path, "front-1", clock=lambda: 1000.0)
     log.append([Feedback("r1", 1)])
-    log.roll(force=True)
+    path = log.roll(force=True)
+    assert path is not None
+    assert segments.finished(tmp_path) == [path]
+    assert feedback.fold(path) is not None
+    assert segments.finished(tmp_path) == []
     assert feedback.prune(tmp_path, 1000.0) == 0
     assert feedback.prune(tmp_path, 1001.0) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -14,16 +16,17 @@ pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 from tests.models.vision.made import CLASSES, VALUES, data  # noqa: E402
 
 from tidemill.bundle.graph import GraphBuilder  # noqa: E402
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.core.errors import OptionError, TrialError, TrialTimeoutError, WorkspaceError  # noqa: E402
 from tidemill.core.pack import pack, unpack  # noqa: E402
 from tidemill.core.space import Space  # noqa: E402
 from tidemill.core.trial import Config  # noqa: E402
 from tidemill.models.vision import pool  # noqa: E402
 from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget  # noqa: E402
 
-NAMES = ("probe", "resnet9", "resnet", "mobilenet")
+NAMES = ("probe", "quicknet", "resnet9", "resnet", "mobilenet")
 SMALL: dict[str, Config] = {
     "probe": {"probe.filters": 64},
+    "quicknet": {"quicknet.width": 16, "quicknet.epochs": 12},
     "resnet9": {"resnet9.width": 8, "resnet9.epochs": 12},
     "resnet": {"resnet.width": 8, "resnet.depth": 1, "resnet.epochs": 40},
     "mobilenet": {"mobilenet.width": 0.35, "mobilenet.epochs": 12},
@@ -79,7 +82,7 @@ def test_values_are_learned_in_their_own_units(name: str) -> None:
     assert np.abs(got[:, 0] - y[valid.rows]).mean() < 25
 
 
-@pytest.mark.parametrize("name", ["resnet9", "probe"])
+@pytest.mark.parametrize("name", ["resnet9", "quicknet", "probe"])
 def test_the_same_seed_gives_the_same_net(name: str) -> None:
     profile, train, valid = data()
     config = config_of(name, profile, **({} if name == "probe" else {f"{name}.epochs": 4}))
@@ -119,10 +122,70 @@ def test_only_what_may_be_mirrored_is() -> None:
         space: Space = pool.space(CLASSES, profile)
         return {p.name for p in space}
 
-    assert "resnet9.flip" in names(mirrored)
-    assert not {n for n in names(written) if n.endswith(".flip")}
+    assert {"resnet9.flip", "resnet9.mirror"} <= names(mirrored)
+    assert not {n for n in names(written) if n.endswith((".flip", ".mirror"))}
 
 
 def test_a_profile_survives_json() -> None:
     profile = ImageProfile.of(np.ones((4, 3, 2, 2), np.uint8), weights=("a",))
     assert ImageProfile.from_json(profile.to_json()) == profile
+
+
+def test_what_answers_for_the_mirror_image_too_answers_alike_for_both() -> None:
+    profile, train, valid = data(60)
+    family = pool.families(["quicknet"])["quicknet"]
+    config = config_of("quicknet", profile, **{"quicknet.epochs": 4, "quicknet.mirror": True})
+    net = family.fit(config, CLASSES, profile, train, valid, TrainBudget(), 0)
+    turned = np.ascontiguousarray(valid.x[..., ::-1])
+    assert np.abs(net.predict(valid.x) - net.predict(turned)).max() < 1e-5
+    plain = family.cost({**config, "quicknet.mirror": False}, CLASSES, profile)
+    twice = family.cost(config, CLASSES, profile)
+    assert plain.flops is not None
+    assert twice.flops == 2 * plain.flops, "the cost is that of both"
+    assert twice.params == plain.params
+
+
+def test_a_net_takes_what_it_needs_of_the_images_before_it_is_trained() -> None:
+    profile, train, _ = data(60)
+    family = pool.families(["quicknet"])["quicknet"]
+    config = config_of("quicknet", profile)
+    body = family.build(config, 3, profile)  # type: ignore[attr-defined]
+    family.draw(body, profile, train, 0)  # type: ignore[attr-defined]
+    mean, std = (np.float32(v).reshape(1, -1, 1, 1) for v in (profile.mean, profile.std))
+    seen = body.entrance(torch.from_numpy((train.x[train.rows] - mean) / std))
+    assert seen.shape[1:] == (48, 6, 6)
+    signed = (seen[:, :24] - seen[:, 24:]).numpy().transpose(1, 0, 2, 3).reshape(24, -1)
+    correlations = np.corrcoef(signed)
+    assert np.abs(correlations - np.eye(24)).max() < 0.3, "directions are unlike each other"
+    assert not any(p.requires_grad for n, p in body.named_parameters() if n.startswith("entrance."))
+
+
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    profile, train, valid = data()
+    family = pool.families(["quicknet"])["quicknet"]
+    config = config_of("quicknet", profile, **{"quicknet.epochs": 4})
+    with pytest.raises(OptionError, match="A GPU was asked for"):
+        family.fit(config, CLASSES, profile, train, valid, TrainBudget(device="cuda"), 0)
+
+
+def test_a_loss_that_is_no_number_names_the_rate_and_keeps_the_batch(tmp_path: Path) -> None:
+    profile, train, valid = data()
+    family = pool.families(["quicknet"])["quicknet"]
+    config = config_of("quicknet", profile, **{"quicknet.epochs": 4, "quicknet.lr": 1e38})
+    with pytest.raises(TrialError, match=r"The (loss|gradient's length) is (nan|inf).* with a learning rate of"):
+        family.fit(config, CLASSES, profile, train, valid, TrainBudget(folder=str(tmp_path)), 0)
+    assert list(tmp_path.glob("diverged-step-*.npz"))
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tidemill.train import checkpoint
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage(100, 100, 10))
+    profile, train, valid = data()
+    config = config_of("quicknet", profile, **{"quicknet.epochs": 4})
+    budget = TrainBudget(epochs=1, of=4, folder=str(tmp_path))
+    with pytest.raises(WorkspaceError, match="The disk is full: a checkpoint takes"):
+        pool.families(["quicknet"])["quicknet"].fit(config, CLASSES, profile, train, valid, budget, 0)

@@ -116,7 +116,12 @@ def test_roles_hold_for_samples_and_for_what_is_made_of_them(place: Path) -> Non
     ):
         with pytest.raises(OptionError, match="may not do this"):
             call()
-    facts = data.facts("few", workspace=ws)
+    for read in (data.describe, data.facts, data.verify, data.audit_log, data.log):
+        with pytest.raises(OptionError, match="eve may not do this"):
+            read("few", workspace=ws, actor="eve")
+    with pytest.raises(OptionError, match="eve may not do this"):
+        data.versions(ws, dataset="few", actor="eve")
+    facts = data.facts("few", workspace=ws, actor="ben")
     assert (facts["owner"], facts["roles"], facts["pii"]) == (
         "ben",
         {"ben": "reader", "mia": "owner"},

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.bundle import reference
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.folder import atomic_folder, check_replaceable
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
-from tidemill.bundle.images.parity import prove
-from tidemill.bundle.parts import Recipe
+from tidemill.bundle.images.parity import ImageProof, prove
+from tidemill.bundle.images.properties import PROPERTIES
+from tidemill.bundle.parts import Answers, Recipe
 from tidemill.bundle.runtime import Bundle
-from tidemill.bundle.spec import BundleInfo
+from tidemill.bundle.spec import BundleInfo, BundleSpec
 from tidemill.bundle.write import complete, describe, files_of, write_files
 from tidemill.core.errors import BundleError
+from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.images.pictures import Pictures, Unreadable, look
 
 BATCHES = (1, 8, 64)
@@ -69,9 +73,25 @@ def write_image_bundle(
     proof = prove(recipe, tables)
     described = describe(proof, complete(info or BundleInfo(), out), evidence, golden, batches=BATCHES)
     files = files_of(proof, described, evidence, golden, out.name)
+    files[reference.NAME] = _reference(proof, described, evidence).render()
     with atomic_folder(out) as folder:
         write_files(folder, files)
     return Bundle.open(out)
+
+
+def _reference(proof: ImageProof, described: BundleSpec, evidence: Sequence[Evidence]) -> reference.Reference:
+    """How images look, by what can be said of them without a model, and what is answered; all of them held out."""
+    task = proof.recipe.task
+    schema = Schema(tuple(Column(name, SemanticType.NUMBER) for name in PROPERTIES))
+    if evidence:
+        last = evidence[-1]
+        codes = proof.recipe.decide(last.scores) if task.kind.is_classification else None
+        shown, source = Answers(np.asarray(last.scores, dtype=np.float32), codes), last.source
+    else:
+        source, shown = next(iter(proof.answers.items()))
+    built = reference.build(schema, task, proof.seen, shown, source=source, metrics=described.metrics)
+    # No input carries a property: whoever watches has to look at the image.
+    return replace(built, features=tuple(replace(column, input="") for column in built.features))
 
 
 def _choose(encoder: object, tables: Mapping[str, Pictures]) -> NDArray[np.uint8]:

@@ -25,17 +25,22 @@ def predict(
     bundle: options.Bundle,
     data: Annotated[str, typer.Argument(metavar="DATA", help="File with the rows to predict; or a folder of images.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV to write; default standard output.")] = None,
+    engine: options.Engine = "inprocess",
+    ray_address: options.RayAddress = None,
     as_json: options.Json = False,
 ) -> None:
     """Predict the rows of a file: `prediction`, then `proba_<label>` for each class."""
     with for_people(as_json):
         from tidemill.cli import show
+        from tidemill.core.errors import OptionError
         from tidemill.sdk.bundles import predict_to_csv, predict_to_records
 
         if as_json and out is None:
+            if engine != "inprocess" or ray_address is not None:
+                raise OptionError("Answers of an engine are written as CSV.", where="--json", hint="Add --out, too.")
             show.emit_json(predict_to_records(bundle, data))
             return
-        rows = predict_to_csv(bundle, data, out, on_unreadable=_say_unread)
+        rows = predict_to_csv(bundle, data, out, on_unreadable=_say_unread, engine=engine, ray_address=ray_address)
         if as_json:
             show.emit_json({"rows": rows, "path": str(out)})
         elif out is not None:

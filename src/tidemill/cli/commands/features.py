@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         match
     )
     group.command("materialize", epilog="Example: tidemill features materialize user")(materialize)
+    group.command("forget", epilog="Example: tidemill features forget user 7 --dry-run")(forget)
     app.add_typer(group, name="features")
 
 
@@ -188,6 +189,31 @@ def get(
         show.table(wide, columns=names, title=f"{group}: newest values")
         if len(names) < len(wide[0]):
             print(f"… and {len(wide[0]) - len(names):,} more features; choose some with --columns, or say --json.")
+
+
+def forget(
+    group: Group,
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY…", help="Entities: 7 8 9, or shop=1,user=a for keys of several columns.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    workspace: options.Workspace = None,
+    actor: words.Actor = None,
+    as_json: options.Json = False,
+) -> None:
+    """Erase entities from a group: history, kept states and newest values; and say which datasets hold copies."""
+    with for_people(as_json):
+        from tidemill.cli import show
+        from tidemill.sdk import features
+
+        told = features.forget(group, keys, dry_run=dry_run, workspace=workspace, actor=actor)
+        if as_json:
+            show.emit_json(told)
+            return
+        would = "would be" if dry_run else "were"
+        print(f"{told['rows']:,} rows and the newest values of {told['online']:,} entities {would} erased.")
+        if told["versions"]:
+            print(f"Copies of such rows stand in {', '.join(told['versions'])}; see: tidemill data forget --where …")
 
 
 def historical(

@@ -25,6 +25,8 @@ EXAMPLES = """
 
   tidemill fit labels.csv --target species --images photos/ --weights resnet/ --out species.tm
 
+  tidemill fit train.csv --target y --engine ray --ray-address head:6379 --out y.tm
+
   tidemill fit --resume income-1 --time 5m --out income.tm
 """
 
@@ -45,7 +47,7 @@ def fit(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="binary, multiclass, regression, image-classification or image-regression."),
+        typer.Option("--kind", help="binary, multiclass, regression, or image- or text-classification or -regression."),
     ] = None,
     positive: Annotated[str | None, typer.Option("--positive", help="The positive class of a binary task.")] = None,
     objective: options.Objective = None,
@@ -83,7 +85,10 @@ def fit(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", help="Folder or .safetensors file with trained weights to begin from."),
+        typer.Option(
+            "--weights",
+            help="Trained weights to begin from: folder or file of a net or text encoder, or a study of images.",
+        ),
     ] = None,
     database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
     sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
@@ -92,6 +97,8 @@ def fit(
         str | None, typer.Option("--resume", metavar="STUDY", help="Go on with a study, whose data and question stay.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same trials.")] = 0,
+    engine: options.Engine = "process",
+    ray_address: options.RayAddress = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write NAME-report.html beside the bundle.")
     ] = True,
@@ -128,6 +135,8 @@ def fit(
             sheet=sheet,
             name=name,
             seed=seed,
+            engine=engine,
+            ray_address=ray_address,
             started=started,
         )
         with progress(as_json=as_json, quiet=quiet) as listener:

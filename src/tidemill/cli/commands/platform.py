@@ -42,10 +42,16 @@ def up(
     grpc_port: Annotated[
         int | None, typer.Option("--grpc-port", min=0, max=65535, help="Answer over gRPC, too; 0 takes a free port.")
     ] = None,
+    bodies: Annotated[
+        float, typer.Option("--bodies", min=0, help="MB that bodies of requests under way may hold; 0: 268.")
+    ] = 0.0,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=64, help="Processes that run queued jobs, at low priority.")
+    ] = 1,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Serve the workspace's endpoints until Ctrl-C: fronts, API and canary gates, each started again if it dies."""
+    """Serve the workspace's endpoints until Ctrl-C; fronts, API, gates and job worker are started again if they die."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk.up import UpOptions
@@ -61,7 +67,8 @@ def up(
                 print(f"{name} ended ({facts['why']}); it is started again in {facts['again_s']:.1f} s", flush=True)
 
         wanted = UpOptions(
-            host, port, api_port, fronts, keys, certificate, key, provider, int(memory * 1e6), grpc_port
+            host, port, api_port, fronts, keys, certificate, key, provider, int(memory * 1e6), grpc_port,
+            int(bodies * 1e6), workers,
         )  # fmt: skip
         run(workspace, wanted, tell)
 
@@ -69,7 +76,7 @@ def up(
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For people: who uses it, for what.")],
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="predict, feedback, features, deploy or admin; several.")
+        list[str] | None, typer.Option("--scope", help="predict, feedback, features, deploy, jobs or admin; several.")
     ] = None,
     endpoint: Annotated[list[str] | None, typer.Option("--endpoint", help="Only for this one; several.")] = None,
     rate: Annotated[float, typer.Option("--rate", min=0, help="Requests per second; 0: any.")] = 0.0,

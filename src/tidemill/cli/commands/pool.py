@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(
-    modality: Annotated[str | None, typer.Option("--modality", help="Only those for: table, image.")] = None,
+    modality: Annotated[str | None, typer.Option("--modality", help="Only those for: table, image, text.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """List all families, with the reason for those that can't be used here."""

@@ -30,6 +30,9 @@ def serve(
     deadline_ms: Annotated[float, typer.Option("--deadline-ms", help="How long a request may take.")] = 10_000.0,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Never put requests together.")] = False,
     memory: Annotated[float, typer.Option("--memory", help="MB that models may hold; 0: four fifths.")] = 0.0,
+    bodies: Annotated[
+        float, typer.Option("--bodies", min=0, help="MB that bodies of requests under way may hold; 0: 268.")
+    ] = 0.0,
     provider: Annotated[str, typer.Option("--provider", help="cpu or cuda.")] = "cpu",
     certificate: Annotated[str | None, typer.Option("--certificate", help="TLS certificate, a PEM file.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Its key, a PEM file.")] = None,
@@ -71,6 +74,6 @@ def serve(
 
         run(
             models, host=host, port=port, replicas=replicas, deadline_ms=deadline_ms, deterministic=deterministic,
-            memory_bytes=int(memory * 1e6), provider=provider, certificate=certificate, key=key, public=public,
-            grpc_port=grpc_port, engine=engine, on_start=started,
+            memory_bytes=int(memory * 1e6), bodies_bytes=int(bodies * 1e6), provider=provider,
+            certificate=certificate, key=key, public=public, grpc_port=grpc_port, engine=engine, on_start=started,
         )  # fmt: skip

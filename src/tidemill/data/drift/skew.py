@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tidemill.core.errors import NotFoundError
 from tidemill.data.checks._base import SEVERITIES, Finding
 from tidemill.data.drift.compare import Drift
 from tidemill.data.drift.kept import table_drift, version_sketch
@@ -51,8 +52,16 @@ def skew(
         What the model asks for; default every column of the version but its target.
     **options
         As for `tidemill.data.drift.compare.drift`.
+
+    Raises
+    ------
+    NotFoundError
+        For an unknown version or column, with the nearest names.
     """
     version = find_version(workspace, ref)
+    for name in columns or ():
+        if name not in version.schema:
+            raise NotFoundError.of("column", name, version.schema.names)
     reference = version_sketch(workspace, version.hash)
     features = [c.name for c in version.schema.features]
     wanted = [n for n in (features if columns is None else columns) if n in reference.grid.axes]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tidemill.core.errors import NotFoundError
 from tidemill.data.checks._base import SEVERITIES, Finding
 from tidemill.data.expectations.check import check_version
-from tidemill.data.expectations.foreign import ForeignSuite, check_foreign, load_foreign
+from tidemill.data.expectations.foreign import FOREIGN, ForeignSuite, check_foreign, load_foreign
 from tidemill.data.expectations.suite import Suite
 from tidemill.store.workspace import Workspace
 
@@ -50,6 +50,13 @@ def load_expected(workspace: Workspace, dataset: str) -> Expected:
     except NotFoundError:
         suite = None
     return Expected(suite, tuple(load_foreign(workspace, dataset)))
+
+
+def list_expected(workspace: Workspace) -> dict[str, Expected]:
+    """Give what is kept for every dataset of which something is expected, by name."""
+    names = {record.key for kind in (SUITE, FOREIGN) for record in workspace.records.find(kind)}
+    found = {name: load_expected(workspace, name) for name in sorted(names)}
+    return {name: kept for name, kept in found.items() if kept}
 
 
 def load_suite(workspace: Workspace, dataset: str) -> Suite:

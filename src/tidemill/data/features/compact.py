@@ -53,7 +53,7 @@ def _choose(group: FeatureGroup, history: History) -> list[SegmentInfo]:
 
 def _join(workspace: Workspace, name: str, chosen: Sequence[SegmentInfo]) -> bool:
     group = get_group(workspace, name)
-    rows = _together([p for s in chosen for p in read_fragments(workspace, group, s)])
+    rows = together([p for s in chosen for p in read_fragments(workspace, group, s)])
     _, codes = index_entities(rows.keys)
     info = write_segment(workspace, group, rows, np.lexsort((rows.created, rows.event, codes)))
     gone = {s.id for s in chosen}
@@ -73,7 +73,8 @@ def _join(workspace: Workspace, name: str, chosen: Sequence[SegmentInfo]) -> boo
         return True
 
 
-def _together(parts: Sequence[Intake]) -> Intake:
+def together(parts: Sequence[Intake]) -> Intake:
+    """Put rows behind each other."""
     return Intake(
         [pa.concat_arrays([p.keys[i] for p in parts]) for i in range(len(parts[0].keys))],
         np.concatenate([p.event for p in parts]),

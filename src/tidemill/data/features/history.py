@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from tidemill.core.errors import ConflictError, NotFoundError, WorkspaceError
 from tidemill.data.features.registry import get_group, list_groups
@@ -68,9 +69,13 @@ def write_history(
     retired: Sequence[tuple[str, float]] = (),
 ) -> History:
     """Replace the list of segments; raises `ConflictError` where somebody else has changed it since it was read."""
-    body = {"segments": [s.to_json() for s in segments], "retired": [list(r) for r in retired]}
-    record = workspace.records.put(FEATURE_HISTORY, name, body, expect=expect)
+    record = workspace.records.put(FEATURE_HISTORY, name, history_body(segments, retired), expect=expect)
     return History(tuple(segments), record.version, tuple(retired))
+
+
+def history_body(segments: Sequence[SegmentInfo], retired: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Give what the record of a history holds."""
+    return {"segments": [s.to_json() for s in segments], "retired": [list(r) for r in retired]}
 
 
 def open_history(workspace: Workspace, group: FeatureGroup, history: History) -> list[Segment]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data import coerce, vector
 from tidemill.data.ingest._base import RawTable
+from tidemill.data.problem import MANY_VALUES
 
 
 def canonical(raw: RawTable | pa.Table, schema: Schema) -> pa.Table:
@@ -38,7 +40,7 @@ def _canonical(values: pa.ChunkedArray, column: Column) -> pa.Array:
 
 
 def _kept(values: pa.ChunkedArray, column: Column) -> pa.Array:
-    """Text of a column that is no feature; numbers of a numeric target in their shortest form."""
+    """Text of a column that is no feature."""
     if column.type is SemanticType.IGNORED:  # nested values, bytes, unusual types: text is what they have in common
         cells = [v.hex() if isinstance(v, bytes) else v for v in values.to_pylist()]
         return pa.array(
@@ -47,15 +49,29 @@ def _kept(values: pa.ChunkedArray, column: Column) -> pa.Array:
     values = vector.plain(values)
     kind = values.type
     if column.type is SemanticType.TARGET and vector.is_text(kind):
-        numbers, bad = coerce.target_numbers(values)
-        if not bad.any():
-            values = pa.chunked_array([pa.array(numbers, pa.float64(), mask=np.isnan(numbers))])
+        values = _spelled_once(values)
     if column.type is SemanticType.TIME and (column.unit or "").startswith("datetime:"):
         seconds, _ = vector.physical(values, SemanticType.DATETIME, column.unit)
         ticks = np.round(np.nan_to_num(seconds) * 1e6).astype(np.int64)
         return pa.array(ticks, pa.timestamp("us", "UTC"), mask=np.isnan(seconds))
     texts = vector.strings(vector.native_text(values), category=True)
     return pa.array(texts, pa.string(), mask=texts == "")
+
+
+def _spelled_once(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Write the numbers of a quantity in their shortest form, so that the same rows from other formats are the same.
+
+    Labels are not touched: 007 and 7 are two of them, and so are 1.10 and 1.1. A target is one of labels where it has
+    few different texts, none of which has a comma as numbers may; and text with leading zeros is never a number alone.
+    """
+    numbers, bad = coerce.target_numbers(values)
+    text = vector.cleaned(values)
+    words = pc.unique(text).drop_null()
+    if bad.any() or (len(words) <= MANY_VALUES and not pc.any(pc.match_substring(words, ",")).as_py()):
+        return values
+    coded = pc.match_substring_regex(text, r"^[+-]?0[0-9]|^\+")
+    shortest = vector.native_text(pa.chunked_array([pa.array(numbers, pa.float64(), mask=np.isnan(numbers))]))
+    return pc.if_else(pc.fill_null(coded, False), text.cast(pa.string()), shortest.combine_chunks())
 
 
 def content_hash(table: pa.Table, schema: Schema) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.core.errors import DataError
+from tidemill.core.errors import DataError, NotFoundError
 from tidemill.core.schema import SemanticType
 from tidemill.data import vector
 from tidemill.data.checks.drift import stability_index
@@ -121,6 +121,11 @@ def diff(
     shifts : bool
         Compare distributions, too.
 
+    Raises
+    ------
+    NotFoundError
+        For an unknown version, or a key that is no column of both, with the nearest names.
+
     Examples
     --------
     >>> diff(workspace, "income@1a2b", "income").to_json()["rows"]["added"]  # doctest: +SKIP
@@ -131,6 +136,9 @@ def diff(
     label = target_of(first.schema, label)
     columns = _columns(left.manifest.fields, right.manifest.fields)
     shared = _shared(left.manifest, right.manifest)
+    for name in key:
+        if name not in shared.schema.names:
+            raise NotFoundError.of("column that both versions have:", name, shared.schema.names)
     one, two = (
         Layout(left.store, shared, left.pieces, left.erased),
         Layout(right.store, shared, right.pieces, right.erased),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -152,9 +153,9 @@ def record_version(
     """
     check_name(name)
     text = manifest.render()
-    small = len(text) <= _INLINE_BYTES
+    key, small = hashlib.sha256(text).hexdigest(), len(text) <= _INLINE_BYTES
     record = {
-        "hash": manifest.hash,
+        "hash": key,
         "dataset": name,
         "created_at": clock(),
         "rows": manifest.rows,
@@ -166,10 +167,9 @@ def record_version(
         "artifacts": {"inline": text.decode()} if small else {"manifest": workspace.artifacts.put(text)},
     }
     confirm(workspace)
-    workspace.metadata.put_dataset_version(record)
-    dropped = f"{name}@{manifest.hash}"
-    if workspace.records.find(DROPPED, dropped):  # made again, so wanted again
-        workspace.records.delete(DROPPED, dropped)
+    known = not workspace.metadata.put_dataset_version(record)
+    if known and workspace.records.find(DROPPED, f"{name}@{key}"):  # made again, so wanted again
+        workspace.records.delete(DROPPED, f"{name}@{key}")
     return DatasetVersion.from_record(record)
 
 

@@ -1,4 +1,7 @@
-"""The batch curve of a model on this machine: measured once, kept beside the bundle, used again by the next process."""
+"""The batch curve of a model on this machine: measured once, kept, and used again by the next process.
+
+A workspace keeps it beside the bundle. `tidemill serve` has none, and keeps it in a folder of the user's own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -55,6 +59,27 @@ def _processor() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def user_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Folder of this user for curves, which nobody else may write to; None where there can't be one.
+
+    Parameters
+    ----------
+    environment : mapping, optional
+        In place of this process's own; ``XDG_CACHE_HOME`` says where caches are, default ``~/.cache``.
+    """
+    told = os.environ if environment is None else environment
+    given = told.get("XDG_CACHE_HOME", "")
+    try:
+        root = Path(given) if given.startswith("/") else Path.home() / ".cache"
+        folder = root / "tidemill" / "curves"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.stat()
+    except (OSError, RuntimeError):  # no home, or a disk that may not be written to
+        return None
+    mine = not hasattr(os, "getuid") or facts.st_uid == os.getuid()
+    return folder if mine and not facts.st_mode & 0o022 else None
 
 
 def read(path: Path, key: str) -> Curve | None:

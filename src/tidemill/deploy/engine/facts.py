@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tidemill.bundle import manifest
 from tidemill.bundle import spec as bundle_spec
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import BundleError, NotFoundError
-from tidemill.deploy.safety import refuse_images
+from tidemill.core.schema import SemanticType
+from tidemill.deploy.engine.encoders.base import IMAGES, TEXTS, Encoding, check_packages
 
 _GRAPH = "1/model.onnx"
 _GOLDEN = "tests/golden.npz"
@@ -38,6 +40,8 @@ class Facts:
         Milliseconds by batch size, as measured when it was written.
     peak_bytes : int
         Memory that a process of its own needed.
+    encoding : Encoding or None
+        What its worker does to cells before the graph; None where the graph takes rows as they come.
     """
 
     id: str
@@ -46,6 +50,7 @@ class Facts:
     spec: BundleSpec | None = None
     curve: tuple[tuple[int, float], ...] = ((1, 1.0),)
     peak_bytes: int = _PLAIN_BYTES
+    encoding: Encoding | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,6 +69,8 @@ def read_facts(path: str | Path) -> Facts:
         If there is nothing.
     BundleError
         If it is neither, is damaged, or keeps data outside of the file.
+    MissingExtraError
+        If its worker would need a package that is absent.
     """
     place = Path(path).expanduser()
     if not place.exists():
@@ -76,21 +83,18 @@ def _of_bundle(folder: Path) -> Facts:
     try:
         data = (folder / manifest.NAME).read_bytes()
         listed = manifest.parse(data, where=str(folder / manifest.NAME))
-        for name in (bundle_spec.NAME, _GRAPH, _GOLDEN):
-            if name not in listed or manifest.entry_of(folder / name) != listed[name]:
-                raise BundleError(
-                    "The file is damaged: its hash is not the one in the manifest.",
-                    where=str(folder / name),
-                    hint="Export the bundle again.",
-                )
+        _check_files(folder, listed, (bundle_spec.NAME, _GRAPH, _GOLDEN))
         described = BundleSpec.from_json(json.loads((folder / bundle_spec.NAME).read_bytes()))
+        encoding = _encoding(described, folder, listed)
+        if encoding is not None:
+            check_packages(encoding.name)
+            _check_files(folder, listed, encoding.files)
     except FileNotFoundError as error:
         raise BundleError(
             f"This is not a bundle: it has no {Path(str(error.filename)).name}.", where=str(folder)
         ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"The bundle can't be read ({error}).", where=str(folder)) from error
-    refuse_images(described.schema, folder)
     measured = described.performance
     curve = tuple((int(p["batch"]), float(p["p50_ms"])) for p in measured.get("latency", ()))
     return Facts(
@@ -100,7 +104,32 @@ def _of_bundle(folder: Path) -> Facts:
         spec=described,
         curve=curve or ((1, 1.0),),
         peak_bytes=int(measured.get("peak_memory_bytes") or _PLAIN_BYTES),
+        encoding=encoding,
     )
+
+
+def _check_files(folder: Path, listed: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in listed or manifest.entry_of(folder / name) != listed[name]:
+            raise BundleError(
+                "The file is damaged: its hash is not the one in the manifest.",
+                where=str(folder / name),
+                hint="Export the bundle again.",
+            )
+
+
+def _encoding(described: BundleSpec, folder: Path, listed: Iterable[str]) -> Encoding | None:
+    """What stands between the cells of a bundle's rows and its graph. Here a new kind of cell gets its encoder."""
+    features = described.schema.features
+    images = [c.name for c in features if c.type is SemanticType.IMAGE]
+    if not images and not described.schema.has_texts:
+        return None
+    if len(features) > 1:
+        raise BundleError("Its rows hold more than an image or a text, which is not served.", where=str(folder))
+    if images:
+        return Encoding(IMAGES, images[0], str(folder.resolve()))
+    readers = tuple(name for name in listed if name.startswith("readers/"))
+    return Encoding(TEXTS, features[0].name, str(folder.resolve()), readers)
 
 
 def _of_file(path: Path) -> Facts:

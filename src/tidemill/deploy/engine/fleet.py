@@ -190,7 +190,13 @@ class Zygote:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         mine.setblocking(False)
         theirs.setblocking(True)
-        await self._loop.create_unix_connection(lambda: worker, sock=mine)
+        try:
+            await self._loop.create_unix_connection(lambda: worker, sock=mine)
+        except BaseException:  # the server ends just now: nobody else knows of them
+            worker.release()
+            _close(theirs, None)
+            mine.close()
+            raise
         self._workers[worker.number] = worker
         order = {**job, "worker": worker.number}
         self._pending.append((order, theirs, worker.share()))

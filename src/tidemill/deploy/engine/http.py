@@ -33,6 +33,9 @@ _KEPT = frozenset(
     )
 )
 _MEANING = dict.fromkeys(_KEPT, "kept") | {
+    b"content-type": "type",
+    b"traceparent": "trace",
+    b"tracestate": "passing",
     b"host": "host",
     b"content-length": "length",
     b"transfer-encoding": "encoding",
@@ -46,11 +49,12 @@ _HEAD_END = b"\r\n\r\n"
 _URL_BYTES = 8192
 _UNREAD = 1 << 20
 """Bytes of answers that a client has not read, above which nothing more is read from it."""
+_LONGEST_PARENT = 128
 _TURN_BYTES = 1 << 17
 """A client that sends so much at once waits until the others had their turn."""
 _MOST_HEADS = 1024
 _LONGEST_HEAD = 4096
-_PASSING = frozenset((b"idempotency-key", b"x-request-id", b"x-sticky-key", b"traceparent", b"tracestate"))
+_PASSING = frozenset((b"idempotency-key", b"x-request-id", b"x-sticky-key"))
 """Headers that differ from request to request: a head that has one is not worth remembering."""
 
 
@@ -169,11 +173,17 @@ class Hub:
         Answers requests.
     limits : Limits
         Bounds.
+    traced : bool
+        Somebody follows the spans of callers: their headers ``traceparent`` are kept.
     """
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: Limits, *, traced: bool = False) -> None:
         self.handler = handler
         self.limits = limits
+        self.traced = traced
+        self.most_held = max(limits.bodies_bytes, limits.body_bytes)
+        self.held = 0
+        """Bytes of the bodies of all requests that are under way, or still coming."""
         self.clock: Callable[[], float] = time.perf_counter
         self.connections: set[Connection] = set()
         self.heads: dict[bytes, Head] = {}
@@ -212,9 +222,9 @@ class Connection(asyncio.Protocol):
     """One client."""
 
     __slots__ = (
-        "_begun", "_body", "_close", "_exchange", "_fed", "_hosts", "_hub", "_lengths", "_line", "_parser", "_paused",
-        "_phase", "_plain", "_refused", "_resting", "_since", "_size", "_te", "_transport", "_unread_since", "_upload",
-        "_url",
+        "_begun", "_body", "_close", "_declared", "_exchange", "_expects", "_fed", "_hosts", "_hub", "_lengths",
+        "_line", "_parser", "_paused", "_phase", "_plain", "_refused", "_resting", "_since", "_size", "_te",
+        "_transport", "_unread_since", "_upload", "_url",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -230,8 +240,9 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._body: list[bytes] = []
         self._upload = 0
-        self._hosts = self._lengths = 0
+        self._hosts = self._lengths = self._declared = 0
         self._te: bytes | None = None
+        self._expects = False
         self._plain = True
         self._begun = 0
         self._resting = False
@@ -254,10 +265,11 @@ class Connection(asyncio.Protocol):
         hub.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client is gone; what it asked for is thrown away when it is ready."""
+        """The client is gone; what it asked for is thrown away when it is ready, and counts until then."""
         self._transport = None
         self._hub.connections.discard(self)
-        self._line.clear()
+        self._forget_upload()
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -268,8 +280,15 @@ class Connection(asyncio.Protocol):
             hub = self._hub
             end = data.find(_HEAD_END) + 4
             head = hub.heads.get(data[:end])
-            if head is not None and len(data) - end == head.length and not self._close and not hub.draining:
+            if (
+                head is not None
+                and len(data) - end == head.length
+                and not self._close
+                and not hub.draining
+                and hub.held + head.length <= hub.most_held
+            ):
                 # These bytes were a whole request before, read by httptools from the same state: they are it again.
+                hub.held += head.length
                 exchange = Exchange(self, hub.clock(), head.method, head.target, head.headers, data[end:])
                 self._phase = _IDLE
                 line = self._line
@@ -355,8 +374,9 @@ class Connection(asyncio.Protocol):
             self._phase, self._since = _HEAD, exchange.started
         self._size = 0
         self._url = b""
-        self._hosts = self._lengths = 0
+        self._hosts = self._lengths = self._declared = 0
         self._te = None
+        self._expects = False
         self._plain = True
         self._begun += 1
 
@@ -383,12 +403,19 @@ class Connection(asyncio.Protocol):
                 raise Refusal(400, "bad_request", "The length of the body is not stated clearly.")
             if len(value) > 18 or int(value) > self._hub.limits.body_bytes:
                 raise self._too_large()
+            self._declared = int(value)
         elif kind == "kept":
-            exchange = self._exchange
-            assert exchange is not None
-            if exchange.headers is _NONE:
-                exchange.headers = {}
-            exchange.headers[name] = value
+            self._keep(name, value)
+        elif kind == "type":
+            # That it is JSON need not be told: without a word about it, a body is.
+            if not value.startswith(JSON):
+                self._keep(name, value)
+        elif kind == "trace":
+            self._plain = False
+            if self._hub.traced and len(value) <= _LONGEST_PARENT:
+                self._keep(name, value)
+        elif kind == "passing":
+            self._plain = False
         elif kind == "encoding":
             if self._te is not None or value.strip().lower() != b"chunked":
                 raise Refusal(400, "bad_request", "The only transfer encoding that is taken is: chunked.")
@@ -396,8 +423,14 @@ class Connection(asyncio.Protocol):
             self._plain = False
         else:
             self._plain = False
-            if value.lower() == b"100-continue" and len(self._line) == 1 and self._transport:
-                self._transport.write(_CONTINUE)
+            self._expects = value.lower() == b"100-continue"
+
+    def _keep(self, name: bytes, value: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        if exchange.headers is _NONE:
+            exchange.headers = {}
+        exchange.headers[name] = value
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -413,15 +446,23 @@ class Connection(asyncio.Protocol):
             raise Refusal(505, "http_version", "This server speaks HTTP/1.1.")
         if self._hosts != 1 and (version == "1.1" or self._hosts > 1):
             raise Refusal(400, "bad_request", "A request needs exactly one Host.")
+        if self._hub.held + self._declared > self._hub.most_held:
+            raise self._too_much()  # before any of it is read
+        if self._expects and len(self._line) == 1 and self._transport:
+            self._transport.write(_CONTINUE)
         exchange.keep_alive = parser.should_keep_alive() and not parser.should_upgrade() and not self._hub.draining
         self._phase = _BODY
         self._since = exchange.started if exchange.started > self._since else self._since
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        hub = self._hub
         self._upload += len(data)
-        if self._upload > self._hub.limits.body_bytes:
+        hub.held += len(data)
+        if self._upload > hub.limits.body_bytes:
             raise self._too_large()
+        if hub.held > hub.most_held:
+            raise self._too_much()
         self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -436,6 +477,7 @@ class Connection(asyncio.Protocol):
         self._phase = _IDLE
         self._fed = 0
         if exchange.left:
+            self._hub.held -= len(exchange.body)
             return
         if not exchange.keep_alive:
             self._close = True
@@ -448,13 +490,18 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write the answers that are ready, in the order of their requests."""
         line, transport = self._line, self._transport
+        hub = self._hub
         if transport is None:
+            while line and line[0].out is not None:
+                hub.held -= len(line.popleft().body)
             return
         while line and line[0].out is not None:
             exchange = line.popleft()
+            hub.held -= len(exchange.body)
             transport.write(exchange.out)
             if not exchange.keep_alive:
                 self._refused = True
+                hub.held -= sum(len(e.body) for e in line)
                 line.clear()
                 transport.close()
                 return
@@ -470,12 +517,25 @@ class Connection(asyncio.Protocol):
             413, "body_too_large", f"A body may have {self._hub.limits.body_bytes:,} bytes; send it in parts."
         )
 
+    def _too_much(self) -> Refusal:
+        most = self._hub.most_held
+        return Refusal(
+            503, "unavailable", f"The bodies of all requests together may have {most:,} bytes.", retry_after_s=1
+        )
+
+    def _forget_upload(self) -> None:
+        """What came of a body that will never be whole is let go."""
+        self._hub.held -= self._upload
+        self._upload = 0
+        self._body = []
+
     def _broken(self, message: str) -> None:
         self._stop(Refusal(400, "bad_request", message))
 
     def _stop(self, why: Refusal) -> None:
         """Answer, and read no more: where one request ends and the next begins is not certain any longer."""
         self._refused = True
+        self._forget_upload()
         exchange = self._exchange
         if exchange is not None and exchange.left:
             return

@@ -29,6 +29,11 @@ class TensorSpec:
         return [self.name, self.type, list(self.dims)]
 
 
+Shapes = tuple[tuple[int, ...], ...]
+ENCODED: Shapes = ((),)
+"""Axes of a query whose cells the worker encodes: one text of bytes for each row."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What goes over the wire for one batch.
@@ -44,6 +49,11 @@ class Layout:
         and texts, with one column for each name in ``groups``.
     groups : tuple of tuple of str
         Names of the graph's inputs by wire tensor.
+    encoded : str
+        Name of the column whose cells (the files of images) the worker turns into the graph's inputs; empty where the
+        graph takes rows as they come. Then a query is either such cells, of the shapes `ENCODED`, or tensors.
+    texts : bool
+        True where those cells are texts, False where they are files.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -51,6 +61,8 @@ class Layout:
     batches: bool
     columns: bool
     groups: tuple[tuple[str, ...], ...] = ()
+    encoded: str = ""
+    texts: bool = False
 
     @property
     def inputs_of_numbers(self) -> bool:
@@ -65,6 +77,18 @@ class Layout:
         kinds = {i.name: i.type for i in self.inputs}
         return tuple(kinds[g[0]] for g in self.groups)
 
+    def types_of(self, shapes: Shapes) -> tuple[str, ...]:
+        """Data type of each wire tensor of a query with such axes.
+
+        Examples
+        --------
+        >>> pixels = TensorSpec("image", "UINT8", (None, None, None, 3))
+        >>> layout = Layout((pixels,), (), True, False, encoded="image")
+        >>> layout.types_of(ENCODED), layout.types_of(((8, 8, 3),))
+        (('BYTES',), ('UINT8',))
+        """
+        return ("BYTES",) if self.encoded and shapes == ENCODED else self.wire_types
+
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""
         return {
@@ -73,6 +97,8 @@ class Layout:
             "batches": self.batches,
             "columns": self.columns,
             "groups": [list(g) for g in self.groups],
+            "encoded": self.encoded,
+            "texts": self.texts,
         }
 
     @classmethod
@@ -84,6 +110,8 @@ class Layout:
             bool(data["batches"]),
             bool(data["columns"]),
             tuple(tuple(g) for g in data["groups"]),
+            str(data["encoded"]),
+            bool(data["texts"]),
         )
 
 

@@ -15,6 +15,12 @@ class Limits:
     ----------
     header_bytes, body_bytes : int
         Largest head (431) and body (413) of a request.
+    bodies_bytes : int
+        Bodies of all requests under way together (503), those that are still coming included; never less than one body.
+    file_bytes : int
+        Largest file, an image for instance, in a request (413).
+    image_pixels : int
+        Pixels of an image (400); its size is looked at before it is unpacked.
     header_s, body_s : float
         Time until a head and a body must be there (408).
     idle_s : float
@@ -37,6 +43,8 @@ class Limits:
         How often a request is tried when workers die of it; then it fails alone (500).
     hang_floor_s, hang_factor : float
         A worker is ended when a batch takes longer than the factor times what was predicted, and than the floor.
+    hang_file_s : float
+        How much longer it may take for each file that it must decode.
     start_s : float
         Time in which a worker must have loaded its model.
     queue_rows : int
@@ -49,6 +57,9 @@ class Limits:
 
     header_bytes: int = 16 * 1024
     body_bytes: int = 64 * MIB
+    bodies_bytes: int = 256 * MIB
+    file_bytes: int = 32 * MIB
+    image_pixels: int = 1 << 24
     header_s: float = 10.0
     body_s: float = 60.0
     idle_s: float = 75.0
@@ -62,6 +73,7 @@ class Limits:
     attempts: int = 3
     hang_floor_s: float = 2.0
     hang_factor: float = 3.0
+    hang_file_s: float = 2.0
     start_s: float = 60.0
     queue_rows: int = 1_000_000
     idempotent_s: float = 600.0

@@ -10,6 +10,7 @@ from typing import Any
 from tidemill.core.schema import SemanticType
 from tidemill.deploy.engine.curves import Curve
 from tidemill.deploy.engine.facts import Facts
+from tidemill.deploy.engine.files import FileCodec
 from tidemill.deploy.engine.fleet import Worker
 from tidemill.deploy.engine.layout import Layout
 from tidemill.deploy.engine.limits import MIB, Limits
@@ -17,10 +18,13 @@ from tidemill.deploy.engine.query import Outputs, Query
 from tidemill.deploy.engine.records import RecordCodec
 from tidemill.deploy.engine.refusal import Refusal
 from tidemill.deploy.engine.scheduler import Line
+from tidemill.deploy.engine.texts import TextCodec
 from tidemill.deploy.engine.v2 import Codec
 
 NICE = 15
 """How much lower the priority of bulk workers is."""
+_PIXEL_BYTES = 48
+"""What a pixel may take on its way: as Pillow unpacks it, as it is stacked, as the graph's first tensors hold it."""
 Done = Callable[["Job", "Outputs | None", int, "Refusal | None"], None]
 
 
@@ -47,6 +51,11 @@ class Job:
     first: int = -1
     """Number of its first row in a request that was divided; −1 for one that was not."""
     request_id: str
+
+    @property
+    def traceparent(self) -> str:
+        """The caller's span as the header of this name told it; empty where there is none."""
+        return ""
 
     def __init__(self, query: Query, arrived: float, deadline: float, done: Done) -> None:
         self.query = query
@@ -120,6 +129,10 @@ class Model:
         self.layout: Layout | None = None
         self.codec: Codec | None = None
         self.records: RecordCodec | None = None
+        self.files: FileCodec | None = None
+        self.texts: TextCodec | None = None
+        self.hang_s = 0.0
+        """How much longer than others a batch may take, for each of its rows."""
         self.wire_types: tuple[str, ...] = ()
         self.prepared: asyncio.Future[None] | None = None
         self.last_used = 0.0
@@ -166,7 +179,17 @@ class Model:
             inputs = dict(zip([c.name for c in features], [i.name for i in layout.inputs], strict=True))
             booleans = [inputs[c.name] for c in features if c.type is SemanticType.BOOLEAN]
             self.records = RecordCodec(spec.schema, spec.task, layout, inputs)
+        elif spec is not None and layout.texts:
+            self.texts = TextCodec(spec.schema[layout.encoded], spec.task)
+        elif spec is not None and layout.encoded:
+            self.files = FileCodec(layout.encoded, spec.task, self.limits)
+            self.hang_s = self.limits.hang_file_s
         self.codec = Codec(self.endpoint, self.revision, layout, self.limits, booleans)
+
+    @property
+    def reader(self) -> RecordCodec | FileCodec | TextCodec | None:
+        """What reads the requests of people; None where the model has no columns with names."""
+        return self.records or self.files or self.texts
 
     def configure(self, bulk: bool, target_ms: float, deterministic: bool) -> None:
         """Let settings hold from now on."""
@@ -181,6 +204,10 @@ class Model:
         """What the zygote is told."""
         extra = 2 * self.facts.peak_bytes + 256 * MIB
         order: dict[str, Any] = {"model": str(self.facts.model), "provider": self.provider}
+        if self.facts.encoding is not None:
+            pixels = self.limits.image_pixels
+            order["encoding"] = {**self.facts.encoding.to_json(), "options": {"most_pixels": pixels}}
+            extra += _PIXEL_BYTES * pixels
         if self.provider == "cpu":
             order["memory"] = int(extra * (1 + self.limits.margin))
         if self.layout is not None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.deploy.engine.layout import Layout
-from tidemill.deploy.engine.wire import Tensor
+from tidemill.deploy.engine.layout import ENCODED, Layout
+from tidemill.deploy.engine.wire import Tensor, split_cells, split_texts
 from tidemill.deploy.types import Feedback, RequestEvent
 
 
@@ -63,7 +63,10 @@ class Columns(Mapping[str, NDArray[Any]]):
         Their axes after the rows.
     """
 
-    __slots__ = ("_arrays", "_layout", "_pieces", "_rows", "_shapes")
+    __slots__ = ("_arrays", "_layout", "_pieces", "_rows", "_shapes", "file_bytes")
+
+    file_bytes: int
+    """Bytes of rows that are files or pixels, whose size differs from row to row; 0 for others."""
 
     def __init__(self, layout: Layout, rows: int, pieces: list[list[Any]], shapes: tuple[tuple[int, ...], ...]) -> None:
         self._layout = layout
@@ -71,6 +74,12 @@ class Columns(Mapping[str, NDArray[Any]]):
         self._pieces = pieces
         self._shapes = shapes
         self._arrays: dict[str, NDArray[Any]] | None = None
+        self.file_bytes = self.nbytes if layout.encoded else 0
+
+    @property
+    def _cells(self) -> bool:
+        """True where the rows are cells that the worker encoded."""
+        return bool(self._layout.encoded) and self._shapes == ENCODED
 
     @property
     def nbytes(self) -> int:
@@ -97,11 +106,19 @@ class Columns(Mapping[str, NDArray[Any]]):
             return cls(layout, sum(p._rows for p in parts), pieces, shapes)
         out = cls(layout, sum(p._rows for p in parts), [], shapes)
         out._arrays = {name: np.concatenate([p[name] for p in parts]) for name in first}
+        out.file_bytes = sum(p.file_bytes for p in parts)
         return out
 
     def _made(self) -> dict[str, NDArray[Any]]:
         if self._arrays is None:
             layout = self._layout
+            if self._cells:
+                data = b"".join(p[0] for p in self._pieces)
+                cells = split_texts(data) if layout.texts else split_cells(data)
+                array = np.empty(len(cells), dtype=object)
+                array[:] = cells
+                self._arrays, self._pieces = {layout.encoded: array}, []
+                return self._arrays
             whole: list[NDArray[Any]] = []
             for k, kind in enumerate(layout.wire_types):
                 data = b"".join(p[k] for p in self._pieces)
@@ -122,10 +139,10 @@ class Columns(Mapping[str, NDArray[Any]]):
         return self._made()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return (spec.name for spec in self._layout.inputs)
+        return iter((self._layout.encoded,) if self._cells else [spec.name for spec in self._layout.inputs])
 
     def __len__(self) -> int:
-        return len(self._layout.inputs)
+        return 1 if self._cells else len(self._layout.inputs)
 
 
 def _differ(one: Layout, other: Layout) -> bool:

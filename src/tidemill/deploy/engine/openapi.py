@@ -7,6 +7,7 @@ from typing import Any
 
 from tidemill import __version__
 from tidemill.core.schema import Column, SemanticType
+from tidemill.core.task import Task
 from tidemill.deploy.engine.layout import TensorSpec
 from tidemill.deploy.engine.model import Model
 from tidemill.deploy.engine.served import Served
@@ -36,6 +37,7 @@ _JSON_TYPES = {
     SemanticType.CATEGORY: (["string", "number", "boolean", "null"], "a"),
     SemanticType.TEXT: (["string", "number", "boolean", "null"], "some words"),
 }
+_SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 _VISIBLE = "^[!-~]+$"
 _HEADERS = (
     (
@@ -140,6 +142,10 @@ def _of_endpoint(served: Served, secured: bool) -> dict[str, Any]:
         out[f"{base}/infer"] = {"post": _infer(served, model, secured)}
         if model.records is not None:
             out[f"/v1/predict/{name}"] = {"post": _predict(served, model, secured)}
+        elif model.texts is not None:
+            out[f"/v1/predict/{name}"] = {"post": _predict_texts(served, model, secured)}
+        elif model.files is not None:
+            out[f"/v1/predict/{name}"] = {"post": _predict_files(served, model, secured)}
     feedback = _feedback(name, secured)
     out[f"/v1/feedback/{name}"] = {"post": {**feedback, "operationId": f"feedback_{name}"}}
     return out
@@ -178,7 +184,50 @@ def _predict(served: Served, model: Model, secured: bool) -> dict[str, Any]:
             *({"name": c.name, "type": c.type.value, "example": _example(c)} for c in asked),
         ],
     }
-    task = model.records.task
+    return _operation(
+        f"predict_{served.name}", f"Predict {model.records.task.target} from records", body,
+        _predictions(model.records.task), secured,
+    )  # fmt: skip
+
+
+def _predict_texts(served: Served, model: Model, secured: bool) -> dict[str, Any]:
+    assert model.texts is not None
+    column, task = model.texts.column, model.texts.task
+    record = _object({column: {"type": ["string", "number", "boolean", "null"], "description": "text"}})
+    example = {"records": [{column: "some words"}]}
+    schema = {**_object({"records": {**_list(record), "minItems": 1}}), "example": example}
+    body = {
+        "content": {
+            "application/json": {"schema": schema, "example": example},
+            "text/plain": {"schema": {"type": "string"}},
+        },
+        "x-columns": [{"name": column, "type": "text", "example": "some words"}],
+    }
+    summary = f"Predict {task.target} from texts"
+    return _operation(f"predict_{served.name}", summary, body, _predictions(task), secured)
+
+
+def _predict_files(served: Served, model: Model, secured: bool) -> dict[str, Any]:
+    assert model.files is not None
+    column, task = model.files.column, model.files.task
+    record = _object({column: {"type": "string", "contentEncoding": "base64", "description": "file as Base64"}})
+    example = {"records": [{column: _SMALLEST_PNG}]}
+    file = {"type": "string", "format": "binary"}
+    body = {
+        "content": {
+            "application/json": {
+                "schema": {**_object({"records": {**_list(record), "minItems": 1}}), "example": example},
+                "example": example,
+            },
+            "image/*": {"schema": file},
+            "multipart/form-data": {"schema": {"type": "object", "additionalProperties": file}},
+        }
+    }
+    summary = f"Predict {task.target} from files: one as it is, several as a form, or as Base64 in records"
+    return _operation(f"predict_{served.name}", summary, body, _predictions(task), secured)
+
+
+def _predictions(task: Task) -> dict[str, Any]:
     if task.kind.is_classification:
         kinds = {"integer": "integer", "number": "number", "boolean": "boolean"}
         label = {"type": kinds.get(task.label_type, "string")}
@@ -187,9 +236,7 @@ def _predict(served: Served, model: Model, secured: bool) -> dict[str, Any]:
     else:
         prediction = _object({"value": {"type": ["number", "null"]}})
     answer = _object({"model": _TEXT, "revision": _TEXT, "request_id": _TEXT, "predictions": _list(prediction)})
-    return _operation(
-        f"predict_{served.name}", f"Predict {task.target} from records", body, _answer("Predictions", answer), secured
-    )
+    return _answer("Predictions", answer)
 
 
 def _from_groups(served: Served) -> tuple[dict[str, str], dict[str, tuple[str, Any]]]:

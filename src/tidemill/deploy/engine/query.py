@@ -40,6 +40,10 @@ class Query:
     id: str | None = None
     outputs: tuple[tuple[int, bool], ...] | None = None
 
+    def misfit(self, row: int, reason: str) -> str:
+        """Say that a row can't be used; ``reason`` is the end of a sentence."""
+        return f"Row {row + 1:,} can't be read: {reason}."
+
     def split(self, types: Sequence[str], most: int) -> list[Query]:
         """Cut into queries of at most ``most`` rows, in order."""
         if self.rows <= most:

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from tidemill.core.errors import nearest_hint
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task
 from tidemill.data import textforms
+from tidemill.deploy.engine.answers import answers_of, labels_of
 from tidemill.deploy.engine.completing import Completion
 from tidemill.deploy.engine.layout import Layout
 from tidemill.deploy.engine.query import Outputs, Query
@@ -32,7 +34,6 @@ _EXPECTED = {
 }
 _WORDY = (SemanticType.CATEGORY, SemanticType.TEXT)
 _Tensor = tuple[str, tuple[int, ...], Any]
-_LABEL, _PROBABILITIES, _PREDICTION = "label", "probabilities", "prediction"
 
 
 class RecordCodec:
@@ -55,6 +56,14 @@ class RecordCodec:
         self._columns = {inputs[c.name]: c for c in schema.features}
         self._names = [c.name for c in schema.features]
         self._known = set(self._names)
+
+    def read(self, body: bytes, content_type: bytes, completion: Completion | None = None) -> Query:
+        """Read a body; whatever type it claims to be of, it is JSON. Raises as `decode` does."""
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise bad_request(f"The body is not JSON: {error}.") from error
+        return self.decode(document, completion)
 
     def decode(self, document: Any, completion: Completion | None = None) -> Query:
         """Read ``[{…}, …]``, one ``{…}``, ``{"records": [{…}, …]}`` or ``{"columns": {name: […]}}``.
@@ -178,7 +187,7 @@ class RecordCodec:
         for row, value in enumerate(cells):
             if isinstance(value, (dict, list)):
                 raise _misfit(column, row, value)
-        return self._from_texts(column, cells, _texts(cells, kinds))
+        return self._from_texts(column, cells, texts_of(cells, kinds))
 
     def _from_numbers(self, column: Column, cells: list[Any], kinds: set[type]) -> list[Any] | None:
         """Cells that are numbers or missing; None where they are read as text."""
@@ -216,29 +225,44 @@ class RecordCodec:
 
     def answers(self, outputs: Outputs, start: int, stop: int) -> list[dict[str, Any]]:
         """Labels and probabilities, or values, for some rows of a batch."""
-        found = outputs.by_name()
-        if _LABEL not in found:
-            return [{"value": v} for v in _plain(found[_PREDICTION][start:stop])]
-        labels = self.labels(found[_LABEL][start:stop])
-        classes = self.task.classes
-        return [
-            {"label": label, "probabilities": dict(zip(classes, row, strict=True))}
-            for label, row in zip(labels, found[_PROBABILITIES][start:stop].tolist(), strict=True)
-        ]
+        return answers_of(self.task, outputs, start, stop)
 
     def labels(self, texts: NDArray[Any]) -> list[Any]:
         """Labels in the type that they had in the training data, as `Bundle.label_values` gives them."""
-        kind = self.task.label_type
-        if kind == "integer":
-            return [int(v) for v in texts]
-        if kind == "number":
-            return [float(v) for v in texts]
-        if kind == "boolean":
-            return [str(v).lower() == "true" for v in texts]
-        return [str(v) for v in texts]
+        return labels_of(self.task, texts)
 
 
-def _texts(cells: Sequence[Any], kinds: set[type]) -> list[str | None]:
+def cells_of(document: Any, column: str) -> list[Any]:
+    """Cells of the only column of a model, from any form of JSON that `RecordCodec.decode` takes.
+
+    Raises
+    ------
+    Refusal
+        400 where there are none.
+
+    Examples
+    --------
+    >>> cells_of({"records": [{"a": 1}, {"a": 2}]}, "a"), cells_of({"columns": {"a": [3]}}, "a")
+    ([1, 2], [3])
+    """
+    if isinstance(document, dict) and isinstance(columns := document.get("columns"), dict):
+        cells = columns.get(column)
+        if not isinstance(cells, list) or not cells:
+            raise bad_request(f"The column {column!r} must be a list of cells, with at least one.")
+        return cells
+    records = document
+    if isinstance(document, dict):
+        records = document.get("records", document.get("instances", [document]))
+    if not isinstance(records, list) or not records or any(not isinstance(r, dict) for r in records):
+        raise bad_request('The body must be {"records": [{column: value, …}, …]} with at least one record.')
+    absent = next((row for row, record in enumerate(records, start=1) if column not in record), 0)
+    if absent:
+        near = nearest_hint(column, records[absent - 1]) if records[absent - 1] else ""
+        raise invalid_input(f"Row {absent:,} has no column {column!r}. {near}".strip())
+    return [record[column] for record in records]
+
+
+def texts_of(cells: Sequence[Any], kinds: set[type]) -> list[str | None]:
     """Cells as text, as they would stand in a CSV file; numbers of one column in one form."""
     numeric = kinds <= {int, float}
     fits = not any(type(v) is int and not -(2**63) <= v < 2**63 for v in cells)
@@ -257,10 +281,6 @@ def _text(value: Any, floats: bool) -> str | None:
         number = float(value)
         return str(int(number)) if abs(number) < 1e15 and number == int(number) else repr(number)
     return repr(value) if isinstance(value, float) else str(value)
-
-
-def _plain(values: NDArray[Any]) -> list[Any]:
-    return [v if math.isfinite(v) else None for v in values.tolist()]
 
 
 def _misfit(column: Column, row: int, value: Any) -> Exception:

@@ -12,7 +12,7 @@ status  code                  when
 422     key_reused            an idempotency key came back with another body
 429     overloaded            it can't be answered before its deadline: try later
 500     model_failed          the model failed on this request, or its workers died of it
-503     unavailable           draining, no connection free, or a model that can't start at the moment
+503     unavailable           draining, no connection free, too many bodies under way, or a model that can't start now
 504     too_late              its deadline passed while it waited
 507     no_room               the model does not fit into the memory that may be used
 ======  ====================  ================================================================================
@@ -20,7 +20,9 @@ status  code                  when
 
 from __future__ import annotations
 
-from tidemill.core.errors import TidemillError
+from tidemill.core.errors import NotFoundError, TidemillError
+
+_CODES = {401: "unauthorised", 403: "forbidden", 404: "not_found", 429: "overloaded", 503: "unavailable"}
 
 
 class Refusal(TidemillError):
@@ -55,3 +57,33 @@ def bad_request(message: str) -> Refusal:
 def invalid_input(message: str) -> Refusal:
     """A value does not fit the model."""
     return Refusal(400, "invalid_input", message)
+
+
+def as_refusal(error: TidemillError, status: int = 400) -> Refusal:
+    """Any error of ours as an answer; ``status`` is for those that say nothing of it.
+
+    Examples
+    --------
+    >>> as_refusal(NotFoundError("There is no such model.")).status
+    404
+    """
+    if isinstance(error, Refusal):
+        return error
+    status = int(getattr(error, "status", 404 if isinstance(error, NotFoundError) else status))
+    code = str(getattr(error, "code", _CODES.get(status, "failed")))
+    return Refusal(status, code, str(error), retry_after_s=getattr(error, "retry_after_s", None))
+
+
+def overloaded(wait_ms: float) -> Refusal:
+    """It can't be answered before its deadline."""
+    return Refusal(
+        429,
+        "overloaded",
+        f"It can't be answered before its deadline: about {wait_ms:,.0f} ms of work wait.",
+        retry_after_s=max(0.05, wait_ms / 1e3),
+    )
+
+
+def too_late() -> Refusal:
+    """Its deadline is over."""
+    return Refusal(504, "too_late", "Its deadline passed while it waited.", retry_after_s=0.5)

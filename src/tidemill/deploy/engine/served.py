@@ -12,9 +12,10 @@ import hashlib
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from tidemill.core.errors import BundleError, NotFoundError, TidemillError
+from tidemill.core.errors import BundleError, NotFoundError, TidemillError, WorkspaceError
 from tidemill.deploy.engine.completing import Completion
 from tidemill.deploy.engine.engine import Engine
 from tidemill.deploy.engine.model import Done, Job, Model, State
@@ -338,6 +339,35 @@ class Serving:
 
     # ---------------------------------------------------------------------------------------------- load and unload
 
+    async def turn(self, served: Served, actor: str, *, on: bool) -> None:
+        """Load or unload an endpoint, on every front that follows the same source; returns when this one has done it.
+
+        Parameters
+        ----------
+        served : Served
+            Which.
+        actor : str
+            Who asks, for the audit log.
+        on : bool
+            True to load.
+
+        Raises
+        ------
+        Refusal
+            503 where it can't be written down: then nothing changes.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            shared = await loop.run_in_executor(None, self._source.turn, served.name, on, actor)
+        except WorkspaceError as error:
+            raise Refusal(503, "unavailable", str(error), retry_after_s=1) from error
+        if shared:
+            await self._follow()
+        else:
+            served.wanted = replace(served.wanted, loaded=on)
+            self._settle(served)
+        await (self.load(served) if on else self.unload(served))
+
     async def load(self, served: Served) -> None:
         """Let an unloaded endpoint answer again, and wait until it can."""
         for model in served.models:
@@ -362,7 +392,8 @@ class Serving:
         other = served.shadow
         if other is None or other is model or other.layout is None or model.layout is None:
             return
-        if other.layout.groups != model.layout.groups or other.layout.inputs != model.layout.inputs:
+        mine, its = model.layout, other.layout
+        if (its.groups, its.inputs, its.encoded) != (mine.groups, mine.inputs, mine.encoded):
             return
         now = self.engine.clock()
         copy = Query(query.rows, query.pieces, query.shapes)
@@ -435,5 +466,6 @@ def _configure(model: Model, endpoint: Endpoint) -> None:
     alone = share == 0 and model.revision == endpoint.shadow
     model.configure(endpoint.priority is Priority.BULK or alone, endpoint.target_ms, endpoint.deterministic)
     model.idle_s = endpoint.idle_s
+    model.on = endpoint.loaded
     least = endpoint.min_replicas if share > 0 else 0
     model.replicas = (least, max(1, endpoint.max_replicas, least))

@@ -124,7 +124,7 @@ class Server:
         self._engine.start()
         self._serving = Serving(self._engine, self.source, provider=self._provider, measure=self._measure)
         self._app = App(self._serving, self.authorise)
-        self._hub = Hub(self._app, self.limits)
+        self._hub = Hub(self._app, self.limits, traced=self._engine.traced)
         await self._serving.start()
         for one in sockets:
             server = await loop.create_server(self._hub, sock=one, ssl=self._tls, backlog=_BACKLOG)

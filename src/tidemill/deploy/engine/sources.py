@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tidemill.core.errors import TidemillError
@@ -46,6 +48,9 @@ class Source(Protocol):
     def refused(self, endpoint: str, revision: str, reason: str) -> None:
         """A revision can't serve."""
 
+    def turn(self, endpoint: str, on: bool, actor: str) -> bool:
+        """Somebody wants an endpoint loaded, or unloaded. False where nothing is kept: the front then does it alone."""
+
     def online(self) -> FollowedFeatures | None:
         """The feature groups that complete rows; None where there are none, or not yet. Called on the loop."""
 
@@ -59,9 +64,22 @@ class StaticSource:
         By name of the endpoint.
     settings : Endpoint
         What holds for each of them, but for name, revisions and traffic.
+    curves : Path, optional
+        Folder in which batch curves are kept from start to start; see `tidemill.deploy.engine.curves.user_folder`.
+    provider : str
+        ``"cpu"`` or ``"cuda"``: what batch curves hold for.
     """
 
-    def __init__(self, models: dict[str, Facts], settings: Endpoint | None = None) -> None:
+    def __init__(
+        self,
+        models: dict[str, Facts],
+        settings: Endpoint | None = None,
+        *,
+        curves: Path | None = None,
+        provider: str = "cpu",
+    ) -> None:
+        self._curves = curves
+        self._provider = provider
         self._facts = {f.id: f for f in models.values()}
         base = settings or Endpoint("base", min_replicas=1, priority=Priority.LATENCY)
         self._endpoints = tuple(
@@ -89,17 +107,26 @@ class StaticSource:
         return self._facts[revision.id]
 
     def curve(self, revision: Revision) -> Curve | None:
-        """Without a workspace nothing is kept."""
-        return None
+        """As an earlier process kept it for this user."""
+        if self._curves is None:
+            return None
+        return curves.read(self._curves / f"{revision.id}.curves.json", curves.machine_key(self._provider))
 
     def keep_curve(self, revision: Revision, curve: Curve) -> None:
-        """Without a workspace nothing is kept."""
+        """Keep it for this user's next process; where that can't be, it is measured again."""
+        if self._curves is not None:
+            with contextlib.suppress(OSError):
+                curves.write(self._curves / f"{revision.id}.curves.json", curves.machine_key(self._provider), curve)
 
     def ready(self, endpoint: str, revision: str) -> None:
         """Nobody needs to know."""
 
     def refused(self, endpoint: str, revision: str, reason: str) -> None:
         """The server tells it itself."""
+
+    def turn(self, endpoint: str, on: bool, actor: str) -> bool:
+        """Without a workspace there are no other fronts that could hear of it, and no audit log."""
+        return False
 
     def online(self) -> None:
         """Without a workspace there are no groups."""
@@ -192,6 +219,13 @@ class WorkspaceSource:
         from tidemill.deploy.registry import Registry
 
         Registry(self._workspace, actor="serving").mark_refused(endpoint, revision, reason)
+
+    def turn(self, endpoint: str, on: bool, actor: str) -> bool:
+        """Write it into the endpoint's record, which all fronts follow, and into the audit log."""
+        from tidemill.deploy.registry import Registry
+
+        Registry(self._workspace, actor=actor).set_loaded(endpoint, on)
+        return True
 
 
 def endpoint_name(text: str) -> str:

@@ -18,12 +18,13 @@ import numpy as np
 import orjson
 
 from tidemill.core.errors import nearest_hint
+from tidemill.deploy.engine.files import FileQuery, from_base64
 from tidemill.deploy.engine.forms import Forms
-from tidemill.deploy.engine.layout import Layout, TensorSpec
+from tidemill.deploy.engine.layout import ENCODED, Layout, TensorSpec
 from tidemill.deploy.engine.limits import Limits
 from tidemill.deploy.engine.query import Outputs, Query
 from tidemill.deploy.engine.refusal import Refusal, bad_request, invalid_input
-from tidemill.deploy.engine.wire import TYPES, join_texts, split_texts
+from tidemill.deploy.engine.wire import TYPES, join_cells, join_texts, split_cells, split_texts
 
 INPUT = "input"
 """Name of the one tensor of all numbers that stands for the columns of a bundle that has no other."""
@@ -178,14 +179,17 @@ class Codec:
         self, inputs: list[Any], tail: memoryview | None, complete: Callable[[_Tensors], _Tensors] | None
     ) -> Query:
         tensors: dict[str, tuple[str, tuple[int, ...], Any]] = {}
+        encoded = self.layout.encoded
         at = 0
         for item in inputs:
             name, kind, shape = self._described(item)
             if name in tensors:
                 raise bad_request(f"The tensor {name!r} is there twice.")
             size = _binary_size(item, name)
+            cells = kind == "BYTES" and bool(encoded) and name == encoded
             if size is None:
-                tensors[name] = kind, shape, _from_json(name, kind, shape, item.get("data"))
+                values = _from_json(name, kind, shape, item.get("data"))
+                tensors[name] = kind, shape, self._cells(name, values) if cells else values
                 continue
             if tail is None:
                 raise bad_request(
@@ -194,14 +198,39 @@ class Codec:
                 )
             if at + size > len(tail):
                 raise bad_request(f"The tensor {name!r} has {size:,} bytes, but only {len(tail) - at:,} are left.")
-            tensors[name] = kind, shape, _from_bytes(name, kind, shape, tail[at : at + size])
+            read = _cells_from_bytes if cells and not self.layout.texts else _from_bytes
+            tensors[name] = kind, shape, read(name, kind, shape, tail[at : at + size])
             at += size
         if tail is not None and at != len(tail):
             raise bad_request(f"{len(tail) - at:,} bytes follow the last tensor.")
         if not self.layout.columns:
-            return self._tensors(tensors)
+            given = tensors.get(encoded) if encoded else None
+            return self._tensors(tensors) if given is None or given[0] != "BYTES" else self._encoded(tensors)
         whole = self._whole and len(tensors) == 1 and INPUT in tensors
         return self._columns(tensors if complete is None or whole else complete(tensors))
+
+    def _cells(self, name: str, texts: list[str]) -> Sequence[str | bytes]:
+        """Files in JSON are Base64; texts are themselves."""
+        if self.layout.texts:
+            return texts
+        most = self._limits.file_bytes
+        return [from_base64(v, f"The tensor {name!r}, element {n:,}", most) for n, v in enumerate(texts, start=1)]
+
+    def _encoded(self, tensors: _Tensors) -> Query:
+        """One file, or text, for each row, which the worker encodes."""
+        name = self.layout.encoded
+        _, shape, cells = tensors[name]
+        if len(tensors) > 1 or shape not in ((len(cells),), (len(cells), 1)):
+            raise invalid_input(
+                f"Its cells go alone, as one tensor {name!r} of the datatype BYTES and the shape [{len(cells)}]."
+            )
+        if self.layout.texts:
+            return Query(len(cells), [join_texts(cells)], ENCODED)
+        most = self._limits.file_bytes
+        if any(len(cell) > most for cell in cells):
+            raise Refusal(413, "file_too_large", f"A file may have {most:,} bytes.")
+        names = tuple(f"The tensor {name!r}, element {n:,}," for n in range(1, len(cells) + 1))
+        return FileQuery(len(cells), [join_cells(cells)], ENCODED, names=names)
 
     def _described(self, item: Any) -> tuple[str, str, tuple[int, ...]]:
         if not isinstance(item, dict):
@@ -497,6 +526,18 @@ def _from_bytes(name: str, kind: str, shape: tuple[int, ...], raw: memoryview) -
     if kind == "BOOL" and bytes(raw).strip(b"\0\1"):
         raise bad_request(f"The tensor {name!r} holds bytes that are neither 0 nor 1.")
     return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+def _cells_from_bytes(name: str, kind: str, shape: tuple[int, ...], raw: memoryview) -> list[bytes]:
+    try:
+        cells = split_cells(raw)
+    except ValueError as error:
+        raise bad_request(f"The elements of the tensor {name!r} can't be read: {error}.") from error
+    if len(cells) != math.prod(shape):
+        raise bad_request(
+            f"The tensor {name!r} has {len(cells):,} elements, but its shape has room for {math.prod(shape):,}."
+        )
+    return cells
 
 
 def _from_json(name: str, kind: str, shape: tuple[int, ...], data: Any) -> Any:

@@ -98,6 +98,11 @@ class _Packed(dict["str | bytes", bytes]):
         return packed
 
 
+def join_cells(cells: Iterable[bytes]) -> bytes:
+    """Join cells of bytes in the form of the v2 protocol. Unlike texts, they are large, and no two are equal."""
+    return b"".join([part for cell in cells for part in (_U32.pack(len(cell)), cell)])
+
+
 def split_texts(data: bytes | memoryview) -> list[str]:
     """Undo `join_texts`.
 
@@ -106,8 +111,24 @@ def split_texts(data: bytes | memoryview) -> list[str]:
     ValueError
         Where a length runs past the end, or bytes are no UTF-8.
     """
+    return [cell.decode("utf-8") for cell in split_cells(data)]
+
+
+def split_cells(data: bytes | memoryview) -> list[bytes]:
+    r"""Undo `join_texts` for cells that are no text.
+
+    Raises
+    ------
+    ValueError
+        Where a length runs past the end.
+
+    Examples
+    --------
+    >>> split_cells(join_texts([b"\xff", "a"]))
+    [b'\xff', b'a']
+    """
     view = bytes(data)
-    out: list[str] = []
+    out: list[bytes] = []
     at, end = 0, len(view)
     while at < end:
         if at + 4 > end:
@@ -116,7 +137,7 @@ def split_texts(data: bytes | memoryview) -> list[str]:
         at += 4
         if at + size > end:
             raise ValueError(f"a text of {size} bytes runs past the end")
-        out.append(view[at : at + size].decode("utf-8"))
+        out.append(view[at : at + size])
         at += size
     return out
 

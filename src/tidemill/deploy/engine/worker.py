@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,14 +22,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tidemill.core.errors import BundleError
+from tidemill.core.errors import BundleError, TidemillError
 from tidemill.deploy.engine import wire
+from tidemill.deploy.engine.encoders.base import TEXTS, Encoder, Encoding, UnreadableError, open_encoder
 from tidemill.deploy.engine.layout import Layout, TensorSpec, read_layout
 
 CURVE = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 """Batch sizes of the fine curve: trees have a narrow best size, with a cliff behind it."""
 CURVE_S = 0.6
 _POINT_S = 0.02
+_MOST_POINT_BYTES = 1 << 26
+"""Inputs of the largest batch that is measured, where one row alone does not have more."""
 _TYPES = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -90,9 +94,13 @@ class Model:
         ``"cpu"`` or ``"cuda"``.
     layout : Layout, optional
         As an earlier worker found it: a later one need not try the graph out.
+    encoding : Encoding, optional
+        What is done to cells before the graph.
     """
 
-    def __init__(self, path: str, provider: str = "cpu", layout: Layout | None = None) -> None:
+    def __init__(
+        self, path: str, provider: str = "cpu", layout: Layout | None = None, encoding: Encoding | None = None
+    ) -> None:
         start = time.perf_counter()
         self.session = open_session(path, provider)
         self.load_ms = (time.perf_counter() - start) * 1e3
@@ -101,6 +109,12 @@ class Model:
         outputs = [TensorSpec(o.name, _type_of(o.type, o.name), _dims(o.shape)) for o in self.session.get_outputs()]
         meta = self.session.get_modelmeta().custom_metadata_map
         self.layout = layout or read_layout(inputs, outputs, meta.get("tidemill.inputs", ""), self._grows)
+        self.encoder: Encoder | None = None
+        if encoding is not None:
+            self.encoder = open_encoder(encoding, [i.name for i in inputs], meta)
+            self.layout = replace(self.layout, encoded=encoding.column, texts=encoding.name == TEXTS)
+            if not self.layout.batches:
+                raise BundleError("The graph takes no batches, so that its rows can't be encoded.", where=path)
         self.meta = {k: v for k, v in meta.items() if k.startswith("tidemill.")}
 
     def _grows(self, inputs: list[TensorSpec]) -> bool:
@@ -133,6 +147,22 @@ class Model:
         values: list[NDArray[Any]] = self.session.run(None, feed)
         return values
 
+    def takes_cells(self, tensors: Sequence[wire.Tensor]) -> bool:
+        """True where a batch must be encoded before the graph can take it."""
+        return self.encoder is not None and tensors[0].type == "BYTES" and len(tensors[0].shape) == 1
+
+    def run_cells(self, cells: Sequence[bytes]) -> list[NDArray[Any]]:
+        """Encode cells and run the graph, some at a time; outputs in the graph's order, rows in that of the cells.
+
+        Raises
+        ------
+        UnreadableError
+            With the first cell that can't be encoded.
+        """
+        assert self.encoder is not None
+        parts = [self.run(feed) for feed in self.encoder.feeds(cells)]
+        return parts[0] if len(parts) == 1 else [np.concatenate(some) for some in zip(*parts, strict=True)]
+
     def describe(self) -> dict[str, Any]:
         """What the front must know."""
         return {"layout": self.layout.to_json(), "meta": self.meta, "load_ms": self.load_ms, "memory": held_bytes()}
@@ -140,9 +170,12 @@ class Model:
     def measure(self, feed: Mapping[str, NDArray[Any]], batches: tuple[int, ...] = CURVE) -> list[tuple[int, float]]:
         """Batch curve in milliseconds of this thread's own time, which a busy machine does not lengthen."""
         rows = len(next(iter(feed.values())))
+        row_bytes = sum(v.nbytes for v in feed.values()) / rows
         curve: list[tuple[int, float]] = []
         begin = time.perf_counter()
         for batch in batches:
+            if curve and batch * row_bytes > _MOST_POINT_BYTES:
+                break
             left = CURVE_S - (time.perf_counter() - begin)
             if curve and batch / curve[-1][0] * curve[-1][1] / 1e3 > left / 3:
                 break
@@ -242,9 +275,10 @@ def _serve(sock: socket.socket, job: Mapping[str, Any], areas: list[memoryview])
         limit_memory(int(job["memory"]))
     try:
         known = Layout.from_json(job["layout"]) if "layout" in job else None
-        model = Model(str(job["model"]), str(job.get("provider", "cpu")), known)
+        encoding = Encoding.from_json(job["encoding"]) if "encoding" in job else None
+        model = Model(str(job["model"]), str(job.get("provider", "cpu")), known, encoding)
         ready = json.dumps(model.describe()).encode()
-    except (BundleError, MemoryError) as error:
+    except (TidemillError, ImportError, MemoryError) as error:
         text = json.dumps({"error": str(error) or "There is not enough memory."}).encode()
         sock.sendall(wire.json_frame(wire.FAILED, 0, text))
         return
@@ -262,9 +296,13 @@ def _answer(model: Model, view: memoryview, areas: Sequence[memoryview]) -> byte
     try:
         if kind == wire.RUN:
             tensors = wire.tensors_of(view, count, areas[area - 1] if area else None)
-            feed = model.feed([t.array() for t in tensors])
-            start = time.perf_counter()
-            outputs = model.run(feed)
+            if model.takes_cells(tensors):
+                start = time.perf_counter()
+                outputs = model.run_cells(wire.split_cells(tensors[0].data))
+            else:
+                feed = model.feed([t.array() for t in tensors])
+                start = time.perf_counter()
+                outputs = model.run(feed)
             spent = (time.perf_counter() - start) * 1e3
             return wire.frame(wire.ANSWER, ticket, [wire.tensor_of(o) for o in outputs], milliseconds=spent)
         request = json.loads(bytes(view[wire.HEAD.size :]))
@@ -273,6 +311,9 @@ def _answer(model: Model, view: memoryview, areas: Sequence[memoryview]) -> byte
         else:
             report = _measured(model, request)
         return wire.json_frame(wire.REPORT, ticket, json.dumps(report).encode())
+    except UnreadableError as error:
+        text = json.dumps({"error": error.reason, "kind": "input", "row": error.place}).encode()
+        return wire.json_frame(wire.FAILED, ticket, text)
     except Exception as error:  # noqa: BLE001  a worker's edge: what a model raises becomes that request's answer
         kind_of = "input" if type(error).__name__ == "InvalidArgument" else "model"
         text = json.dumps({"error": _first_line(error), "kind": kind_of}).encode()

@@ -7,6 +7,7 @@ it tells back are process ids.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from tidemill.bundle import golden as _golden  # noqa: F401  loaded here, so that no worker loads it
+from tidemill.core.errors import TidemillError
 from tidemill.deploy.engine import golden, worker  # noqa: F401  as above
+from tidemill.deploy.engine.encoders import base as encoders
 
 _ORDER_BYTES = 1 << 16
 _SMALLEST = (
@@ -74,6 +77,7 @@ def _take(orders: socket.socket, mine: list[socket.socket]) -> bool:
     if not data:
         return False
     order = json.loads(data)
+    _prepare(order)
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
@@ -87,6 +91,21 @@ def _take(orders: socket.socket, mine: list[socket.socket]) -> bool:
         os.close(handle)
     orders.send(json.dumps({"born": order["worker"], "pid": pid}).encode())
     return True
+
+
+_prepared: set[str] = set()
+"""Encoders whose packages are loaded."""
+
+
+def _prepare(order: dict[str, Any]) -> None:
+    """Load what the worker's encoder needs before the first one is forked: the others then start as quickly as any."""
+    name = str(order["encoding"]["name"]) if "encoding" in order else ""
+    if not name or name in _prepared:
+        return
+    _prepared.add(name)
+    with contextlib.suppress(ImportError, TidemillError):  # the worker itself tells what is wrong
+        encoders.warm(name)
+    gc.freeze()
 
 
 def _reap(orders: socket.socket) -> None:

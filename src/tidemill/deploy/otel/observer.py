@@ -96,6 +96,11 @@ class Telemetry:
             if settings.metrics:
                 self._spawn(self.send, settings.every_s, "tidemill-otel-send")
 
+    @property
+    def traced(self) -> bool:
+        """True where spans are sent below those of the callers: the engine then passes these on."""
+        return self._settings.spans and self._settings.follow
+
     # ------------------------------------------------------------------------------------------------- the hot path
 
     def request(self, event: RequestEvent) -> None:
@@ -206,15 +211,11 @@ class Telemetry:
 
 
 def requests_of(event: RequestEvent | BatchEvent, kept_ns: int) -> Iterator[tuple[RequestEvent, int, str]]:
-    """Each request of an event, when it ended, and the caller's span as the header ``traceparent`` named it.
-
-    A `RequestEvent` may have a field ``traceparent``, and a `BatchEvent` a mapping ``traceparents`` from the first row
-    of a request in the batch to its header; without them no request has a parent.
-    """
+    """Each request of an event, when it ended, and the caller's span as the header ``traceparent`` named it."""
     if isinstance(event, RequestEvent):
-        yield event, kept_ns, str(getattr(event, "traceparent", "") or "")
+        yield event, kept_ns, event.traceparent
         return
-    parents: Mapping[int, str] = getattr(event, "traceparents", None) or {}
+    parents = event.traceparents
     last = max(event.ended, default=0.0)
     for one, first, ended in zip(event.requests(), event.first, event.ended, strict=True):
         yield one, kept_ns - int((last - ended) * 1e9), parents.get(first, "")

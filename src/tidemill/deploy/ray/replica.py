@@ -25,7 +25,7 @@ from tidemill.deploy.engine.sources import StaticSource
 from tidemill.deploy.ray.parcel import Parcel, unpack
 from tidemill.deploy.types import Endpoint
 
-_KEPT = frozenset(h.encode() for h in (*HEADERS, "content-encoding", "inference-header-content-length"))
+_KEPT = frozenset(h.encode() for h in (*HEADERS, "content-encoding", "content-type", "inference-header-content-length"))
 _START_S = 120.0
 _OF_ONE = (b"/v2/repository/models/", b"/metrics")
 """What concerns one process alone; which replica is asked is chance."""

@@ -1,4 +1,4 @@
-"""Large values of captured rows: arrays, bytes and long texts, by the hash of their content."""
+"""Large values of captured rows: arrays, files and long texts, by the hash of their content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidemill.core.errors import DataError, NotFoundError
 from tidemill.deploy.watch.segments import write_file
 
 PREFIX = "blob:"
-ARRAY, TEXT = ".npy", ".txt"
+ARRAY, TEXT, FILE = ".npy", ".txt", ".bin"
 
 
 class BlobFolder:
@@ -42,6 +42,10 @@ class BlobFolder:
         """Keep a text; gives the cell that stands for it."""
         return self._put(text, TEXT)
 
+    def put_bytes(self, data: bytes) -> str:
+        """Keep a file, for instance an image, as it came; gives the cell that stands for it."""
+        return self._put(data, FILE)
+
     def put_array(self, array: NDArray[Any]) -> str:
         """Keep an array; gives the cell that stands for it."""
         file = io.BytesIO()
@@ -50,7 +54,7 @@ class BlobFolder:
         return self._put(file.getvalue(), ARRAY)
 
     def get(self, cell: str) -> Any:
-        """Read an array or a text back.
+        """Read an array, a text or a file back.
 
         Raises
         ------
@@ -60,7 +64,7 @@ class BlobFolder:
             If it is damaged, or the cell is no blob.
         """
         name = cell.removeprefix(PREFIX)
-        if not cell.startswith(PREFIX) or "/" in name or not name.endswith((ARRAY, TEXT)):
+        if not cell.startswith(PREFIX) or "/" in name or not name.endswith((ARRAY, TEXT, FILE)):
             raise DataError(f"{cell[:80]!r} stands for no blob.")
         try:
             data = (self._folder / name).read_bytes()
@@ -68,6 +72,8 @@ class BlobFolder:
             raise NotFoundError("The value is gone: it was older than the endpoint keeps captured rows.") from None
         if hashlib.sha256(data).hexdigest() != name.partition(".")[0]:
             raise DataError("The value is damaged.", where=name)
+        if name.endswith(FILE):
+            return data
         return np.load(io.BytesIO(data), allow_pickle=False) if name.endswith(ARRAY) else data.decode()
 
     def prune(self, before: float) -> int:

@@ -2,7 +2,7 @@
 
 Each process holds reservoirs: for every reason, revision and hour a uniform sample of at most ``per_hour`` of the rows
 that qualified. Every change of a reservoir is appended to the hour's segment file; when the hour is over, what the
-reservoirs hold becomes one Parquet file. A process that dies leaves its segment, which another one folds.
+reservoirs hold becomes one Parquet file (`tidemill.deploy.watch.folding`, in a process of its own).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Capture:
             self.dropped += len(pending)
 
     def tick(self, now: float, policy: CapturePolicy) -> bool:
-        """End the hour when it is over: fold it into Parquet, and remove what is older than the policy allows.
+        """End the hour when it is over: others fold it into Parquet. Remove what is older than the policy allows.
 
         Returns
         -------
@@ -161,7 +161,7 @@ class Capture:
     def _end(self) -> None:
         if self._segment is not None:
             self._segment.close()
-            fold(self._segment.path)
+            segments.finish(self._segment.path)
             self._segment = None
         self._reservoirs = {}
 
@@ -240,6 +240,8 @@ class Capture:
         if isinstance(value, np.floating):
             number = float(value)
             return number if math.isfinite(number) else None
+        if isinstance(value, bytes):
+            return self._blobs.put_bytes(value)
         array = np.asarray(value)
         if array.size != 1:
             return self._blobs.put_array(array)
@@ -264,6 +266,7 @@ def _hash(values: Mapping[str, Any]) -> str:
 
 def fold(path: Path) -> Path | None:
     """Turn a finished segment into a Parquet file of what its reservoirs hold at the end, and remove the segment."""
+    segments.take(path)
     target = path.with_suffix(".parquet")
     if not target.exists():
         rows = _final(segments.read(path))
@@ -273,11 +276,16 @@ def fold(path: Path) -> Path | None:
     return target if target.exists() else None
 
 
+def writer_of(path: Path) -> str:
+    """Name of the process that wrote a segment."""
+    return path.stem.split("-", 2)[-1]
+
+
 def recover(folder: Path, is_dead: Callable[[str], bool]) -> int:
     """Fold segments whose writer is dead; gives how many."""
     count = 0
     for path in segments.segments_of(folder) if folder.is_dir() else ():
-        if is_dead(path.stem.split("-", 2)[-1]):
+        if is_dead(writer_of(path)):
             fold(path)
             count += 1
     return count
@@ -286,9 +294,12 @@ def recover(folder: Path, is_dead: Callable[[str], bool]) -> int:
 def prune(folder: Path, before: float) -> int:
     """Remove captured rows, and their blobs, that were kept before a time; gives the number of files."""
     count = 0
-    for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else ():
+    # Segments, too, where nobody has folded them: one of an hour that is over gets no more rows.
+    paths = sorted([*folder.glob("*.parquet"), *folder.glob("*.seg")]) if folder.is_dir() else []
+    for path in paths:
         hour = path.name.partition("-")[0]
         if hour.isdigit() and (int(hour) + 1) * HOUR_S < before:
+            segments.take(path)
             path.unlink(missing_ok=True)
             count += 1
     return count + BlobFolder(folder / "blobs").prune(before)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import WorkspaceError
 from tidemill.deploy.types import BatchEvent, CapturePolicy, Endpoint, RequestEvent
-from tidemill.deploy.watch import feedback, history
+from tidemill.deploy.watch import history
 from tidemill.deploy.watch.agreement import agree
 from tidemill.deploy.watch.capture import Capture
 from tidemill.deploy.watch.counting import (
@@ -243,7 +243,6 @@ class EndpointWatch:
 
     def _end_hour(self, now: float, policy: CapturePolicy) -> None:
         if self._capture.tick(now, policy):
-            feedback.prune(self.folder / "feedback", now - policy.days * 86_400)
             history.prune(self.folder / "drift", now)
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class Facts:
     def columns(self) -> dict[str, str]:
         """Column by the graph's input that carries it; only those whose names differ."""
         if self.reference is not None:
-            return {c.input: c.name for c in self.reference.features if c.input != c.name}
+            return {c.input: c.name for c in self.reference.features if c.input and c.input != c.name}
         if self.spec is None or not {c.name for c in self.spec.schema.features} & {*OUTPUTS, ""}:
             return {}
         from tidemill.bundle.assemble import input_names  # loads onnx: only for older bundles with such a column

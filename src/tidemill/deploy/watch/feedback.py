@@ -1,8 +1,8 @@
 """Feedback that was acknowledged stays: segment files first, Parquet later.
 
 Each serving process appends to files of its own; every process reads those of all, because feedback may come to
-another one than the request did. A full or old segment is folded into a Parquet file sorted by request id, whose row
-groups are its index.
+another one than the request did. A full or old segment is folded (`folding.py`) into a Parquet file sorted by
+request id, whose row groups are its index.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class FeedbackLog:
                 continue
 
     def roll(self, *, force: bool = False) -> Path | None:
-        """Begin a new segment if this one is full, old or broken, and fold the finished one; gives the Parquet file."""
+        """Begin a new segment if this one is full, old or broken; gives the finished one, which others fold."""
         with self._lock:
             segment = self._segment
             if segment is None:
@@ -91,13 +91,15 @@ class FeedbackLog:
                 return None
             self._segment = None
         segment.close()
-        return fold(segment.path)
+        segments.finish(segment.path)
+        return segment.path
 
     def close(self) -> None:
         """Close the file; what is in it stays there."""
         with self._lock:
             if self._segment is not None:
                 self._segment.close()
+                segments.finish(self._segment.path)
                 self._segment = None
 
     def _current(self) -> Segment:
@@ -175,6 +177,7 @@ def fold(path: Path) -> Path | None:
 
     Killed in between, the next call ends the work; nothing is lost and nothing is there twice.
     """
+    segments.take(path)
     target = path.with_suffix(".parquet")
     if not target.exists():
         records = segments.read(path)
@@ -184,11 +187,16 @@ def fold(path: Path) -> Path | None:
     return target if target.exists() else None
 
 
+def writer_of(path: Path) -> str:
+    """Name of the process that wrote a segment."""
+    return path.stem.rpartition("-")[0]
+
+
 def recover(folder: Path, is_dead: Callable[[str], bool]) -> int:
     """Fold segments whose writer is dead; gives how many."""
     count = 0
     for path in segments.segments_of(folder) if folder.is_dir() else ():
-        if is_dead(path.stem.rpartition("-")[0]):
+        if is_dead(writer_of(path)):
             fold(path)
             count += 1
     return count

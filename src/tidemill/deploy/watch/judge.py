@@ -64,11 +64,16 @@ class ColumnJudgement:
     @property
     def severity(self) -> float:
         """How many times its limit the column has moved."""
-        return max(self.psi / self.psi_limit, self.ks / self.ks_limit) + 1e6 * self.beyond
+        return max(_times(self.psi, self.psi_limit), _times(self.ks, self.ks_limit)) + 1e6 * self.beyond
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON, numbers to six digits."""
         return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def _times(moved: float, limit: float) -> float:
+    """How many times its limit something has moved; what never varied has the limit 0."""
+    return moved / limit if limit else 1e3 * (moved > 0)
 
 
 def judge(reference: Reference, sketch: Sketch) -> list[ColumnJudgement]:

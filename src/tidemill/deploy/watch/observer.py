@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from tidemill.core.errors import OptionError, TidemillError
 from tidemill.core.protocols import Change
 from tidemill.deploy.types import BatchEvent, Feedback, RequestEvent
-from tidemill.deploy.watch import capture, prometheus
+from tidemill.deploy.watch import prometheus
 from tidemill.deploy.watch.endpoint import EndpointWatch
 from tidemill.deploy.watch.feedback import FeedbackLog
-from tidemill.deploy.watch.feedback import recover as recover_feedback
 from tidemill.deploy.watch.recent import Batch
 from tidemill.deploy.watch.sources import RecordSources, Sources, folder_of
 from tidemill.deploy.watch.window import DEPLOY_WINDOW, Window, key_of, merge
@@ -35,6 +34,8 @@ MOST_WAITING = 100_000
 """Events that may wait for the side thread; more are dropped and counted."""
 MOST_WAITING_ROWS = 200_000
 """Rows of batches that may wait; what their columns weigh is not known before they are looked at."""
+_ROW_BYTES = 1 << 12
+"""Bytes of a file that count as one row."""
 FOLD_S = 0.1
 PUBLISH_S = 2.0
 SLICE = 8192
@@ -69,6 +70,12 @@ def is_dead(front: str) -> bool:
     number, _, rest = front.partition("-")
     here = rest.partition("-")[0] == machine()
     return here and number.isdigit() and int(number) != os.getpid() and not psutil.pid_exists(int(number))
+
+
+def _weight(event: BatchEvent) -> int:
+    """Rows of a batch as they are counted while they wait: those that are files count for several."""
+    files: int = getattr(event.columns, "file_bytes", 0)
+    return len(event.request_ids) + files // _ROW_BYTES
 
 
 class Watch:
@@ -167,7 +174,7 @@ class Watch:
 
     def answered(self, event: BatchEvent) -> None:
         """After every batch of a model, with the requests that it answered: keeps a reference."""
-        rows = len(event.request_ids)
+        rows = _weight(event)
         if len(self._events) < MOST_WAITING and self._rows_in - self._rows_out + rows <= MOST_WAITING_ROWS:
             self._rows_in += rows
             self._events.append(event)
@@ -316,7 +323,7 @@ class Watch:
         answered: dict[str, list[BatchEvent]] = defaultdict(list)
         for event in events:
             if isinstance(event, BatchEvent):
-                self._rows_out += len(event.request_ids)
+                self._rows_out += _weight(event)
                 answered[event.endpoint].append(event)
             elif isinstance(event, RequestEvent):
                 requests[event.endpoint].append(event)
@@ -388,7 +395,7 @@ class Watch:
             self._published.update(current)
 
     def _recover(self) -> None:
-        """Take over what dead processes left: their counters join those of the past, their files are finished."""
+        """Take over what dead processes left: their counters join those of the past. Their files others fold."""
         records = self._workspace.records
         now = self._clock()
         gone: dict[str, list[Any]] = defaultdict(list)
@@ -402,6 +409,3 @@ class Watch:
             changes = [Change(DEPLOY_WINDOW, key, joined.to_json(), held[0].version if held else 0)]
             changes += [Change(DEPLOY_WINDOW, r.key, None, r.version) for r in dead]
             records.put_all(changes)  # a conflict: another process was first
-        for folder in sorted((self._workspace.path / "watch").glob("*")):
-            recover_feedback(folder / "feedback", is_dead)
-            capture.recover(folder / "captured", is_dead)

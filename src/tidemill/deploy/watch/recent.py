@@ -240,6 +240,9 @@ class Recent:
                             yield mine.start + k, place
 
     def _weight(self, batch: Batch) -> int:
+        files = getattr(batch.columns, "file_bytes", 0)
+        if files:
+            return int(files)
         known = self._row_bytes.get(batch.revision)
         if known is None:
             known = self._row_bytes[batch.revision] = batch.nbytes / max(batch.rows, 1)

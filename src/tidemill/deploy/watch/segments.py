@@ -21,6 +21,8 @@ from tidemill.core.errors import WorkspaceError
 
 MAGIC = b"TMSEG1\n\0"
 _FRAME = struct.Struct("<II")
+_OVER = ".over"
+"""Ending of an empty file beside a segment that gets no more records."""
 MOST_BYTES = 16 << 20
 """Largest record; a length beyond it is damage."""
 
@@ -272,6 +274,25 @@ def sync_folder(folder: Path) -> None:
 def segments_of(folder: Path) -> Iterator[Path]:
     """Segment files of a folder, sorted by name."""
     return iter(sorted(folder.glob("*.seg")))
+
+
+def finish(path: Path) -> None:
+    """Say that a segment gets no more records: another process may fold it.
+
+    Where the disk refuses the mark, it is folded when its writer has ended.
+    """
+    with contextlib.suppress(OSError):
+        path.with_suffix(_OVER).touch(mode=0o600)
+
+
+def finished(folder: Path) -> list[Path]:
+    """Segments that get no more records, sorted by name."""
+    return sorted(path.with_suffix(".seg") for path in folder.glob(f"*{_OVER}"))
+
+
+def take(path: Path) -> None:
+    """Take the mark off a segment, before it is folded: a new segment may have its name afterwards."""
+    path.with_suffix(_OVER).unlink(missing_ok=True)
 
 
 def _refused(path: Path, error: OSError) -> NotKeptError:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.bundle.images.properties import seen_in
 from tidemill.bundle.reference import CONFIDENCE, ColumnReference, Reference, confidence
 from tidemill.core.errors import DataError
 from tidemill.deploy.watch.expected import Expected
@@ -22,6 +23,8 @@ from tidemill.deploy.watch.recent import Batch
 
 CHUNK = 1024
 """Rows that are counted at a time, or more; one by one each would cost as much as a hundred."""
+IMAGES = 128
+"""Images of a chunk whose properties are counted."""
 PROBABILITIES = "probabilities"
 EXAMPLES = 10
 """New categories that are kept by name for people."""
@@ -167,7 +170,9 @@ class Sketcher:
         odd = np.zeros(rows, dtype=np.bool_)
         columns = _together(batches)
         for column in self._reference.features:
-            self._count(column, column.name, _joined(columns, column), rows, odd)
+            if column.input:
+                self._count(column, column.name, _joined(columns, column), rows, odd)
+        self._count_properties(columns)
         answered = _answers(batches)
         for column in self._reference.predictions:
             self._count(column, key_of(column, prediction=True), answered.get(column.name), rows, None)
@@ -208,6 +213,17 @@ class Sketcher:
         if column.kind == "category" and column.name not in self._hidden:
             new = {str(v)[:80] for v in values.reshape(-1)[strange].tolist()}
             sketch.examples[key] = _lowest(sketch.examples.get(key, set()) | new)
+
+    def _count_properties(self, columns: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Count what no input carries: properties of images. Each image has to be unpacked, so it is some of them."""
+        derived = [column for column in self._reference.features if not column.input]
+        some = columns[:: max(1, len(columns) // IMAGES)] if derived else ()
+        for batch in some:
+            seen = seen_in(batch, max(1, IMAGES // len(some)))
+            for column in derived:
+                if len(seen.get(column.name, ())):
+                    counts = column.tally(seen[column.name])
+                    self._sketch.counts[column.name] = counts + self._sketch.counts.get(column.name, 0)
 
     def _expect(self, labels: NDArray[Any], p: NDArray[Any]) -> None:
         if p.shape[1] != len(self._classes):

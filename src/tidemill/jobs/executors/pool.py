@@ -98,13 +98,12 @@ class ProcessExecutor:
 
     def submit(self, step: Step) -> int:
         """Queue a step and return its ticket; raises `OptionError` for arguments that can't be pickled."""
+        return self.send(step, pickled(step))
+
+    def send(self, step: Step, body: bytes) -> int:
+        """Queue a step whose call and arguments are `pickled` already; of ``step`` the limits count."""
         if self._closed:
             raise InternalError("A step was submitted to an executor that is closed.")
-        try:
-            body = pickle.dumps((step.call, dict(step.arguments)), protocol=5)
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            message = f"The arguments of step {step.name or step.call!r} can't be sent to another process: {error}."
-            raise OptionError(message) from error
         self._take_messages()
         ticket = self._next
         self._next += 1
@@ -154,9 +153,12 @@ class ProcessExecutor:
                 message, body = received
                 if isinstance(message, Ended) and message.ticket in self._pending:
                     step = self._pending.pop(message.ticket)
-                    self._ended.append(_outcome(step, message, body, self._memory_bytes))
+                    self._ended.append(self._told(step, message, body))
         except EOFError:
             self._bury()
+
+    def _told(self, step: Step, ended: Ended, body: bytes) -> Outcome:
+        return outcome_of(step, ended, body, self._memory_bytes)
 
     def _bury(self) -> None:
         """Tell of every step that went down with the host."""
@@ -247,7 +249,23 @@ def _end(channel: Channel, process: subprocess.Popen[bytes], log: IO[bytes], own
         process.wait()
 
 
-def _outcome(step: Step, ended: Ended, body: bytes, shared_bytes: int | None) -> Outcome:
+def pickled(step: Step) -> bytes:
+    """Call and arguments of a step as they travel.
+
+    Raises
+    ------
+    OptionError
+        For arguments that can't be pickled.
+    """
+    try:
+        return pickle.dumps((step.call, dict(step.arguments)), protocol=5)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        message = f"The arguments of step {step.name or step.call!r} can't be sent to another process: {error}."
+        raise OptionError(message) from error
+
+
+def outcome_of(step: Step, ended: Ended, body: bytes, shared_bytes: int | None = None) -> Outcome:
+    """Turn what a host told of a step, and the answer that its process left, into an outcome."""
     usage = Usage(ended.wall_s, ended.cpu_s, ended.peak_memory_bytes)
     if ended.killed is None and ended.status == 0:
         try:

@@ -6,6 +6,7 @@ normalises them itself, so that what is trained is what is shipped. Nothing here
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -127,6 +128,13 @@ class TrainBudget:
     """Length of a training that pauses, in place of the config's: its learning rate spans it."""
     folder: str | None = None
     """Where a training that pauses leaves what it goes on from, and finds it again."""
+    cache: str | None = None
+    """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a deadline."""
+        return not math.isinf(self.deadline)
 
     def left_s(self) -> float:
         """Seconds left; never negative."""

@@ -42,6 +42,11 @@ _COARSE_FLOOR, _FINE = 0.3, 0.4
 """After the coarse passes the learning rate is so much of its peak; the fine ones begin with a little more."""
 _GRAPH_BYTES = 4_000
 """What a graph takes beside its numbers."""
+_LOOKED_AT = 2000
+_MOST_PIXELS = 20_000_000
+"""Filters are drawn from so many images, which have at most so many pixels together."""
+_MEASURED, _MEASURED_S, _MEASURED_SHARE = 6, 1.5, 0.02
+"""At most so many steps are measured, few where time is short; the quickest counts, for others may be at work."""
 
 
 class TrainedNet:
@@ -120,12 +125,24 @@ def fill(net: Classifier, state: Mapping[str, NDArray[Any]]) -> Classifier:
     return net.eval()
 
 
-def wrap(body: nn.Module, task: Task, profile: ImageProfile, y: NDArray[Any] | None = None) -> Classifier:
+def wrap(
+    body: nn.Module, task: Task, profile: ImageProfile, y: NDArray[Any] | None = None, *, mirror: bool = False
+) -> Classifier:
     """Put a body between pixels and answers; ``y`` tells where the values of a regression lie."""
     if task.kind.is_classification:
-        return Classifier(body, profile.mean, profile.std)
+        return Classifier(body, profile.mean, profile.std, mirror=mirror)
     shift, scale = (0.0, 1.0) if y is None or not len(y) else (float(y.mean()), float(y.std()) or 1.0)
-    return Regressor(body, profile.mean, profile.std, shift, scale)
+    return Regressor(body, profile.mean, profile.std, shift, scale, mirror=mirror)
+
+
+def some_images(data: ImageData, profile: ImageProfile, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Some training images, normalised, from which filters can be drawn; shape (n, channels, height, width)."""
+    most = max(1, min(_LOOKED_AT, _MOST_PIXELS // (profile.height * profile.width)))
+    rows = np.sort(rng.permutation(data.rows)[:most])
+    mean = np.array(profile.mean, dtype=np.float32).reshape(1, -1, 1, 1)
+    std = np.array(profile.std, dtype=np.float32).reshape(1, -1, 1, 1)
+    found: NDArray[np.float32] = (np.asarray(data.x[rows], dtype=np.float32) - mean) / std
+    return found
 
 
 def count(net: nn.Module, profile: ImageProfile) -> Cost:
@@ -257,19 +274,22 @@ def planned(
 ) -> Recipe:
     """Cut the length of a training to the time that there is, so that its learning rate comes to its end.
 
-    Two steps on a copy of the net tell how long a step takes. Evaluations are made about ten times, and counted in.
+    Some steps on a copy of the net tell how long a step takes. Evaluations are made about ten times, and counted in.
     """
     recipe = replace(recipe, evaluate_every=max(1.0, recipe.epochs / 10))
     if math.isinf(budget.deadline):
         return recipe
     device = find_device(budget.device)
-    step_s = measure_step_s(net, loss, samples, recipe.batch, device)
+    most_s = min(_MEASURED_S, _MEASURED_SHARE * budget.left_s())
+    step_s = measure_step_s(net, loss, samples, recipe.batch, device, most_s)
     mean_s = step_s
     if coarse:
-        half_s = measure_step_s(net, loss, replace(samples, halved=True), recipe.batch, device)
+        half_s = measure_step_s(net, loss, replace(samples, halved=True), recipe.batch, device, most_s)
         mean_s = coarse * half_s + (1 - coarse) * step_s
     epoch_s = _OVERHEAD * mean_s * len(samples) / recipe.batch
     check_s = step_s * checks / recipe.batch / 2  # forward only
+    if getattr(net, "mirror", False):
+        check_s *= 2
     left_s = _KEPT * budget.left_s() - check_s
     epochs = min(recipe.epochs, left_s / (epoch_s + check_s / recipe.evaluate_every))
     if epochs < _LEAST_EPOCHS:
@@ -280,12 +300,16 @@ def planned(
     return replace(recipe, epochs=epochs, evaluate_every=max(min(1.0, epochs), epochs / 10))
 
 
-def measure_step_s(net: nn.Module, loss: Any, samples: ImageSamples, batch: int, device: torch.device) -> float:
-    """Seconds of one step's forward and backward pass, measured on a copy; the first one warms up."""
+def measure_step_s(
+    net: nn.Module, loss: Any, samples: ImageSamples, batch: int, device: torch.device, most_s: float = 0.0
+) -> float:
+    """Seconds of one step's two passes on a copy; the first one warms up, of the others the quickest counts."""
     twin = copy.deepcopy(net).to(device).train()
     rows = np.arange(min(batch, len(samples)))
-    seconds = []
-    for number in range(3):
+    seconds: list[float] = []
+    for number in range(1 + _MEASURED):
+        if number > 2 and sum(seconds) > most_s:
+            break
         begun = time.perf_counter()
         inputs, targets = samples.batch(rows, train=True, rng=np.random.default_rng(number))
         out = twin(**{name: tensor.to(device) for name, tensor in inputs.items()})

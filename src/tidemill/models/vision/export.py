@@ -46,7 +46,7 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
     twin = copy.deepcopy(module).cpu()
     twin.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # its types forget it
     example = torch.zeros(2, *shape)  # of one row the exporter would think that there is never another
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 twin,
@@ -71,7 +71,7 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter reports its progress, and warns of packages that are of no concern here."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tidemill.core.errors import NotFoundError, SpaceError
+from tidemill.core.errors import NotFoundError, OptionError, SpaceError
 from tidemill.core.space import Categorical, Param, Space, When
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
 from tidemill.models.vision._base import FittedNet, ImageProfile, VisionFamily
+from tidemill.models.vision.weights import misfit
 
 GROUP = "tidemill.vision_families"
 """Entry point group of families outside this package."""
@@ -51,6 +52,8 @@ class Entry:
         Form in which it leaves the house.
     origin : str
         ``"tidemill"``, or the package that registered the family.
+    extra : str
+        What brings the packages.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Entry:
     packages: tuple[str, ...] = ("torch", "onnxscript")
     export: str = "onnx"
     origin: str = "tidemill"
+    extra: str = EXTRA
 
     @property
     def absent(self) -> str | None:
@@ -70,7 +74,7 @@ class Entry:
             noun = "the package" if len(gone) == 1 else "the packages"
             named = ", ".join(repr(p) for p in gone)
             verb = "is" if len(gone) == 1 else "are"
-            return f"{noun} {named} {verb} not installed; install: pip install 'tidemill[{EXTRA}]'"
+            return f"{noun} {named} {verb} not installed; install: pip install 'tidemill[{self.extra}]'"
         return None
 
     def load(self) -> VisionFamily:
@@ -87,12 +91,17 @@ def _is_there(module: str) -> bool:
         return False
 
 
+_OWN = ("a study's, of the same family",)
 # The order is the one in which a search tries them where nothing better is known.
 _BUILT_IN = (
     Entry("probe", f"{_HOME}.probe:FAMILY", "linear model on whitened random patches; an answer within seconds"),
-    Entry("resnet9", f"{_HOME}.resnet9:FAMILY", "nine layers that learn much in few passes"),
-    Entry("resnet", f"{_HOME}.resnet:FAMILY", "residual net for small images: ResNet-8 to ResNet-20", ("safetensors",)),
-    Entry("mobilenet", f"{_HOME}.mobilenet:FAMILY", "inverted residuals: few parameters and operations"),
+    Entry("quicknet", f"{_HOME}.quicknet:FAMILY", "whitened entrance, few and small maps: the most in minutes", _OWN),
+    Entry("resnet9", f"{_HOME}.resnet9:FAMILY", "nine layers that learn much in few passes", _OWN),
+    Entry(
+        "resnet", f"{_HOME}.resnet:FAMILY", "residual net for small images: ResNet-8 to ResNet-20",
+        ("safetensors", *_OWN),
+    ),
+    Entry("mobilenet", f"{_HOME}.mobilenet:FAMILY", "inverted residuals: few parameters and operations", _OWN),
     Entry(
         "backbone", f"{_HOME}.backbone:FAMILY", "a pre-trained backbone of transformers with a head of its own",
         ("folder as `save_pretrained` writes it",), packages=("torch", "onnxscript", "transformers"),
@@ -103,9 +112,13 @@ QUICK: tuple[Config, ...] = ({"family": "probe"},)
 """What gives a first answer."""
 PORTFOLIO: tuple[Config, ...] = (
     {"family": "backbone"},
-    {"family": "resnet9"},
+    {"family": "quicknet"},
+    {"family": "quicknet", "quicknet.width": 64, "quicknet.cutout": 0.25},
+    {"family": "resnet9", "resnet9.width": 24, "resnet9.smoothing": 0.1},
+    {"family": "quicknet", "quicknet.width": 96, "quicknet.mix": "cutmix", "quicknet.epochs": 60},
     {"family": "resnet", "resnet.depth": 1},
-    {"family": "resnet9", "resnet9.width": 24, "resnet9.mix": "cutmix", "resnet9.epochs": 60},
+    {"family": "quicknet", "quicknet.weights": ""},
+    {"family": "resnet9"},
     {"family": "mobilenet"},
     {"family": "resnet9", "resnet9.cutout": 0.25, "resnet9.smoothing": 0.1, "resnet9.width": 32},
     {"family": "resnet", "resnet.depth": 3, "resnet.weights": ""},
@@ -119,7 +132,7 @@ def entries() -> tuple[Entry, ...]:
     Examples
     --------
     >>> [entry.name for entry in entries()][:2]
-    ['probe', 'resnet9']
+    ['probe', 'quicknet']
     """
     return (*_BUILT_IN, *_outside())
 
@@ -160,6 +173,8 @@ def space(task: Task, profile: ImageProfile, names: Sequence[str] | None = None)
     ------
     SpaceError
         If no family supports the task.
+    OptionError
+        Where weights that Tidemill trained don't fit the images or the families.
     """
     able = {name: f for name, f in families(names).items() if f.supports(task, profile)}
     if not able:
@@ -167,6 +182,10 @@ def space(task: Task, profile: ImageProfile, names: Sequence[str] | None = None)
             f"No family can learn {task.kind.value} from {profile.rows} images.",
             hint="Allow other families, or give more images." if names else "Give more images.",
         )
+    for place in profile.weights:
+        why = misfit(place, profile.channels, tuple(able))
+        if why is not None:
+            raise OptionError(f"These weights can't be begun from: {place}. {why}", where="--weights")
     params: list[Param] = [Categorical("family", tuple(able), next(iter(able)))]
     for name, family in able.items():
         own = (When("family", (name,)),)

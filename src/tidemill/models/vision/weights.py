@@ -6,8 +6,10 @@ Only ``safetensors`` is read: eight bytes of length, a JSON header, and numbers.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 FILE = "model.safetensors"
 _MOST_HEADER = 100_000_000
+_ORIGIN, _BODY = "tidemill", "body."
+NOT_BEGUN_FROM = ("probe", "backbone")
+"""Families whose nets are no beginning for others: they learn a head, or began from published weights themselves."""
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
     "BOOL": "|b1",
@@ -42,7 +47,8 @@ def weights_file(place: str | Path) -> Path:
     if not found.is_file():
         raise NotFoundError(
             f"There are no weights at {str(found)!r}.",
-            hint="Give a folder with model.safetensors, or such a file; nothing is downloaded.",
+            hint="Give a folder with model.safetensors, such a file, or the name of a study of images; nothing is "
+            "downloaded.",
         )
     if found.suffix != ".safetensors":
         raise DataError(
@@ -60,14 +66,20 @@ def read_header(path: Path) -> dict[str, Any]:
     DataError
         Where the file is not what it should be.
     """
+    return _read_header(path)[0]
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors, and what else is said of them."""
     try:
         with path.open("rb") as file:
             size = struct.unpack("<Q", file.read(8))[0]
             if size > min(_MOST_HEADER, path.stat().st_size):
                 raise ValueError("the header is longer than the file")
             header = json.loads(file.read(size))
-        header.pop("__metadata__", None)
-        return {str(name): {**entry, "base": 8 + size} for name, entry in header.items()}
+        more = header.pop("__metadata__", None) or {}
+        told = {str(name): str(value) for name, value in more.items()}
+        return {str(name): {**entry, "base": 8 + size} for name, entry in header.items()}, told
     except (OSError, ValueError, struct.error, AttributeError, TypeError) as error:
         raise DataError(f"The weights can't be read ({error}).", where=str(path)) from error
 
@@ -98,10 +110,12 @@ def _tensor(name: str, entry: Mapping[str, Any], data: bytes, path: Path) -> NDA
         raise DataError(f"The tensor {name!r} of the weights can't be read ({error!r}).", where=str(path)) from error
 
 
-def write_safetensors(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write tensors by name, so that other programs can read what was trained here."""
+def write_safetensors(
+    tensors: Mapping[str, NDArray[Any]], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors by name, so that other programs can read what was trained here; whole, or not at all."""
     names = {dtype: name for name, dtype in _DTYPES.items()}
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     place = 0
     for name, values in tensors.items():
         header[name] = {
@@ -112,7 +126,14 @@ def write_safetensors(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
         place += values.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(v.tobytes() for v in tensors.values()))
+    whole = struct.pack("<Q", len(text)) + text + b"".join(v.tobytes() for v in tensors.values())
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(whole)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"The weights can't be written ({error.strerror or error}).", where=str(path)) from error
 
 
 def fill_by_name(net: nn.Module, tensors: Mapping[str, NDArray[Any]], where: str, may_differ: Sequence[str]) -> None:
@@ -174,3 +195,92 @@ def looks_like_resnet(place: str, channels: int) -> bool:
     first = header.get("conv1.weight", {}).get("shape", [])
     own = {"conv1.weight", "layer1.0.conv1.weight", "layer3.0.conv2.weight"} <= set(header)
     return own and len(first) == 4 and first[1] == channels and first[2] == 3 and "layer4.0.conv1.weight" not in header
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights that Tidemill trained come from; it stands in their file.
+
+    Parameters
+    ----------
+    family : str
+        That built the net.
+    config : dict
+        Its config, which says the shapes.
+    channels : int
+        Of the images that it saw.
+    """
+
+    family: str
+    config: dict[str, Any]
+    channels: int
+
+
+def origin_of(place: str | Path) -> Origin | None:
+    """Read where weights come from; None for those of others, and for folders of transformers.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `weights_file` and `read_header`.
+    """
+    if (Path(place).expanduser() / "config.json").is_file():
+        return None
+    path = weights_file(place)
+    told = _read_header(path)[1].get(_ORIGIN)
+    if told is None:
+        return None
+    try:
+        found = json.loads(told)
+        return Origin(str(found["family"]), dict(found["config"]), int(found["channels"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"The weights don't say where they come from ({error!r}).", where=str(path)) from error
+
+
+def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
+    """Write what `TrainedNet.checkpoint` keeps of a net as weights that another fit can begin from.
+
+    Parameters
+    ----------
+    state : mapping
+        The checkpoint of one net.
+    folder : Path
+        Made where it is not there.
+
+    Returns
+    -------
+    Path
+        The file, in the form of safetensors.
+
+    Raises
+    ------
+    DataError
+        For a model that has no body to begin from, or where the disk refuses.
+    """
+    body = {n.removeprefix(_BODY): np.asarray(v) for n, v in state["state"].items() if n.startswith(_BODY)}
+    family = str(state["family"])
+    if not any(name.startswith("linear.") for name in body) or "description" in state or family in NOT_BEGUN_FROM:
+        raise DataError(f"A model of the family {family!r} has no weights that another fit could begin from.")
+    origin = {"family": family, "config": dict(state["config"]), "channels": int(state["profile"]["channels"])}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"The folder can't be made ({error.strerror or error}).", where=str(folder)) from error
+    write_safetensors(body, folder / FILE, {_ORIGIN: json.dumps(origin), "format": "pt"})
+    return folder / FILE
+
+
+def misfit(place: str, channels: int, families: Sequence[str]) -> str | None:
+    """Say why weights that Tidemill trained can't be begun from; None where they can, and for those of others."""
+    origin = origin_of(place)
+    if origin is None:
+        return None
+    if origin.channels != channels:
+        return f"They were trained on images of {_colour(origin.channels)}, and these are of {_colour(channels)}."
+    if origin.family not in families:
+        return f"They are those of the family {origin.family!r}, which is not searched here."
+    return None
+
+
+def _colour(channels: int) -> str:
+    return "one channel (grey)" if channels == 1 else f"{channels} channels"

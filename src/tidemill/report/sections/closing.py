@@ -86,6 +86,8 @@ def _show(key: str, value: Any) -> str:
 def _alone(schema: Schema) -> str:
     if schema.has_images:
         return "with onnxruntime, numpy and Pillow alone: python run.py photos/ out.csv"
+    if schema.has_texts:
+        return "with onnxruntime, numpy and tokenizers alone: python run.py in.csv out.csv"
     return "with onnxruntime and numpy alone: python run.py in.csv out.csv"
 
 

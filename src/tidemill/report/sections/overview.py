@@ -26,7 +26,9 @@ def done(analysis: Analysis) -> Section:
         blocks.append(Note("The steps of this study were not recorded."))
     used = [c.name for c in facts.schema.features]
     dropped = [c for c in facts.schema if c.type.value in ("identifier", "constant", "ignored")]
-    sees = "the image" if facts.schema.has_images else count(len(used), "column")
+    sees = (
+        "the image" if facts.schema.has_images else "the text" if facts.schema.has_texts else count(len(used), "column")
+    )
     blocks.append(Text(f"The model sees {sees} and answers {quoted(facts.task.target)}."))
     if dropped:
         why = [f"{quoted(c.name)}: {c.reason or c.type.value}" for c in dropped[:12]]

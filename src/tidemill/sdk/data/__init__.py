@@ -17,7 +17,7 @@ from tidemill.sdk.data.govern import (
     tag,
     untag,
 )
-from tidemill.sdk.data.judge import drift, expect, gate, judge, overlap
+from tidemill.sdk.data.judge import drift, expect, expectations, gate, judge, overlap
 from tidemill.sdk.data.keep import add, append
 from tidemill.sdk.data.look import blame, check, describe, diff, export, log, verify, versions
 from tidemill.sdk.data.make import dedupe, filter_, merge, relabel, sample, split
@@ -39,6 +39,7 @@ __all__ = [
     "drift",
     "drop",
     "expect",
+    "expectations",
     "expire",
     "export",
     "facts",

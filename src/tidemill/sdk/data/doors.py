@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,13 @@ class Door:
         from tidemill.data.versions.governance import Role, check_access
 
         check_access(self.workspace, dataset, self.actor, Role.READER)
+
+    def readable(self, datasets: Iterable[str]) -> set[str]:
+        """Give those of some datasets that may be read; unlike a refusal this is not written down."""
+        from tidemill.data.versions.governance import Role, facts_of
+
+        held = {name: facts_of(self.workspace, name).role_of(self.actor) for name in set(datasets)}
+        return {name for name, role in held.items() if role is not None and role.covers(Role.READER)}
 
     def may_write(self, dataset: str) -> None:
         """Refuse who may not add versions to a dataset; a new one is open to everybody."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tidemill.sdk.data.doors import enter, summary
+from tidemill.sdk.data.doors import Place, enter, summary
 from tidemill.store.workspace import Workspace
 
 
@@ -49,22 +49,23 @@ def untag(dataset: str, name: str, *, workspace: str | Path | None = None, actor
         run(door.workspace, dataset, name, actor=door.actor)
 
 
-def facts(dataset: str, *, workspace: str | Path | None = None) -> dict[str, Any]:
+def facts(dataset: str, *, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
     """Read what is said of a dataset: owner, description, personal data, retention, roles, tags.
 
     Parameters
     ----------
     dataset : str
         Its name.
-    workspace : path, optional
+    workspace, actor : optional
         As in `add`.
     """
     from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import facts_of, tags_of
 
-    with Workspace.open(workspace) as opened:
-        name = find_version(opened, dataset).dataset
-        return {"dataset": name, **facts_of(opened, name).to_json(), "tags": tags_of(opened, name)}
+    with enter(workspace, actor) as door:
+        name = find_version(door.workspace, dataset).dataset
+        door.may_see(name)
+        return {"dataset": name, **facts_of(door.workspace, name).to_json(), "tags": tags_of(door.workspace, name)}
 
 
 def say(
@@ -110,19 +111,20 @@ def say(
         return {"dataset": dataset, **run(door.workspace, dataset, actor=door.actor, **changes).to_json()}
 
 
-def audit_log(dataset: str, *, workspace: str | Path | None = None) -> list[dict[str, Any]]:
+def audit_log(dataset: str, *, workspace: Place = None, actor: str | None = None) -> list[dict[str, Any]]:
     """Read who changed what about a dataset, oldest first.
 
     Parameters
     ----------
     dataset : str
         Its name.
-    workspace : path, optional
+    workspace, actor : optional
         As in `add`.
     """
     from tidemill.data.versions.governance import audit_of
 
-    with Workspace.open(workspace) as opened:
+    with enter(workspace, actor) as door:
+        door.may_see(dataset)
         return [
             {
                 "at": dt.datetime.fromtimestamp(e.at, dt.timezone.utc).isoformat(" ", "seconds"),
@@ -130,7 +132,7 @@ def audit_log(dataset: str, *, workspace: str | Path | None = None) -> list[dict
                 "what": e.kind,
                 "facts": dict(e.payload),
             }
-            for e in audit_of(opened, dataset)
+            for e in audit_of(door.workspace, dataset)
         ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.core.errors import DataError, OptionError
-from tidemill.sdk.data.doors import Door, enter, words
+from tidemill.sdk.data.doors import Door, Place, enter, words
 
 if TYPE_CHECKING:
     from tidemill.data.checks import Finding
@@ -21,10 +21,11 @@ def expect(
     dataset: str,
     *,
     source: str | Path | None = None,
+    text: str | None = None,
     suite: str | None = None,
     out: str | Path | None = None,
     anew: bool = False,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Say what is expected of the versions of a dataset: what one of them looks like, then edited by a person.
@@ -37,6 +38,8 @@ def expect(
         The version that is looked at.
     source : path, optional
         An edited file (YAML) to keep.
+    text : str, optional
+        The same as text.
     suite : str, optional
         A suite of another tool to keep beside ours: ``"pandera:FILE"`` (YAML, JSON) or ``"gx:FILE"`` (JSON). It is run
         on the version first. With nothing behind the colon the one of that tool is taken away.
@@ -68,9 +71,9 @@ def expect(
     from tidemill.data.expectations.infer import infer_suite
     from tidemill.data.versions import find_version
 
-    if source is not None and anew:
+    if [source is not None, text is not None, anew].count(True) > 1:
         raise OptionError("Expectations come from a file or are inferred anew, not both.", where="--from")
-    if suite is not None and (source is not None or anew or out is not None):
+    if suite is not None and (source is not None or text is not None or anew or out is not None):
         raise OptionError("A suite of another tool is kept by itself.", hint="Do one after the other.", where="--suite")
     with enter(workspace, actor) as door:
         door.may_read(dataset)
@@ -81,24 +84,56 @@ def expect(
         known = kept.suite
         if source is not None:
             wanted = _read_suite(source, version.dataset)
+        elif text is not None:
+            wanted = _suite_of(text, version.dataset, "yaml")
         else:
             wanted = known if known is not None and not anew else infer_suite(door.workspace, version.hash)
         changed = wanted != known
         if changed:
             door.may_write(version.dataset)
             keep_suite(door.workspace, wanted, actor=door.actor)
-    text = wanted.to_yaml()
-    told = {"dataset": version.dataset, "yaml": text, "columns": len(wanted.columns), "changed": changed}
+    yaml = wanted.to_yaml()
+    told = {"dataset": version.dataset, "yaml": yaml, "columns": len(wanted.columns), "changed": changed}
     told["suites"] = {s.kind: s.where for s in kept.foreign}
-    return told if out is None else {**told, "out": _write(out, text)}
+    return told if out is None else {**told, "out": _write(out, yaml)}
+
+
+def expectations(*, workspace: Place = None, actor: str | None = None) -> list[dict[str, Any]]:
+    """List the datasets of which something is expected, and which the actor may read.
+
+    Parameters
+    ----------
+    workspace, actor : optional
+        As in `add`.
+
+    Returns
+    -------
+    list of dict
+        ``dataset``, ``columns`` (of which something is expected) and ``suites`` (of other tools: their files).
+    """
+    from tidemill.data.expectations.expected import list_expected
+
+    with enter(workspace, actor) as door:
+        found = list_expected(door.workspace)
+        readable = door.readable(found)
+    return [
+        {
+            "dataset": name,
+            "columns": 0 if kept.suite is None else len(kept.suite.columns),
+            "suites": {s.kind: s.where for s in kept.foreign},
+        }
+        for name, kept in found.items()
+        if name in readable
+    ]
 
 
 def judge(
     dataset: str,
     *,
     expected: str | Path | None = None,
+    text: str | None = None,
     suite: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Hold a version against what is expected of it; where an error stands, no model may learn from the version.
@@ -111,6 +146,8 @@ def judge(
         The version.
     expected : path, optional
         A file of expectations; default those that are kept for the dataset. Who brings a file must be allowed to write.
+    text : str, optional
+        The same as text.
     suite : str, optional
         A suite of another tool, in the place of those that are kept: ``"pandera:FILE"``, a Python file, too, or
         ``"gx:FILE"``. Together with ``expected`` the version is held against both.
@@ -129,11 +166,12 @@ def judge(
     with enter(workspace, actor) as door:
         door.may_read(dataset)
         version = find_version(door.workspace, dataset)
-        if expected is None and suite is None:
+        if expected is None and suite is None and text is None:
             wanted = load_expected(door.workspace, version.dataset)
         else:
             door.may_write(version.dataset)
             ours = None if expected is None else _read_suite(expected, version.dataset)
+            ours = ours if text is None else _suite_of(text, version.dataset, "yaml")
             wanted = Expected(ours, () if suite is None else (read_foreign(suite),))
         findings = _judge(door, version.dataset, version.hash, wanted) if wanted else []
         return {"version": version.ref, "findings": plain(findings), "blocked": _blocked(door, version.hash)}
@@ -144,7 +182,7 @@ def gate(
     *,
     opened: bool = False,
     reason: str = "",
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Say whether models may learn from a version, or let them though its checks failed.
@@ -191,7 +229,7 @@ def drift(
     b: str,
     *,
     out: str | Path | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Compare the distributions of all columns of two versions, from histograms that are kept with them.
@@ -340,20 +378,24 @@ def _blocked(door: Door, key: str) -> bool:
 
 
 def _read_suite(source: str | Path, dataset: str) -> Suite:
-    from tidemill.data.expectations.suite import Suite
-
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         said = "it is no text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise DataError(f"The expectations can't be read: {said}.", where=str(path)) from error
-    suite = Suite.from_yaml(text, where=str(path))
+    return _suite_of(text, dataset, str(path))
+
+
+def _suite_of(text: str, dataset: str, where: str) -> Suite:
+    from tidemill.data.expectations.suite import Suite
+
+    suite = Suite.from_yaml(text, where=where)
     if suite.dataset != dataset:
         raise OptionError(
             f"These are expectations of {suite.dataset!r}, not of {dataset!r}.",
-            hint=f"Write `dataset: {dataset}` in the file's first line if they are meant.",
-            where=str(path),
+            hint=f"Write `dataset: {dataset}` in the first line if they are meant.",
+            where=where,
         )
     return suite
 

@@ -8,29 +8,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.core.errors import OptionError
-from tidemill.sdk.data.doors import enter, words
+from tidemill.sdk.data.doors import Place, enter, words
 from tidemill.sdk.data.judge import judge, plain
 from tidemill.sdk.data.names import dataset_name
-from tidemill.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from tidemill.data.ingest import RawTable
     from tidemill.sdk.sources import Named
 
 
-def versions(workspace: str | Path | None = None, *, dataset: str | None = None) -> list[dict[str, Any]]:
-    """List the dataset versions of the workspace, oldest first.
+def versions(workspace: Place = None, *, dataset: str | None = None, actor: str | None = None) -> list[dict[str, Any]]:
+    """List the dataset versions that the actor may read, oldest first.
 
     Parameters
     ----------
     workspace : path, optional
         As in `add`.
     dataset : str, optional
-        Only of this one.
+        Only of this one; who may not read it is refused.
+    actor : str, optional
+        As in `add`.
     """
     from tidemill.data.versions import list_versions
 
-    with Workspace.open(workspace) as opened:
+    with enter(workspace, actor) as door:
+        if dataset is not None:
+            door.may_see(dataset)
+        found = list_versions(door.workspace, dataset)
+        readable = door.readable(v.dataset for v in found)
         return [
             {
                 "dataset": v.dataset,
@@ -40,19 +45,21 @@ def versions(workspace: str | Path | None = None, *, dataset: str | None = None)
                 "operation": v.operation,
                 "created": dt.datetime.fromtimestamp(v.created_at, dt.timezone.utc).isoformat(" ", "seconds"),
             }
-            for v in list_versions(opened, dataset)
+            for v in found
+            if v.dataset in readable
         ]
 
 
-def describe(dataset: str, workspace: str | Path | None = None) -> dict[str, Any]:
+def describe(dataset: str, workspace: Place = None, *, actor: str | None = None) -> dict[str, Any]:
     """Describe a dataset version, by name (its newest), by ``name@tag``, or by the beginning of its hash."""
     from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import facts_of, tags_of
 
-    with Workspace.open(workspace) as opened:
-        record = find_version(opened, dataset)
-        facts = facts_of(opened, record.dataset)
-        tags = [name for name, key in tags_of(opened, record.dataset).items() if key == record.hash]
+    with enter(workspace, actor) as door:
+        record = find_version(door.workspace, dataset)
+        door.may_see(record.dataset)
+        facts = facts_of(door.workspace, record.dataset)
+        tags = [name for name, key in tags_of(door.workspace, record.dataset).items() if key == record.hash]
         return {
             "dataset": record.dataset,
             "hash": record.hash,
@@ -67,9 +74,9 @@ def describe(dataset: str, workspace: str | Path | None = None) -> dict[str, Any
 
 
 def log(
-    dataset: str | None = None, *, out: str | Path | None = None, workspace: str | Path | None = None
+    dataset: str | None = None, *, out: str | Path | None = None, workspace: Place = None, actor: str | None = None
 ) -> dict[str, Any]:
-    """Show how versions came about.
+    """Show how versions came about; those of datasets that the actor may not read are left out.
 
     Parameters
     ----------
@@ -77,7 +84,7 @@ def log(
         With all that it was made from and all that was made of it; default every version.
     out : path, optional
         Draw a picture: ``.svg`` or ``.html``.
-    workspace : path, optional
+    workspace, actor : optional
         As in `add`.
 
     Returns
@@ -88,8 +95,12 @@ def log(
     from tidemill.data.versions.lineage import draw_html, draw_svg, draw_text
     from tidemill.data.versions.lineage import log as run
 
-    with Workspace.open(workspace) as opened:
-        nodes = run(opened, dataset)
+    with enter(workspace, actor) as door:
+        nodes = run(door.workspace, dataset)
+        if dataset is not None:
+            door.may_see(dataset)
+        readable = door.readable(n.version.dataset for n in nodes)
+        nodes = [n for n in nodes if n.version.dataset in readable]
     told: dict[str, Any] = {"versions": [n.to_json() for n in nodes], "text": draw_text(nodes)}
     if out is not None:
         path = Path(out)
@@ -97,7 +108,10 @@ def log(
         drawn = {".svg": lambda: draw_svg(nodes), ".html": lambda: draw_html(nodes, title)}.get(path.suffix.lower())
         if drawn is None:
             raise OptionError("A picture ends in .svg or .html.", where=str(path))
-        path.write_text(drawn(), encoding="utf-8")
+        try:
+            path.write_text(drawn(), encoding="utf-8")
+        except OSError as error:
+            raise OptionError(f"The picture can't be written: {error.strerror}.", where=str(path)) from error
         told["picture"] = str(path)
     return told
 
@@ -203,7 +217,8 @@ def check(
     named = read_version(source, workspace, actor=actor)
     found: list[dict[str, Any]] = []
     if named is not None:
-        found = [_broken(problem) for problem in verify(str(source), workspace=workspace)["problems"]]
+        broken = verify(str(source), workspace=workspace, actor=actor)["problems"]
+        found = [_broken(problem) for problem in broken]
         if not found:
             found = judge(str(source), expected=expected, suite=suite, workspace=workspace, actor=actor)["findings"]
             found += _looked_at(named.raw, target or named.target, test, named)
@@ -249,22 +264,23 @@ def _report(path: Path, name: str, found: Sequence[dict[str, Any]]) -> None:
         raise OptionError(f"The report can't be written: {error.strerror}.", where=str(path)) from error
 
 
-def verify(dataset: str, *, workspace: str | Path | None = None) -> dict[str, Any]:
+def verify(dataset: str, *, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
     """Check every byte that a version needs.
 
     Parameters
     ----------
     dataset : str
         The version.
-    workspace : path, optional
+    workspace, actor : optional
         As in `add`.
     """
     from tidemill.data.versions import find_version
     from tidemill.data.versions.verify import verify as run
 
-    with Workspace.open(workspace) as opened:
-        version = find_version(opened, dataset)
-        return {"version": version.ref, "problems": run(opened, version)}
+    with enter(workspace, actor) as door:
+        version = find_version(door.workspace, dataset)
+        door.may_see(version.dataset)
+        return {"version": version.ref, "problems": run(door.workspace, version)}
 
 
 def export(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tidemill.core.schema import Columns, Schema
     from tidemill.core.task import Task, TaskKind
     from tidemill.data.checks import Finding
+    from tidemill.jobs.executors.ray.cluster import Cluster
     from tidemill.report.facts import Predict
     from tidemill.sdk.options import FitOptions
     from tidemill.sdk.sources import Named
@@ -99,8 +100,8 @@ class Modality(Protocol):
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; raises `NotFoundError`."""
 
-    def executor(self, budget: Budget, settings: SearchSettings) -> Executor:
-        """Start workers; the caller closes them."""
+    def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
+        """Start workers, on a cluster where one is given; the caller closes them. Raises `OptionError`."""
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[Any, dict[str, Any]]:
         """Read, check, split and keep the rows; gives a `Prepared` and the names of the kept versions."""

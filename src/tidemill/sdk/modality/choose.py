@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tidemill.search.modality import IMAGE, modality_of
+from tidemill.search.modality import IMAGE, TEXT, modality_of
 
 if TYPE_CHECKING:
     from tidemill.sdk.modality._base import Asked, Modality
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def modality_asked(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
-    """Look at what a person named: a dataset version, images, or a table.
+    """Look at what a person named: a dataset version, images, texts, or a table.
 
     Raises
     ------
     OptionError
-        Where the actor may not read a dataset.
+        Where the actor may not read a dataset, or weights don't fit the columns.
     DataError
         Where a dataset version is blocked.
     """
@@ -28,25 +28,74 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     from tidemill.sdk.sources import read_version
 
     if options.database is not None:
-        return _tables(), Asked(data, target, options)
+        return (_texts(options.weights) if _by_kind(options) else _tables()), Asked(data, target, options)
     named = read_version(data, workspace, training=True)
     if named is not None:
         asked = Asked(data, target or named.target, named.options(options, target or named.target), named)
-        return (_images() if _of_images(named.version.schema) else _tables()), asked
-    if options.kind in KINDS or is_images(data):
+        if _of_images(named.version.schema):
+            return _images(), asked
+        texts = _of_texts(named.raw, asked.target, asked.options)
+        return (_texts(options.weights) if texts else _tables()), asked
+    if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
         return _images(), Asked(data, target, options)
-    return _tables(), Asked(data, target, options)
+    texts = _of_texts(data, target, options)
+    return (_texts(options.weights) if texts else _tables()), Asked(data, target, options)
 
 
 def modality_kept(settings: Mapping[str, Any]) -> Modality:
     """The modality of a study that is kept, by its settings."""
-    return _images() if modality_of(settings).name == IMAGE else _tables()
+    name = modality_of(settings).name
+    if name == TEXT:
+        return _texts(tuple(settings.get("source", {}).get("options", {}).get("weights", ())))
+    return _images() if name == IMAGE else _tables()
 
 
 def _of_images(schema: Any) -> bool:
     from tidemill.sdk.images import holds_images
 
     return holds_images(schema)
+
+
+def _by_kind(options: FitOptions) -> bool:
+    from tidemill.data.texts.column import KINDS
+
+    return options.kind in KINDS
+
+
+def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
+    """Texts are asked for by their kind, or by weights of an encoder for a table that has nothing else.
+
+    Raises
+    ------
+    OptionError
+        Where weights are those of an encoder of texts and the table has other columns, too.
+    """
+    if _by_kind(options):
+        return True
+    if not options.weights:
+        return False
+    from tidemill.models.text.folders import is_text_encoder
+
+    if target is None or not any(is_text_encoder(place) for place in options.weights):
+        return False
+    from tidemill.core.errors import OptionError
+    from tidemill.data.infer import infer_schema
+    from tidemill.data.ingest import RawTable, read
+    from tidemill.data.texts.column import longest_texts
+
+    raw = source if isinstance(source, RawTable) else read(source, sheet=options.sheet)
+    text = longest_texts(raw, {target, options.group or target})
+    quiet = RawTable(raw.table, raw.source)  # what is told of the columns is told once, by the fit itself
+    found = infer_schema(quiet, target, types=options.types, group=options.group, time=options.time_column)
+    others = [c.name for c in found.features if c.name != text]
+    if others:
+        raise OptionError(
+            f"The weights are those of an encoder of texts, but the table has other columns beside {text!r}: "
+            f"{', '.join(map(repr, others[:5]))}{', …' if len(others) > 5 else ''}.",
+            where="--weights",
+            hint="Say --kind text-classification or text-regression to learn from the text alone.",
+        )
+    return True
 
 
 def _tables() -> Modality:
@@ -59,3 +108,9 @@ def _images() -> Modality:
     from tidemill.sdk.modality.images import Images
 
     return Images()
+
+
+def _texts(weights: tuple[str, ...]) -> Modality:
+    from tidemill.sdk.modality.texts import Texts
+
+    return Texts(tuple(weights))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.images.write import write_image_bundle
+from tidemill.bundle.parts import Recipe
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
 from tidemill.core.protocols import Executor
 from tidemill.core.schema import Schema, take_rows
 from tidemill.core.task import TaskKind
+from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.models.vision._base import ImageProfile
 from tidemill.sdk.data import dataset_name
+from tidemill.sdk.image_weights import weights_at_hand
 from tidemill.sdk.images import PreparedImages, image_table, keep_images, load_images, prepare_images, report_schema
 from tidemill.sdk.modality._base import Asked
 from tidemill.sdk.options import FitOptions
@@ -48,16 +52,17 @@ class Images:
         need_torch("to learn from images")
         return tuple(pool.families(names)) if names else ()
 
-    def executor(self, budget: Budget, settings: SearchSettings) -> Executor:
+    def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
         """Start workers."""
-        return open_executor(budget, settings)
+        return open_executor(budget, settings, cluster)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedImages, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
         data = asked.data
         if asked.named is not None:
             data = image_table(workspace, asked.named.raw, asked.named.version.schema)
-        prepared = prepare_images(data, asked.target, asked.options)
+        options = replace(asked.options, weights=weights_at_hand(workspace, asked.options.weights))
+        prepared = prepare_images(data, asked.target, options)
         return prepared, keep_images(workspace, dataset_name(asked.data), prepared, asked.named)
 
     def load(
@@ -106,11 +111,15 @@ class Images:
     ) -> Bundle:
         """Prove on what no net was trained on, and write."""
         need_torch("to export models for images")
+        return self.write(study, study.search.recipe(candidate), out, info, evidence)
+
+    def write(self, study: Study, recipe: Recipe, out: Path, info: BundleInfo, evidence: Sequence[Evidence]) -> Bundle:
+        """Prove a recipe on the images that were held out or locked, and write it."""
         prepared: PreparedImages = study.prepared
         tables = {"validation": prepared.pictures.take(prepared.train[study.search.covered_rows])}
         if len(prepared.test):
             tables["test"] = prepared.pictures.take(prepared.test)
-        return write_image_bundle(out, study.search.recipe(candidate), tables=tables, info=info, evidence=evidence)
+        return write_image_bundle(out, recipe, tables=tables, info=info, evidence=evidence)
 
     def report_schema(self, prepared: PreparedImages) -> Schema:
         """The image and its properties."""

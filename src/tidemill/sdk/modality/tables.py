@@ -17,6 +17,7 @@ from tidemill.core.budget import Budget, available_cpus
 from tidemill.core.protocols import Executor
 from tidemill.core.schema import Columns, Schema
 from tidemill.core.task import TaskKind
+from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.models.tabular.encode import Encoder
 from tidemill.report.facts import Predict
 from tidemill.sdk.data import dataset_name
@@ -51,9 +52,9 @@ class Tables:
 
         return tuple(pool.families(names)) if names else ()
 
-    def executor(self, budget: Budget, settings: SearchSettings) -> Executor:
+    def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
         """Start workers."""
-        return open_executor(budget, settings)
+        return open_executor(budget, settings, cluster)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[Prepared, dict[str, Any]]:
         """Read, infer, check, split, and keep a version."""
@@ -91,10 +92,10 @@ class Tables:
         )
 
     def reserve_s(self, rows: int, budget: Budget) -> float:
-        """Three seconds on quiet cores, four on busy ones, more with rows."""
+        """Four seconds on quiet cores, five on busy ones, more with rows."""
         if budget.time_s is None:
             return 0.0
-        return min(0.4 * budget.time_s, 4.5 + 2e-5 * rows + 0.02 * budget.time_s)
+        return min(0.4 * budget.time_s, 5.5 + 2e-5 * rows + 0.02 * budget.time_s)
 
     def proof_rows(self, prepared: Prepared) -> int:
         """All of them."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tidemill.core.budget import Budget
 from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.jobs.executors.ray.cluster import Cluster
+from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.search.settings import SearchSettings
 from tidemill.train.extra import need_torch
 
@@ -14,11 +16,13 @@ PRELOAD = ("torch", "tidemill.search.images.evaluate", "tidemill.models.vision._
 _GPU = Path("/dev/nvidiactl")
 
 
-def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
+def open_executor(
+    budget: Budget, settings: SearchSettings, cluster: Cluster | None = None
+) -> ProcessExecutor | RayExecutor:
     """Start the workers.
 
     Two nets on one core each learn more than one net on two, which would wait for each other; beyond four cores each
-    gets more than one. A GPU is not shared.
+    gets more than one. A GPU is not shared. On a cluster every node has as many workers as it would have alone.
 
     Raises
     ------
@@ -26,6 +30,22 @@ def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
         Where PyTorch is not installed.
     """
     need_torch("to learn from images")
-    cores = budget.cores
-    workers = 1 if _GPU.exists() else max(1, min(settings.lag, cores if cores < 4 else cores // 2))
-    return ProcessExecutor(workers, PRELOAD, budget.memory_bytes, threads=max(1, cores // workers))
+    if cluster is not None:
+        return _on_cluster(cluster, budget, settings)
+    workers = workers_for(budget, settings)
+    return ProcessExecutor(workers, PRELOAD, budget.memory_bytes, threads=max(1, budget.cores // workers))
+
+
+def workers_for(budget: Budget, settings: SearchSettings) -> int:
+    """Number of workers that train nets side by side."""
+    return 1 if _GPU.exists() else _side_by_side(budget.cores, settings)
+
+
+def _side_by_side(cores: int, settings: SearchSettings) -> int:
+    return max(1, min(settings.lag, cores if cores < 4 else cores // 2))
+
+
+def _on_cluster(cluster: Cluster, budget: Budget, settings: SearchSettings) -> RayExecutor:
+    cores, gpus = min(cluster.cores, budget.cpus or cluster.cores), cluster.gpus
+    threads = max(1, cores // (gpus or _side_by_side(cores, settings)))
+    return RayExecutor(cluster, budget.cpus // threads or None, PRELOAD, threads=threads, gpus=min(gpus, 1))

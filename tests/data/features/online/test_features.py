@@ -248,6 +248,45 @@ def test_a_full_map_grows_by_itself_or_says_what_to_do(tmp_path: Path) -> None:
     full.close()
 
 
+def test_a_row_is_read_alone_as_it_is_among_others(online: OnlineFeatures) -> None:
+    push(online, "shop_user", [wide(1, 10, 0), wide(2, 10, 100)], clock=clock)
+    push_changes(online, "shop_user", [{"shop": "a", "user_id": 2, "at": at(20), "w7": -1.0}], clock=clock)
+    for entity in (("a", 1), ("a", 2), ("a", 9)):
+        row, answer = online.row("shop_user", entity), online.read("shop_user", [entity])
+        assert np.array_equal(row.numbers, answer.numbers[0], equal_nan=True)
+        assert (row.state, row.event_ns) == (answer.states[0], int(answer.event_ns[0]))
+        assert row.to_dict() == answer.to_rows()[0]
+
+
+def test_a_row_that_was_read_does_not_change(online: OnlineFeatures) -> None:
+    push(online, "shop_user", [wide(1, 10, 0)], clock=clock)
+    before = online.row("shop_user", ("a", 1))
+    kept = before.numbers.copy()
+    for second in range(11, 30):
+        push(online, "shop_user", [wide(1, second, second)], clock=clock)
+    assert np.array_equal(before.numbers, kept, equal_nan=True)
+    assert not before.numbers.flags.writeable
+
+
+def test_a_patch_by_another_process_is_seen(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    from tidemill.testing.online_store import row
+
+    store = LmdbStore(tmp_path / "s")
+    store.put_many([(b"k", row(1))])
+    assert store.get(b"k") == (row(1), None)
+    program = (
+        "import sys; from tidemill.data.features.online.lmdb_store import LmdbStore;"
+        "from tidemill.testing.online_store import row;"
+        "store = LmdbStore(sys.argv[1]); store.update_many([b'k'], lambda key, cell: (cell[0], row(2))); store.close()"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "s")], check=True, timeout=120)
+    assert store.get(b"k") == (row(1), row(2))
+    store.close()
+
+
 def test_a_map_that_another_process_grew_is_taken_over(tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -103,13 +103,18 @@ def say(
             show.table([{"what": k, "value": str(v)} for k, v in told.items()])
 
 
-def audit(dataset: Named, workspace: options.Workspace = None, as_json: options.Json = False) -> None:
+def audit(
+    dataset: Named,
+    workspace: options.Workspace = None,
+    actor: words.Actor = None,
+    as_json: options.Json = False,
+) -> None:
     """Show who changed what about a dataset."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        rows = sdk.audit_log(dataset, workspace=workspace)
+        rows = sdk.audit_log(dataset, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(rows)
         elif rows:

@@ -26,14 +26,15 @@ def register(group: typer.Typer) -> None:
 def list_(
     dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="Only of this one.")] = None,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the dataset versions of the workspace."""
+    """List the dataset versions that you may read."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        rows = sdk.versions(workspace, dataset=dataset)
+        rows = sdk.versions(workspace, dataset=dataset, actor=actor)
         if as_json:
             show.emit_json(rows)
         elif rows:
@@ -43,13 +44,18 @@ def list_(
             print("No datasets yet. Add one with: tidemill data add DATA")
 
 
-def show_(dataset: words.Dataset, workspace: options.Workspace = None, as_json: options.Json = False) -> None:
+def show_(
+    dataset: words.Dataset,
+    workspace: options.Workspace = None,
+    actor: words.Actor = None,
+    as_json: options.Json = False,
+) -> None:
     """Show the columns of a dataset version, with what was seen in them and what is said of them."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        facts = sdk.describe(dataset, workspace)
+        facts = sdk.describe(dataset, workspace, actor=actor)
         if as_json:
             show.emit_json(facts)
             return
@@ -64,13 +70,18 @@ def show_(dataset: words.Dataset, workspace: options.Workspace = None, as_json: 
                 print(f"{name.replace('_', ' ')}: {_said(facts[name])}")
 
 
-def verify(dataset: words.Dataset, workspace: options.Workspace = None, as_json: options.Json = False) -> None:
+def verify(
+    dataset: words.Dataset,
+    workspace: options.Workspace = None,
+    actor: words.Actor = None,
+    as_json: options.Json = False,
+) -> None:
     """Check every byte that a version needs."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        found = sdk.verify(dataset, workspace=workspace)
+        found = sdk.verify(dataset, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(found)
         else:
@@ -83,6 +94,7 @@ def log(
     dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="Only what belongs to this one.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw a picture: .svg or .html.")] = None,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Show how versions came about: the graph of operations, newest first."""
@@ -90,7 +102,7 @@ def log(
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        told = sdk.log(dataset, out=out, workspace=workspace)
+        told = sdk.log(dataset, out=out, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(told)
         else:

@@ -92,6 +92,9 @@ class OnlineStore(Protocol):
         wins. A row that is written takes the patch away.
         """
 
+    def get(self, key: bytes) -> Cell:
+        """Read the cell of one key, as `get_many` does: the least work for what is asked one by one."""
+
     def get_many(self, keys: Sequence[bytes]) -> list[Cell]:
         """Read the cells of keys, in their order; ``(None, None)`` where there is nothing."""
 

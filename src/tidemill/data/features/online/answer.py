@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tidemill.core.errors import NotFoundError
 from tidemill.data.features.instants import shown
 from tidemill.data.features.instants import to_arrow as times_to_arrow
-from tidemill.data.features.online._base import Cell, Span
+from tidemill.data.features.online._base import Cell, Span, times_of
 from tidemill.data.features.online.blocks import default_block, number_column, text_column, word_column
 from tidemill.data.features.online.patches import Rows
 from tidemill.data.features.online.rows import HEADER_BYTES, Floats, schema_of
@@ -27,6 +27,7 @@ STATES = (FRESH, STALE, EXPIRED, ABSENT)
 an expired value is not answered, but its default. An absent entity has never been written."""
 
 _NO_WORDS, _NONE_MISSING = np.empty((0, 0), np.int64), np.empty((0, 0), np.bool_)
+_NO_NUMBERS: Floats = np.empty((0, 0), np.float32)
 _FEW = 8
 _FEW_RUNS = 64
 """Of features in more runs than this the whole row is read."""
@@ -180,7 +181,7 @@ class Answer:
     missing: NDArray[np.bool_]
     event_ns: NDArray[np.int64]
     states: list[str]
-    numbers: Floats = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    numbers: Floats = field(default_factory=lambda: _NO_NUMBERS)
 
     def __len__(self) -> int:
         return len(self.states)
@@ -272,32 +273,35 @@ class Row:
     Attributes
     ----------
     numbers : float32 array of shape (packed numbers,)
-        In the order of the group's `packed` features, with defaults; NaN is missing. Read-only.
+        In the order of the group's `packed` features, with defaults; NaN is missing. Read-only, and a copy of what is
+        stored: it stays as it is whatever is written later.
     state : str
         See `STATES`.
-    event_ns : int
-        When the values became true, nanoseconds since 1970; 0 for an absent entity.
     """
 
-    __slots__ = ("_cell", "_rows", "_selection", "event_ns", "numbers", "state")
+    __slots__ = ("_cell", "_newest", "_selection", "numbers", "state")
 
     def __init__(
-        self, rows: Rows, selection: Selection, cell: Cell | None, state: str, event_ns: int, numbers: Floats
+        self, selection: Selection, cell: Cell | None, newest: bytes | None, state: str, numbers: Floats
     ) -> None:
-        self._rows = rows
         self._selection = selection
         self._cell = cell
+        self._newest = newest
         self.state = state
-        self.event_ns = event_ns
         self.numbers = numbers
+
+    @property
+    def event_ns(self) -> int:
+        """When the values became true, nanoseconds since 1970; 0 for an absent entity."""
+        return 0 if self._newest is None else times_of(self._newest)[0]
 
     def __getitem__(self, name: str) -> Any:
         """Give the value of one feature; None where it is missing. Raises `NotFoundError` with the nearest names."""
-        self._rows.group.feature(name)
+        self._selection.rows.group.feature(name)
         return self.to_dict()[name]
 
     def __repr__(self) -> str:
-        return f"Row({self._rows.group.name!r}, {self.state})"
+        return f"Row({self._selection.rows.group.name!r}, {self.state})"
 
     def to_dict(self) -> Mapping[str, Any]:
         """Give all values as plain ones; missing is None, times are ISO 8601 text."""

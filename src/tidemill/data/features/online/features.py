@@ -146,7 +146,7 @@ def complete_rows(
 
 def entities_of(group: OnlineGroup, keys: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
     """Give the entities of a group from key columns by name; raises `NotFoundError` for a column that is not there."""
-    names = group.group.entity_names
+    names = group.entity_names
     for name in names:
         if name not in keys:
             raise NotFoundError.of("entity key in the request:", name, keys)

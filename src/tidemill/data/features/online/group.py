@@ -18,8 +18,8 @@ from tidemill.data.features.online.answer import ABSENT, EXPIRED, FRESH, STALE, 
 from tidemill.data.features.online.blocks import to_block
 from tidemill.data.features.online.keys import SHARDS, group_prefix, key_maker
 from tidemill.data.features.online.patches import Rows
-from tidemill.data.features.online.rows import Block
-from tidemill.data.features.types import FeatureGroup
+from tidemill.data.features.online.rows import HEADER_BYTES, Block
+from tidemill.data.features.types import FeatureGroup, Packing
 
 NANOS = 1_000_000_000
 _PART_BYTES = 32 << 20
@@ -85,6 +85,7 @@ class OnlineGroup:
 
     def __init__(self, group: FeatureGroup, store: OnlineStore, *, clock: Callable[[], int] = time.time_ns) -> None:
         self.group = group
+        self.entity_names = group.entity_names
         self.store = store
         self.key = key_maker(group)
         self.rows = Rows(group)
@@ -94,6 +95,9 @@ class OnlineGroup:
         self._ttl_ns = None if group.ttl_s is None else round(group.ttl_s * NANOS)
         self._fresh_ns = None if group.freshness_s is None else round(group.freshness_s * NANOS)
         self._timeless = self._ttl_ns is None and self._fresh_ns is None
+        layout = self.rows.layout
+        self._holds, self._dtype, self._width = layout.holds, layout.dtype, layout.width
+        self._as_stored = layout.packing is Packing.FLOAT32 and not self.all.has_defaults
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -110,22 +114,21 @@ class OnlineGroup:
         DataError
             For a key that is missing or of the wrong type.
         """
-        row, patch = self.store.get_many((self.key(entity),))[0]
+        cell = row, patch = self.store.get(self.key(entity))
         if row is None:
-            return Row(self.rows, self.all, None, ABSENT, 0, self.all.defaults)
-        layout = self.rows.layout
-        event, _ = times_of(row if patch is None else patch)
-        state = FRESH if self._timeless else self.state(event)
+            return Row(self.all, None, None, ABSENT, self.all.defaults)
+        newest = row if patch is None else patch
+        state = FRESH if self._timeless else self.state(times_of(newest)[0])
         if state is EXPIRED:
-            return Row(self.rows, self.all, None, EXPIRED, event, self.all.defaults)
-        if patch is None and layout.holds(row):
-            numbers = layout.numbers(row)
-            if self.all.has_defaults:
-                numbers = np.where(np.isnan(numbers), self.all.defaults, numbers)
-            return Row(self.rows, self.all, (row, None), state, event, numbers)
-        parts = self.rows.read((row, patch))
-        numbers = self.all.filled(layout.decode(parts.numbers)[None])[0]
-        return Row(self.rows, self.all, (row, patch), state, event, numbers)
+            return Row(self.all, None, newest, EXPIRED, self.all.defaults)
+        if patch is None and self._holds(row):  # the usual case, in few steps
+            codes = np.frombuffer(row, self._dtype, self._width, HEADER_BYTES)
+            return Row(self.all, cell, newest, state, codes if self._as_stored else self._decoded(codes))
+        return Row(self.all, cell, newest, state, self._decoded(self.rows.read(cell).numbers))
+
+    def _decoded(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Turn packed numbers of the newest layout into what is answered."""
+        return self.all.filled(self.rows.layout.decode(codes))
 
     def read(self, entities: Sequence[Any], columns: Sequence[str] | None = None) -> Answer:
         """Read many entities at once, all features or some.
@@ -277,6 +280,14 @@ class OnlineGroup:
         self.store.update_many(list(due), change)
         count = sum(written.values())
         return Written(len(packed), count, len(due) - count, len(packed) - len(due))
+
+    def delete(self, entities: Sequence[Any]) -> int:
+        """Remove the newest values of some entities; gives how many had any. See `row` for their keys.
+
+        `materialize` brings back what the history still has: to forget an entity, forget it there first
+        (`tidemill.data.features.forget.forget`).
+        """
+        return self.store.delete([self.key(entity) for entity in entities])
 
     def compact(self) -> int:
         """Merge every patch into its row; gives how many there were."""

@@ -66,10 +66,14 @@ class ShardedStore:
             parts.setdefault(id(store), (store, []))[1].append(item)
         return sum(store.put_many(part) for store, part in parts.values())
 
+    def get(self, key: bytes) -> Cell:
+        """Read one cell, see `OnlineStore`."""
+        return self.home(key).get(key)
+
     def get_many(self, keys: Sequence[bytes]) -> list[Cell]:
         """Read the cells of keys, see `OnlineStore`."""
         if len(keys) == 1:
-            return self.home(keys[0]).get_many(keys)
+            return [self.get(keys[0])]
         found: list[Cell] = [(None, None)] * len(keys)
         for store, places in self._split(keys):
             for at, cell in zip(places, store.get_many([keys[i] for i in places]), strict=True):

@@ -96,6 +96,10 @@ class RedisStore:
                 pipe.evalsha(self._put, 2, self._row(key), self._patch(key), row)
             return sum(pipe.execute())
 
+    def get(self, key: bytes) -> Cell:
+        """Read one cell. See `OnlineStore`."""
+        return self.get_many((key,))[0]
+
     def get_many(self, keys: Sequence[bytes]) -> list[Cell]:
         """Read the cells of keys with one question. See `OnlineStore`."""
         if not keys:

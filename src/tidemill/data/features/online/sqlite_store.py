@@ -82,12 +82,20 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise self._refused(error) from error
 
+    def get(self, key: bytes) -> Cell:
+        """Read one cell. See `OnlineStore`."""
+        try:
+            cell: Cell = self._connection().execute(_GET, (key,)).fetchone() or NOTHING
+            return cell
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
     def get_many(self, keys: Sequence[bytes]) -> list[Cell]:
         """Read the cells of keys, all from one moment. See `OnlineStore`."""
+        if len(keys) == 1:
+            return [self.get(keys[0])]
         try:
             connection = self._connection()
-            if len(keys) == 1:
-                return [connection.execute(_GET, keys).fetchone() or NOTHING]
             with _Transaction(connection, "BEGIN"):
                 return [connection.execute(_GET, (key,)).fetchone() or NOTHING for key in keys]
         except sqlite3.Error as error:

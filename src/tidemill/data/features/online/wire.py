@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,31 +72,36 @@ def ask(online: OnlineFeatures, features: Sequence[str], keys: Mapping[str, Sequ
     """
     if not features:
         raise OptionError("Ask for at least one feature or group.")
-    lengths = {name: len(column) for name, column in keys.items()}
-    if len(set(lengths.values())) != 1:
-        raise DataError(f"Key columns must have one length, but have {lengths}.", hint="Give at least one entity.")
-    count = next(iter(lengths.values()))
+    lengths = {len(column) for column in keys.values()}
+    if len(lengths) != 1:
+        shown = {name: len(column) for name, column in keys.items()}
+        raise DataError(f"Key columns must have one length, but have {shown}.", hint="Give at least one entity.")
+    (count,) = lengths
     if not 0 < count <= MAX_ENTITIES:
         raise OptionError(f"A question is about 1 to {MAX_ENTITIES:,} entities, but got {count:,}.", hint="Split it.")
-    wanted: dict[str, list[str] | None] = {}
-    for reference in features:
-        name, _, feature = reference.partition(":")
-        if not feature:
-            wanted[name] = None
-        elif wanted.setdefault(name, []) is not None:
-            columns = wanted[name]
-            if columns is not None and feature not in columns:
-                columns.append(feature)
-    asked = {name: online.group(name) for name in wanted}
-    used = {key for group in asked.values() for key in group.group.entity_names}
+    asked = [(name, online.group(name), columns) for name, columns in _wanted(tuple(features))]
     for name in keys:
-        if name not in used:
-            raise NotFoundError.of("entity key in these groups:", name, used)
-    values = count * sum(len(c) if c is not None else len(asked[n].group.features) for n, c in wanted.items())
+        if not any(name in group.entity_names for _, group, _ in asked):
+            known = {key for _, group, _ in asked for key in group.entity_names}
+            raise NotFoundError.of("entity key in these groups:", name, known)
+    values = count * sum([len(group.all.names if columns is None else columns) for _, group, columns in asked])
     if values > MAX_VALUES:
         raise OptionError(f"A question is about {MAX_VALUES:,} values, but this is about {values:,}.", hint="Split it.")
-    answers = {name: group.read(entities_of(group, keys), wanted[name]) for name, group in asked.items()}
-    return Found(keys, answers)
+    return Found(keys, {name: group.read(entities_of(group, keys), columns) for name, group, columns in asked})
+
+
+@lru_cache(maxsize=256)
+def _wanted(features: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...] | None], ...]:
+    """Give groups in the order asked for, each with its features, or None for all of them."""
+    wanted: dict[str, dict[str, None] | None] = {}
+    for reference in features:
+        name, _, feature = reference.partition(":")
+        columns = wanted.setdefault(name, {})
+        if not feature:
+            wanted[name] = None
+        elif columns is not None:
+            columns[feature] = None
+    return tuple((name, None if columns is None else tuple(columns)) for name, columns in wanted.items())
 
 
 def to_json(found: Found, *, names: bool = True) -> bytes:

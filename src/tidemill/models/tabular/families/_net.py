@@ -6,6 +6,8 @@ Legend: M members, B rows of a batch, F inputs, H units, K outputs.
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.core.task import Task, TaskKind
+from tidemill.models.tabular.families import _links
 
 Array = NDArray[np.float32]
 
@@ -28,7 +34,52 @@ class Layer:
     b: Array
 
 
-class Net:
+class Network(ABC):
+    """Networks that learn at once; all that they learn stands in one vector, which `Adam` moves.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple of int
+        Of the arrays that are learned, in the order in which `views` gives them.
+    deals : int
+        Orders in which the rows of an epoch are dealt: one for each member, or 1 where all see the same rows.
+
+    Attributes
+    ----------
+    flat, grad : ndarray
+        What is learned, and the loss's slope in it.
+    rate, decay : ndarray
+        How fast each number learns, and how fast it shrinks, as factors; 1 and 0 unless said otherwise.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], deals: int) -> None:
+        self._shapes = tuple(shapes)
+        self.deals = deals
+        self.flat: Array = np.zeros(sum(math.prod(s) for s in self._shapes), dtype=np.float32)
+        self.grad: Array = np.zeros_like(self.flat)
+        self.rate: Array = np.ones_like(self.flat)
+        self.decay: Array = np.zeros_like(self.flat)
+
+    def views(self, flat: Array) -> list[Array]:
+        """Give the arrays that stand in one of the vectors; to change one is to change the vector."""
+        sizes = [math.prod(s) for s in self._shapes]
+        ends = np.cumsum(sizes)
+        return [flat[e - n : e].reshape(s) for e, n, s in zip(ends, sizes, self._shapes, strict=True)]
+
+    @abstractmethod
+    def start_output(self, bias: Array) -> None:
+        """Let the networks begin with the mean answer, (K,)."""
+
+    @abstractmethod
+    def forward(self, x: Array, dropout: float, rng: np.random.Generator) -> tuple[Array, list[Any]]:
+        """Outputs (M, B, K) and what `backward` needs; ``x`` is (`deals`, B, F)."""
+
+    @abstractmethod
+    def backward(self, g: Array, tape: list[Any]) -> None:
+        """Fill `grad` from the loss's slope in the outputs, (M, B, K), which may be overwritten."""
+
+
+class Net(Network):
     """Fully connected networks with a learned factor on each input.
 
     Weights are stored as if drawn with unit variance and are divided by ``sqrt(fan_in)`` when used (the neural
@@ -64,18 +115,9 @@ class Net:
         shapes: list[tuple[int, ...]] = [(members, 1, n_inputs)]
         for fan_in, fan_out in pairwise(widths):
             shapes += [(members, fan_in, fan_out), (members, 1, fan_out)]
-        sizes = [int(np.prod(s)) for s in shapes]
-        ends = np.cumsum(sizes)
-        self.flat: Array = np.empty(ends[-1], dtype=np.float32)
-        self.grad: Array = np.zeros_like(self.flat)
-        self.rate: Array = np.ones_like(self.flat)
-        self.decay: Array = np.zeros_like(self.flat)
-
-        def views(flat: Array) -> list[Array]:
-            return [flat[e - n : e].reshape(s) for e, n, s in zip(ends, sizes, shapes, strict=True)]
-
-        self._params, self._grads = views(self.flat), views(self.grad)
-        rates, decays = views(self.rate), views(self.decay)
+        super().__init__(shapes, members)
+        self._params, self._grads = self.views(self.flat), self.views(self.grad)
+        rates, decays = self.views(self.rate), self.views(self.decay)
         self._params[0][...] = 1.0
         rates[0][...] = 6.0
         for i in range(len(widths) - 1):
@@ -113,7 +155,7 @@ class Net:
                 return z, tape
             a, slope = activate(z, self.activation)
             if dropout > 0:
-                mask = _mask(a.shape, dropout, rng)
+                mask = dropout_mask(a.shape, dropout, rng)
                 a *= mask
                 slope *= mask
             tape.append((h, w, slope))
@@ -148,13 +190,13 @@ class Adam:
 
     Parameters
     ----------
-    net : Net
+    net : Network
         Whose weights it changes.
     beta : tuple of float
         How slowly the averages of gradients and of their squares move.
     """
 
-    def __init__(self, net: Net, beta: tuple[float, float] = (0.9, 0.95)) -> None:
+    def __init__(self, net: Network, beta: tuple[float, float] = (0.9, 0.95)) -> None:
         self._net = net
         self._beta = beta
         self._step = 0
@@ -214,9 +256,33 @@ def activate(z: Array, kind: str) -> tuple[Array, Array]:
     return a, (s * (1 + z - a)).astype(np.float32, copy=False)
 
 
-def _mask(shape: tuple[int, ...], dropout: float, rng: np.random.Generator) -> Array:
+def emit_activation(graph: GraphBuilder, z: str, kind: str) -> str:
+    """Write `activate`'s value into a graph."""
+    return graph.op("Relu", z) if kind == "relu" else graph.op("Mul", z, graph.op("Sigmoid", z))
+
+
+def dropout_mask(shape: tuple[int, ...], dropout: float, rng: np.random.Generator) -> Array:
     """0 for dropped units, else ``1 / (1 - dropout)``; the share is rounded to 1/256."""
     cut = round(dropout * 256)
     size = int(np.prod(shape))
     kept = np.frombuffer(rng.bytes(size), dtype=np.uint8).reshape(shape) >= cut
     return kept * np.float32(256 / (256 - cut))
+
+
+def mean_scores(z: Array, task: Task) -> Array:
+    """Raw scores (B, n_outputs) of the outputs (M, B, K) of all members: the mean of what each says."""
+    members = [_links.scores(z[m], task) for m in range(len(z))]
+    mean: Array = np.mean(members, axis=0, dtype=np.float32)
+    return mean
+
+
+def emit_mean_scores(graph: GraphBuilder, z: str, task: Task) -> str:
+    """Write `mean_scores` into a graph; ``z`` is (M, N, K)."""
+    if task.kind is TaskKind.BINARY:
+        z = graph.op("Sigmoid", z)
+    elif task.kind is TaskKind.MULTICLASS:
+        z = graph.op("Softmax", z, axis=-1)
+    mean = graph.op("ReduceMean", z, graph.const([0], np.int64), keepdims=0)
+    if task.kind is TaskKind.BINARY:
+        return graph.concat(graph.op("Sub", graph.const(1.0, np.float32), mean), mean)
+    return mean

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.graph import GraphBuilder
-from tidemill.core.errors import TrialError
 from tidemill.core.space import Categorical, Float, Space
-from tidemill.core.task import Task, TaskKind
+from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.tabular._base import FitBudget, Matrix, TableProfile, TabularData
 from tidemill.models.tabular.families import _links, _offers
-from tidemill.models.tabular.families._net import Adam, Layer, Net, run_layers
+from tidemill.models.tabular.families._net import Layer, Net, emit_activation, emit_mean_scores, mean_scores, run_layers
+from tidemill.models.tabular.families._training import Recipe, Training, learnable
 from tidemill.models.tabular.pipeline import treated_profile
 
-_SHAPES = {"small": (64, 64), "medium": (128, 128), "deep": (128, 128, 128), "tall": (256, 128, 64), "wide": (256, 256)}
+SHAPES = {"small": (64, 64), "medium": (128, 128), "deep": (128, 128, 128), "tall": (256, 128, 64), "wide": (256, 256)}
 _CHUNK = 4096
 _MANY_ROWS = 4000
 """From here on pieces of numbers, and mean targets instead of rare one-hot columns, paid in cross-validation; on
@@ -64,7 +63,7 @@ class MLP:
         """Shape, pace and regularisation."""
         return Space(
             [
-                Categorical("mlp.shape", tuple(_SHAPES), "medium"),
+                Categorical("mlp.shape", tuple(SHAPES), "medium"),
                 Categorical("mlp.activation", ("relu", "silu"), "relu"),
                 Float("mlp.learning_rate", 5e-3, 0.1, 0.03, log=True),
                 Float("mlp.dropout", 0.0, 0.5, 0.15),
@@ -80,12 +79,12 @@ class MLP:
         category: tuple[str, ...] = ("onehot", "mixed", "full")
         if profile.rows >= _MANY_ROWS:
             number, category = (number[1], number[0], *number[2:]), ("mixed", "onehot", "full")
-        return _offers.smooth(task, profile, number=number, category=category)
+        return _offers.smooth(task, profile, number=number, category=category, target=("raw", "log", "sqrt"))
 
     def cost(self, config: Config, task: Task, profile: TableProfile) -> Cost:
         """Weights of all members; exact but for columns that the treatment may leave out."""
         width = len(treated_profile(config, task, profile).features)
-        return _cost([width, *_SHAPES[config["mlp.shape"]], _links.n_logits(task)], int(config["mlp.members"]))
+        return _cost([width, *SHAPES[config["mlp.shape"]], _links.n_logits(task)], int(config["mlp.members"]))
 
     def fit(
         self,
@@ -97,12 +96,21 @@ class MLP:
         seed: int,
     ) -> FittedMLP:
         """Train by Adam on minibatches, keep the epoch with the best validation loss."""
-        if not np.isfinite(train.x).all():
-            raise TrialError(
-                "A neural network needs finite columns.", hint="Choose the treatment 'missing' = 'impute'."
-            )
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _Training(config, task, train, seed).run(valid, budget)
+        train, rng = learnable(train), np.random.default_rng(seed)
+        get = {k.removeprefix("mlp."): v for k, v in config.items()}.get
+        net = Net(
+            train.x.shape[1],
+            _links.n_logits(task),
+            SHAPES[get("shape", "medium")],
+            int(get("members", 4)),
+            str(get("activation", "relu")),
+            rng,
+        )
+
+        def freeze(rounds: int) -> FittedMLP:
+            return FittedMLP(tuple(net.layers()), net.activation, task, rounds)
+
+        return Training(net, _recipe(config, len(train.x)), task, train, rng).run(freeze, valid, budget)
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedMLP:
         """Read the weights."""
@@ -143,10 +151,7 @@ class FittedMLP:
         return np.concatenate(parts) if parts else np.empty((0, self.task.n_outputs), dtype=np.float32)
 
     def _scores(self, x: Matrix) -> NDArray[np.float32]:
-        z = run_layers(self.layers, x, self.activation)
-        members = [_links.scores(z[m], self.task) for m in range(len(z))]
-        mean: NDArray[np.float32] = np.mean(members, axis=0, dtype=np.float32)
-        return mean
+        return mean_scores(run_layers(self.layers, x, self.activation), self.task)
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
         """Batched products; members are averaged at the end."""
@@ -154,15 +159,8 @@ class FittedMLP:
         for i, layer in enumerate(self.layers):
             h = graph.op("Add", graph.op("MatMul", h, graph.const(layer.w)), graph.const(layer.b))
             if i < len(self.layers) - 1:
-                h = graph.op("Relu", h) if self.activation == "relu" else graph.op("Mul", h, graph.op("Sigmoid", h))
-        if self.task.kind is TaskKind.BINARY:
-            h = graph.op("Sigmoid", h)
-        elif self.task.kind is TaskKind.MULTICLASS:
-            h = graph.op("Softmax", h, axis=-1)
-        mean = graph.op("ReduceMean", h, graph.const([0], np.int64), keepdims=0)
-        if self.task.kind is TaskKind.BINARY:
-            return graph.concat(graph.op("Sub", graph.const(1.0, np.float32), mean), mean)
-        return mean
+                h = emit_activation(graph, h, self.activation)
+        return emit_mean_scores(graph, h, self.task)
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights."""
@@ -170,120 +168,20 @@ class FittedMLP:
         return {"layers": layers, "activation": self.activation, "rounds": self.rounds}
 
 
-class _Training:
-    """One run of training."""
-
-    def __init__(self, config: Config, task: Task, train: TabularData, seed: int) -> None:
-        get = {k.removeprefix("mlp."): v for k, v in config.items()}.get
-        self.task = task
-        self.x = np.ascontiguousarray(train.x, dtype=np.float32)
-        self.n = len(self.x)
-        if train.y is None:
-            raise TrialError("Rows to learn from need targets.")
-        self.y = train.y
-        self.weight = None if train.weight is None else train.weight.astype(np.float32)
-        self.rng = np.random.default_rng(seed)
-        self.members = int(get("members", 4))
-        self.rate = float(get("learning_rate", 0.03))
-        self.dropout = float(get("dropout", 0.15))
-        self.decay = float(get("weight_decay", 0.02))
-        self.activation = str(get("activation", "relu"))
-        self.batch = int(get("batch", 0)) or int(np.clip(2 ** round(np.log2(max(self.n, 1) / 40)), 32, 512))
-        self.fixed = get("rounds")
-        self.epochs = int(get("epochs", 0)) or int(np.clip(3000 * self.batch / self.n, 16, 120))
-        self.net = Net(
-            self.x.shape[1],
-            _links.n_logits(task),
-            _SHAPES[get("shape", "medium")],
-            self.members,
-            self.activation,
-            self.rng,
-        )
-        self.targets = self._targets(float(get("label_smoothing", 0.0)))
-        self.net.start_output(self._first_bias())
-
-    def run(self, valid: TabularData | None, budget: FitBudget) -> FittedMLP:
-        """Train all epochs, or until nothing better has come for long, or the time is over."""
-        adam = Adam(self.net)
-        best, best_loss, best_epoch = self._model(0), float("inf"), 0
-        epochs, done = self.epochs, 0.0
-        patience = max(10, epochs // 4)
-        if self.fixed is not None:
-            epochs = max(1, int(self.fixed))
-        begin_s = time.perf_counter()
-        epoch = 0
-        while epoch < epochs:
-            done = self._epoch(adam, done, (1.0 - done) / (epochs - epoch), budget)
-            model = self._model(epoch + 1)
-            if not np.isfinite(self.net.flat).all():
-                raise TrialError(
-                    "The weights of the neural network have grown without bound.", hint="Lower the learning rate."
-                )
-            if valid is None or valid.y is None:
-                best, best_epoch = model, epoch
-            else:
-                loss = _links.validation_loss(model.predict(valid.x), valid.y, valid.weight, self.task)
-                budget.curve.append((epoch + 1, loss))
-                if loss < best_loss:
-                    best, best_loss, best_epoch = model, loss, epoch
-                elif epoch - best_epoch >= patience:
-                    break
-            epoch += 1
-            # Where time is short the rest of the schedule is run faster, so that training still ends with small steps.
-            affordable = budget.left_s() * epoch / (time.perf_counter() - begin_s) - 0.5
-            if affordable < epochs - epoch:
-                epochs = epoch + int(affordable)
-        return best
-
-    def _epoch(self, adam: Adam, done: float, share: float, budget: FitBudget) -> float:
-        """One pass over the rows, each member in its own order; ends early at the deadline."""
-        order = np.stack([self.rng.permutation(self.n) for _ in range(self.members)])
-        starts = range(0, max(self.n - self.batch // 2, 1), self.batch)
-        for k, begin in enumerate(starts):
-            if k and budget.left_s() <= 0.0:
-                break
-            t = done + share * k / len(starts)
-            rate = self.rate * 0.5 * (1 + np.cos(np.pi * t)) * min(1.0, t / 0.02 + 0.1)
-            rows = order[:, begin : begin + self.batch]
-            z, tape = self.net.forward(self.x[rows], self.dropout, self.rng)
-            self.net.backward(self._slope(z, rows), tape)
-            adam.step(rate, self.decay)
-        return done + share
-
-    def _slope(self, z: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Slope of the mean loss in the outputs."""
-        if self.task.kind is TaskKind.BINARY:
-            g = _links.sigmoid(z)
-        elif self.task.kind is TaskKind.MULTICLASS:
-            g = _links.softmax(z)
-        else:
-            g = z.copy()
-        g -= self.targets[rows]
-        if self.weight is not None:
-            g *= self.weight[rows][:, :, None]
-        g *= np.float32(1 / rows.shape[1])
-        return g.astype(np.float32, copy=False)
-
-    def _targets(self, smoothing: float) -> NDArray[np.float32]:
-        if self.task.kind is TaskKind.REGRESSION:
-            return self.y.astype(np.float32)[:, None]
-        if self.task.kind is TaskKind.BINARY:
-            return (self.y.astype(np.float32)[:, None] * (1 - smoothing) + smoothing / 2).astype(np.float32)
-        hot = np.full((self.n, self.task.n_classes), smoothing / self.task.n_classes, dtype=np.float32)
-        hot[np.arange(self.n), self.y] += np.float32(1 - smoothing)
-        return hot
-
-    def _first_bias(self) -> NDArray[np.float32]:
-        mean = self.targets.mean(axis=0, dtype=np.float64)
-        if self.task.kind is TaskKind.REGRESSION:
-            return np.asarray(mean, dtype=np.float32)
-        share = np.clip(mean, 1e-4, 1 - 1e-4)
-        if self.task.kind is TaskKind.BINARY:
-            return np.asarray(np.log(share / (1 - share)), dtype=np.float32)
-        return np.asarray(np.log(share) - np.log(share).mean(), dtype=np.float32)
-
-    def _model(self, rounds: int) -> FittedMLP:
-        return FittedMLP(tuple(self.net.layers()), self.activation, self.task, rounds)
+def _recipe(config: Config, n: int) -> Recipe:
+    """Read a config; ``mlp.batch``, ``mlp.epochs`` and ``mlp.rounds`` stand in no space."""
+    get = {k.removeprefix("mlp."): v for k, v in config.items()}.get
+    batch = int(get("batch", 0)) or int(np.clip(2 ** round(np.log2(max(n, 1) / 40)), 32, 512))
+    rounds = get("rounds")
+    return Recipe(
+        learning_rate=float(get("learning_rate", 0.03)),
+        batch=batch,
+        epochs=int(get("epochs", 0)) or int(np.clip(3000 * batch / n, 16, 120)),
+        dropout=float(get("dropout", 0.15)),
+        weight_decay=float(get("weight_decay", 0.02)),
+        label_smoothing=float(get("label_smoothing", 0.0)),
+        rounds=None if rounds is None else int(rounds),
+    )
 
 
 def _cost(widths: list[int], members: int) -> Cost:

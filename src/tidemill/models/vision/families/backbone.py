@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _SLOWER = 0.1
 """Factor of the backbone's learning rate: its features are good already."""
+_HEAD = 0.4
+"""Share of the time in which a net that is tuned gets its head."""
 
 
 class BackboneFamily:
@@ -68,11 +71,13 @@ class BackboneFamily:
 
         from tidemill.models.vision._net import TrainedNet, count, fit_net
         from tidemill.models.vision.augment import Augment
-        from tidemill.models.vision.linear import head_on_features
+        from tidemill.models.vision.features import FeatureCache
+        from tidemill.models.vision.linear import frozen_key, head_on_features
 
         torch.manual_seed(seed)
         net, description = self._open(config, task, profile, weights=True, y=train.y[train.rows])
-        head_on_features(net, train, valid, budget, task)
+        cache = FeatureCache(Path(budget.cache), frozen_key(net, description)) if budget.cache else None
+        head_on_features(net, train, valid, _until_head(budget, config), task, cache)
         if config["backbone.mode"] == "tune":
             recipe = Recipe(
                 optimizer="adamw", lr=float(config["backbone.lr"]), weight_decay=0.05, batch=32,
@@ -102,8 +107,6 @@ class BackboneFamily:
     def _open(
         self, config: Config, task: Task, profile: ImageProfile, *, weights: bool, y: Any = None
     ) -> tuple[Classifier, str]:
-        from dataclasses import replace
-
         from tidemill.models.vision._net import wrap
         from tidemill.models.vision.nets.backbone import Backbone, load, normalisation, side_of
 
@@ -113,6 +116,13 @@ class BackboneFamily:
         body = Backbone(model, task.n_outputs, side_of(description))
         # A grey image becomes three channels when three means are taken off.
         return wrap(body, task, replace(profile, mean=mean, std=std), y), description
+
+
+def _until_head(budget: TrainBudget, config: Config) -> TrainBudget:
+    """What may be spent on the head: all, or a part where everything is tuned afterwards."""
+    if config["backbone.mode"] != "tune" or not budget.limited:
+        return budget
+    return replace(budget, deadline=budget.deadline - (1 - _HEAD) * budget.left_s())
 
 
 def _scale(net: Classifier) -> dict[str, Any]:

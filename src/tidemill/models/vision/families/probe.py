@@ -14,9 +14,6 @@ from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile, Tra
 if TYPE_CHECKING:
     from tidemill.models.vision.nets.parts import Classifier
 
-_LOOKED_AT = 2000
-"""Images from which filters are drawn."""
-
 
 class ProbeFamily:
     """`tidemill.models.vision.nets.patches` with a linear head."""
@@ -69,17 +66,13 @@ class ProbeFamily:
         seed: int,
     ) -> FittedNet:
         """Draw filters, compute features once, fit the head."""
-        from tidemill.models.vision._net import TrainedNet, count
+        from tidemill.models.vision._net import TrainedNet, count, some_images
         from tidemill.models.vision.linear import head_on_features
 
         rng = np.random.default_rng(seed)
         net = self.build(config, task, profile, train.y[train.rows]).eval()
         body: Any = net.body
-        some = rng.permutation(train.rows)[:_LOOKED_AT]
-        mean = np.array(profile.mean, dtype=np.float32).reshape(1, -1, 1, 1)
-        std = np.array(profile.std, dtype=np.float32).reshape(1, -1, 1, 1)
-        body.draw((np.asarray(train.x[np.sort(some)], dtype=np.float32) - mean) / std, rng)
-
+        body.draw(some_images(train, profile, rng), rng)
         head_on_features(net, train, valid, budget, task)
         return TrainedNet(self.name, config, profile, net, count(net, profile))
 

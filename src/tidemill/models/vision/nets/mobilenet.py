@@ -65,12 +65,17 @@ class MobileNet(nn.Module):
         self.linear = nn.Linear(last, outputs)
         init_convolutions(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """From normalised images to logits."""
+    def features(self, x: Tensor) -> Tensor:
+        """From normalised images (B, C, H, W) to features (B, F)."""
         x = self.entrance(x)
         if self.large:
             x = F.max_pool2d(x, 2)
-        out: Tensor = self.linear(self.last(self.blocks(x)).mean(dim=(2, 3)))
+        out: Tensor = self.last(self.blocks(x)).mean(dim=(2, 3))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From normalised images to logits."""
+        out: Tensor = self.linear(self.features(x))
         return out
 
 

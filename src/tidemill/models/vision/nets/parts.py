@@ -17,21 +17,28 @@ class Classifier(nn.Module):
         From normalised images (B, C, H, W) to outputs (B, K).
     mean, std : sequence of float
         Of the pixels by channel, in units of 0 to 255.
+    mirror : bool
+        Answer with the mean over an image and its mirror image, at twice the work; only when it is not trained.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], *, mirror: bool = False) -> None:
         super().__init__()
         self.body = body
+        self.mirror = mirror
         self.register_buffer("mean", torch.tensor(list(mean)).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).reshape(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """From pixels 0 to 255, float (B, C, H, W), to logits (B, K)."""
-        out: Tensor = self.body((images - self.mean) / self.std)
-        return out
+        x = (images - self.mean) / self.std
+        if self.training or not self.mirror:
+            out: Tensor = self.body(x)
+            return out
+        both: Tensor = self.body(torch.cat([x, x.flip(-1)]))
+        return both.reshape(2, x.shape[0], both.shape[1]).mean(dim=0)
 
 
 class Regressor(Classifier):
@@ -39,7 +46,7 @@ class Regressor(Classifier):
 
     Parameters
     ----------
-    body, mean, std
+    body, mean, std, mirror
         As in `Classifier`; the body has one output.
     shift, scale : float
         Mean and spread of the target.
@@ -49,9 +56,16 @@ class Regressor(Classifier):
     scale: Tensor
 
     def __init__(
-        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], shift: float, scale: float
+        self,
+        body: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        shift: float,
+        scale: float,
+        *,
+        mirror: bool = False,
     ) -> None:
-        super().__init__(body, mean, std)
+        super().__init__(body, mean, std, mirror=mirror)
         self.register_buffer("shift", torch.tensor(float(shift)))
         self.register_buffer("scale", torch.tensor(float(scale)))
 

@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from tidemill.models.vision.nets.parts import init_convolutions
 from tidemill.models.vision.nets.resnet import LARGE
 
-_SOFTER = 0.2
-"""Factor of the logits: with few passes, smaller ones learn faster."""
-
 
 class Unit(nn.Module):
     """Convolution, normalisation, ReLU, and where asked the largest of every four pixels."""
@@ -60,6 +57,9 @@ class ResNet9(nn.Module):
         Longer side of the images.
     """
 
+    factor = 0.2
+    """Of the logits: with few passes, smaller ones learn faster."""
+
     def __init__(self, channels: int, outputs: int, width: int = 16, side: int = 32) -> None:
         super().__init__()
         large = side > LARGE
@@ -70,8 +70,12 @@ class ResNet9(nn.Module):
         self.linear = nn.Linear(8 * width, outputs)
         init_convolutions(self)
 
+    def features(self, x: Tensor) -> Tensor:
+        """From normalised images (B, C, H, W) to features (B, 8 * width)."""
+        x = self.layer3(self.layer2(self.layer1(self.prep(x))))
+        return x.amax(dim=(2, 3))
+
     def forward(self, x: Tensor) -> Tensor:
         """From normalised images to logits."""
-        x = self.layer3(self.layer2(self.layer1(self.prep(x))))
-        out: Tensor = self.linear(x.amax(dim=(2, 3))) * _SOFTER
+        out: Tensor = self.linear(self.features(x)) * self.factor
         return out

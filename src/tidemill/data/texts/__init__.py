@@ -1,0 +1,1 @@
+"""Texts as data: which column holds them, and how many of them travel to workers."""

@@ -1,0 +1,397 @@
+"""A trained net for texts as a part of a bundle, and what the families do to come by one. Loads torch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.bundle.runner.texts.reading import batches
+from tidemill.bundle.splice import splice
+from tidemill.bundle.texts.readers import Reader
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.core.task import Task
+from tidemill.core.trial import Config, Cost
+from tidemill.models.text._base import TextData, TextProfile, Texts
+from tidemill.models.text.export import to_onnx
+from tidemill.models.text.folders import content_key
+from tidemill.models.text.nets import (
+    Answer,
+    Body,
+    TextNet,
+    ValueNet,
+    layers_of,
+    load,
+    padding_of,
+    positions_of,
+    rebuild,
+    tokenizer_of,
+)
+from tidemill.models.text.samples import TokenSamples
+from tidemill.models.vision._base import TrainBudget
+from tidemill.models.vision._net import CrossEntropy, SquaredError
+from tidemill.models.vision.features import FeatureCache
+from tidemill.models.vision.linear import MOST_ROWS, fit_head
+from tidemill.train import runtime
+from tidemill.train.device import find_device
+from tidemill.train.types import Limits, Placement, Recipe
+
+_BATCH = 64
+"""Texts of about one length that are answered at a time."""
+_OVERHEAD = 1.15
+"""A step of the runtime takes about so much longer than its two passes: the update, the batch, the bookkeeping."""
+_KEPT = 0.94
+"""Share of the time that the plan of a training fills."""
+_LEAST_EPOCHS = 0.2
+_LOOKING, _CHECKING, _FITTING = 0.55, 0.7, 0.8
+"""Shares of the time after which no further training text is read, none to choose by, and no fit of a head is begun."""
+_PIECE = 512
+"""Texts that are read between two looks at the clock."""
+_SEED = 7
+_TRIED = 4
+"""Steps that tell how long a step takes; the first one warms up."""
+_GRAPH_BYTES = 20_000
+"""What a graph takes beside its numbers."""
+_LARGE = 50_000_000
+"""Encoders with more parameters get their batch in smaller pieces, for the memory's sake."""
+
+
+class TextModel:
+    """A net with all that it takes to answer, to be written into a graph, and to be kept.
+
+    Parameters
+    ----------
+    family : str
+        Name of the family that can build it.
+    config : Config
+        The family's parameters.
+    net : TextNet
+        In evaluation mode.
+    reader : Reader
+        What reads for it.
+    description : str
+        Of the encoder, as JSON.
+    cost : Cost
+        As counted.
+    features : Features or None
+        Knows the features of texts already, where the encoder stayed as it was.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        config: Config,
+        net: TextNet,
+        reader: Reader,
+        description: str,
+        cost: Cost,
+        features: Features | None = None,
+    ) -> None:
+        self.family, self.config, self.reader = family, dict(config), reader
+        self.description, self.cost = description, cost
+        self.net = net.eval()
+        self._features = features
+        self._answer = Answer(self.net).eval()
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """The one that it has."""
+        return (self.reader,)
+
+    def predict(self, x: Texts) -> NDArray[np.float32]:
+        """Probabilities (n, K) or values (n, 1) for texts, by torch."""
+        texts = [str(text) for text in x]
+        out = np.empty((len(texts), self.net.linear.out_features), dtype=np.float32)
+        if self._features is not None:
+            known = torch.from_numpy(self._features.of(texts))
+            with torch.inference_mode():
+                linear = self.net.linear(known.to(self.net.linear.weight.device))
+                return np.asarray(_answers(self.net, linear).cpu().numpy(), dtype=np.float32)
+        with torch.inference_mode():
+            for places in batches(texts, _BATCH):
+                tokens = _tokens(self.reader, [texts[place] for place in places], self.net)
+                out[places] = self._answer(tokens).cpu().numpy()
+        return out
+
+    def emit(self, graph: GraphBuilder, x: str) -> str:
+        """Write the net into ``graph`` as PyTorch's exporter writes it."""
+        (tokens,) = self.reader.inputs
+        return splice(graph, self.model(), {"tokens": tokens})[0]
+
+    def model(self) -> onnx.ModelProto:
+        """Export the net alone: tokens in, answers out."""
+        return to_onnx(self._answer, self.reader.length)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """State as plain values and arrays."""
+        state = {name: tensor.detach().cpu().numpy() for name, tensor in self.net.state_dict().items()}
+        return {
+            "family": self.family, "config": self.config, "description": self.description, "state": state,
+            "tokenizer": self.reader.data.decode("utf-8"), "length": self.reader.length, "pool": self.net.body.pool,
+            "cost": self.cost.to_json(),
+        }  # fmt: skip
+
+
+def restore_model(state: Mapping[str, Any], task: Task) -> TextModel:
+    """Undo `TextModel.checkpoint`."""
+    description = str(state["description"])
+    net = wrap(Body(rebuild(description), str(state["pool"]), padding_of(description)), task)
+    net.load_state_dict({name: torch.from_numpy(np.asarray(values)) for name, values in state["state"].items()})
+    reader = Reader.of_tokens(str(state["tokenizer"]), int(state["length"]))
+    cost = Cost.from_json(dict(state["cost"]))
+    return TextModel(str(state["family"]), state["config"], net, reader, description, cost)
+
+
+def wrap(body: Body, task: Task, y: NDArray[Any] | None = None) -> TextNet:
+    """Put a head behind an encoder; ``y`` tells where the values of a regression lie."""
+    if task.kind.is_classification:
+        return TextNet(body, task.n_classes)
+    shift, scale = (0.0, 1.0) if y is None or not len(y) else (float(y.mean()), float(y.std()) or 1.0)
+    return ValueNet(body, shift, scale)
+
+
+def _answers(net: TextNet, linear: Tensor) -> Tensor:
+    if isinstance(net, ValueNet):
+        return linear * net.scale + net.shift
+    return torch.softmax(linear, dim=1)
+
+
+def _tokens(reader: Reader, texts: Sequence[str], net: torch.nn.Module) -> Tensor:
+    (values,) = reader.read(texts).values()
+    return torch.from_numpy(values).to(next(net.parameters()).device)
+
+
+def opened(
+    folder: str, pool: str, most: int, task: Task, y: NDArray[Any] | None, *, weights: bool = True
+) -> tuple[TextNet, Reader, str]:
+    """Open an encoder with a new head; gives the net, its reader, and the description of the encoder."""
+    model, description = load(folder, weights=weights)
+    net = wrap(Body(model, pool, padding_of(description)), task, y)
+    reader = Reader.of_tokens(tokenizer_of(folder), min(most, positions_of(description)))
+    return net.eval(), reader, description
+
+
+def count(net: TextNet, profile: TextProfile, length: int) -> Cost:
+    """Count parameters, and operations for a text of usual length."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(net.parameters()).device
+    tokens = torch.ones(1, min(profile.tokens, length), dtype=torch.int64, device=device)
+    training = net.training
+    net.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(tokens)
+    net.train(training)
+    params = sum(p.numel() for p in net.parameters())
+    kept = sum(t.numel() * t.element_size() for t in net.state_dict().values())
+    return Cost(params=params, flops=int(counter.get_total_flops()), size_bytes=kept + _GRAPH_BYTES)
+
+
+# ------------------------------------------------------------------------------------------ features that stay
+
+
+class Features:
+    """Features of texts by an encoder that stays as it is; what was read once is not read again.
+
+    Parameters
+    ----------
+    body : Body
+        The encoder.
+    reader : Reader
+        What reads for it.
+    cache : FeatureCache or None
+        Where features are kept by the content of the text; None keeps nothing.
+    """
+
+    def __init__(self, body: Body, reader: Reader, cache: FeatureCache | None) -> None:
+        self.body, self.reader = body, reader
+        self._cache = cache
+
+    @classmethod
+    def kept(cls, net: TextNet, reader: Reader, folder: str, budget: TrainBudget) -> Features:
+        """Features by the encoder of a folder, kept where the budget says."""
+        if budget.cache is None:
+            return cls(net.body, reader, None)
+        named = f"{content_key(folder)} {reader.key} {net.body.pool}"
+        return cls(net.body, reader, FeatureCache(Path(budget.cache), sha256(named.encode()).hexdigest()[:32]))
+
+    def of(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Features of shape (n, F)."""
+        names = [_content(text) for text in texts]
+        found = [None if self._cache is None else self._cache.find(name) for name in names]
+        fresh = [place for place, features in enumerate(found) if features is None]
+        out = np.empty((len(texts), self.body.width), dtype=np.float32)
+        for place, features in enumerate(found):
+            if features is not None:
+                out[place] = features
+        with torch.inference_mode():
+            for places in batches([texts[place] for place in fresh], _BATCH):
+                some = [fresh[place] for place in places]
+                tokens = _tokens(self.reader, [texts[place] for place in some], self.body)
+                out[some] = self.body(tokens).float().cpu().numpy()
+        if self._cache is not None:
+            for place in fresh:
+                self._cache.add(names[place], out[place])
+        return out
+
+    def save(self) -> None:
+        """Let others have what is known now."""
+        if self._cache is not None:
+            self._cache.save()
+
+
+def _content(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def head_on_features(
+    net: TextNet, features: Features, train: TextData, valid: TextData | None, task: Task, budget: TrainBudget
+) -> None:
+    """Fit the head on features of the encoder as it is, and put it in its place.
+
+    A regression's head is fitted in units of its spread. Where the time is too short for all texts, the head is fitted
+    on as many as there is time for.
+
+    Raises
+    ------
+    TrialTimeoutError
+        Where there is no time for two texts of each class.
+    """
+    net.to(find_device(budget.device)).eval()
+    begun, left_s = time.monotonic(), budget.left_s()
+    until = [math.inf if math.isinf(left_s) else begun + share * left_s for share in (_LOOKING, _CHECKING, _FITTING)]
+    try:
+        x, y = _seen(net, features, train, until[0])
+        wanted = min(len(train), max(8, 2 * task.n_outputs))
+        if len(x) < wanted:
+            raise TrialTimeoutError(
+                f"There was time to read {len(x):,} texts in {time.monotonic() - begun:.1f} s, which is not enough.",
+                hint="Give the search more time.",
+            )
+        checks = truth = None
+        if valid is not None and len(valid):
+            checks, truth = _seen(net, features, valid, until[1])
+    finally:
+        features.save()
+    if checks is not None and not len(checks):
+        checks = truth = None
+    head = fit_head(x, y, task.n_outputs, checks, truth, until[2])
+    with torch.no_grad():
+        net.linear.weight.copy_(head.weight)
+        net.linear.bias.copy_(head.bias)
+
+
+def _seen(net: TextNet, features: Features, data: TextData, until: float) -> tuple[Tensor, Tensor]:
+    """Features and targets of as many texts as there is time for, of all classes alike."""
+    rows = np.random.default_rng(_SEED).permutation(data.rows)[:MOST_ROWS]
+    parts: list[NDArray[np.float32]] = []
+    done, took = 0, 0.0
+    while done < len(rows):
+        begun = time.monotonic()
+        if begun + took > until:
+            break
+        parts.append(features.of([str(text) for text in data.x[rows[done : done + _PIECE]]]))
+        done += len(parts[-1])
+        took = time.monotonic() - begun
+    y = data.y[rows[:done]]
+    if isinstance(net, ValueNet):
+        y = (y - float(net.shift)) / float(net.scale)
+    targets = torch.from_numpy(y if y.dtype == np.int64 else y.astype(np.float32))
+    return torch.from_numpy(np.concatenate(parts) if parts else np.empty((0, 0), np.float32)), targets
+
+
+# ------------------------------------------------------------------------------------------------- fine-tuning
+
+
+def layer_scales(net: TextNet, decay: float) -> dict[str, float]:
+    """Factors of the learning rate: the nearer to the words, the slower (Howard and Ruder, 2018, section 3.2).
+
+    The head has 1, the last layer ``decay``, each one below ``decay`` times less, embeddings the least.
+    """
+    name, count = layers_of(net.body.model)
+    inside = "body.model."
+    scales = {f"{inside}{name}.{i}.": decay ** (count - i) for i in range(count)} if name else {}
+    return {inside: decay ** (count + 1), **scales}
+
+
+def tune(
+    net: TextNet,
+    recipe: Recipe,
+    smoothing: float,
+    train: TokenSamples,
+    valid: TokenSamples | None,
+    budget: TrainBudget,
+    seed: int,
+) -> None:
+    """Train the whole net on one device within its time.
+
+    Raises
+    ------
+    TrialTimeoutError
+        Where not even a fifth of an epoch fits into the time.
+    TrialError
+        Where the loss is no number.
+    """
+    loss = SquaredError(float(net.scale)) if isinstance(net, ValueNet) else CrossEntropy(smoothing)
+    recipe = planned(recipe, net, loss, train, 0 if valid is None else len(valid), budget)
+    large = sum(p.numel() for p in net.parameters()) > _LARGE
+    plan = Placement(device=budget.device, micro_batch=min(recipe.batch, 8) if large else recipe.batch)
+    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline)
+    trained = runtime.train(net, loss, train, recipe, validation=valid, limits=limits, seed=seed, plan=plan)
+    budget.curve += [(p.step, float(p.loss)) for p in trained.curve if p.loss is not None and math.isfinite(p.loss)]
+    if trained.step == 0:
+        raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
+    net.eval()
+
+
+def planned(recipe: Recipe, net: TextNet, loss: Any, samples: TokenSamples, checks: int, budget: TrainBudget) -> Recipe:
+    """Cut the length of a training to the time that there is, so that its learning rate comes to its end.
+
+    Some steps tell how long a step takes. Evaluations are made once an epoch, the last one at the end, and counted in.
+    """
+    recipe = replace(recipe, batch=min(recipe.batch, len(samples)))
+    if not math.isinf(budget.deadline):
+        step_s = measure_step_s(net, loss, samples, recipe.batch, budget)
+        epoch_s = _OVERHEAD * step_s * len(samples) / recipe.batch
+        check_s = step_s * checks / recipe.batch / 2  # forward only
+        left_s = _KEPT * budget.left_s()
+        epochs = min(recipe.epochs, left_s / (epoch_s + check_s))
+        if epochs < _LEAST_EPOCHS:
+            raise TrialTimeoutError(
+                f"An epoch takes {epoch_s:.1f} s, and there were {max(0.0, left_s):.1f} s.",
+                hint="Give the search more time.",
+            )
+        recipe = replace(recipe, epochs=epochs)
+    return replace(recipe, evaluate_every=recipe.epochs / math.ceil(recipe.epochs))
+
+
+def measure_step_s(net: TextNet, loss: Any, samples: TokenSamples, batch: int, budget: TrainBudget) -> float:
+    """Seconds of one step's forward and backward pass on texts by chance; gradients are gone afterwards."""
+    device = find_device(budget.device)
+    net.to(device).train()
+    rng = np.random.default_rng(0)
+    state = torch.random.get_rng_state()
+    seconds = []
+    for _ in range(_TRIED):
+        rows = rng.permutation(len(samples))[:batch]
+        begun = time.perf_counter()
+        inputs, targets = samples.batch(rows, train=True, rng=rng)
+        out = net(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        loss(out, targets.to(device)).mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    net.zero_grad(set_to_none=True)
+    torch.random.set_rng_state(state)
+    return float(np.mean(seconds[1:]))

@@ -1,0 +1,114 @@
+"""Weights from what Tidemill trained before: a study of images gives its best net to the next fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tidemill.bundle import spec
+from tidemill.core.errors import DataError, NotFoundError
+from tidemill.core.metrics import get_metric
+from tidemill.core.pack import unpack
+from tidemill.core.trial import Trial
+from tidemill.models.vision.weights import FILE, NOT_BEGUN_FROM, write_weights
+from tidemill.search.board import loss_of
+from tidemill.search.modality import IMAGE
+from tidemill.search.study import Study
+from tidemill.store.workspace import Workspace
+
+_FOLDER = "weights"
+"""In the workspace's scratch: what is there can be made again from the study."""
+
+
+def weights_at_hand(workspace: Workspace, named: Sequence[str]) -> tuple[str, ...]:
+    """Places of the weights that a person named.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where studies are.
+    named : sequence of str
+        Files and folders, which stay as they are; names of studies of images; bundles of such studies.
+
+    Returns
+    -------
+    tuple of str
+        Files and folders.
+
+    Raises
+    ------
+    NotFoundError
+        For a bundle whose study is not in the workspace: a bundle holds a graph to run, not weights to train.
+    DataError
+        For a study that has no net that another fit could begin from.
+    """
+    return tuple(_place(workspace, each) for each in named)
+
+
+def save_weights(study: Study, folder: Path) -> Path:
+    """Write the best net of a study as weights that another fit can begin from, here or elsewhere.
+
+    Parameters
+    ----------
+    study : Study
+        A study of images.
+    folder : Path
+        For ``model.safetensors``; to be named with ``--weights``.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    DataError
+        Where the study has no such net, or the folder can't be written.
+    """
+    trial = _best(study)
+    state = unpack(study.workspace.artifacts.get(trial.artifacts["checkpoint"]))["models"][0]
+    return write_weights(state, folder)
+
+
+def _place(workspace: Workspace, word: str) -> str:
+    path = Path(word).expanduser()
+    bundle = (path / spec.NAME).is_file()
+    if path.exists() and not bundle:
+        return word
+    name = _study_of(path) if bundle else word
+    if name not in {record.name for record in workspace.metadata.studies()}:
+        if bundle:
+            raise NotFoundError(
+                f"The bundle was made by the study {name!r}, which is not in this workspace.",
+                where=word,
+                hint="A bundle holds a graph to run, not weights to train: name a folder with model.safetensors.",
+            )
+        return word  # whoever opens it says what to do
+    study = Study.open(workspace, name)
+    folder = workspace.path / "scratch" / _FOLDER / _best(study).artifacts["checkpoint"][:32]
+    if not (folder / FILE).is_file():
+        save_weights(study, folder)
+    return str(folder)
+
+
+def _study_of(bundle: Path) -> str:
+    try:
+        described = spec.BundleSpec.from_json(json.loads((bundle / spec.NAME).read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"The bundle can't be read ({error}).", where=str(bundle)) from error
+    return str(described.info.lineage.get("study", ""))
+
+
+def _best(study: Study) -> Trial:
+    if study.modality.name != IMAGE:
+        raise DataError(f"The study {study.name!r} is not about images, so it has no weights for them.")
+    metric = get_metric(study.objective.metric)
+    nets = [t for t in study.whole.values() if t.family not in NOT_BEGUN_FROM]
+    known = [(loss, t.number, t) for t in nets if (loss := loss_of(t, metric)) is not None]
+    if not known:
+        raise DataError(
+            f"The study {study.name!r} has no net that another fit could begin from.",
+            hint="Its families learn a head only; search longer, or with --family quicknet.",
+        )
+    return min(known, key=lambda each: each[:2])[2]

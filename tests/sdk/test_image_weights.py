@@ -1,0 +1,81 @@
+"""A study of images gives its weights to the next fit, in this workspace or elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="a fit on images trains nets")
+pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+
+from tests.sdk.test_images import digits
+
+import tidemill as tm
+from tidemill.core.errors import DataError, NotFoundError
+from tidemill.models.vision.weights import origin_of
+from tidemill.sdk.image_weights import save_weights, weights_at_hand
+from tidemill.store.workspace import Workspace
+
+ONE: dict[str, Any] = {"trials": 2, "families": ("probe", "quicknet"), "cpus": 1, "in_process": True, "test_size": 0.0}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a study of digits, and its bundle."""
+    root = tmp_path_factory.mktemp("weights")
+    digits(root / "photos", 80)
+    with tm.fit(root / "photos", workspace=root / "w", name="digits", **ONE) as study:
+        study.best.export(root / "digits.tm")
+        save_weights(study.search, root / "kept")
+    return root
+
+
+def test_its_best_net_is_found_by_name_by_bundle_and_by_file(place: Path) -> None:
+    with Workspace.open(place / "w") as workspace:
+        by_name, by_bundle, by_file = weights_at_hand(
+            workspace, ["digits", str(place / "digits.tm"), str(place / "kept")]
+        )
+        assert by_name == by_bundle
+        assert by_file == str(place / "kept")
+        origins = [origin_of(p) for p in (by_name, by_file)]
+        assert origins[0] == origins[1]
+        assert origins[0] is not None
+        assert origins[0].family == "quicknet", "a head alone is no beginning"
+        assert weights_at_hand(workspace, ["nowhere"]) == ("nowhere",)
+
+
+def test_a_fit_begins_from_it_and_goes_on_when_it_is_gone(place: Path) -> None:
+    words = {**ONE, "trials": 1, "families": ("quicknet",), "weights": ("digits",)}
+    with tm.fit(place / "photos", workspace=place / "w", name="next", **words) as study:
+        trial = study.search.trials()[0]
+        assert "scratch" in trial.config["quicknet.weights"]
+        shutil.rmtree(place / "w" / "scratch" / "weights")
+        study.best.export(place / "next.tm")
+    with tm.fit(None, workspace=place / "w", resume="next", trials=2, cpus=1, in_process=True) as more:
+        assert len(more.search.trials()) == 2
+
+
+def test_no_weights_say_what_to_do(place: Path) -> None:
+    words = {**ONE, "families": ("quicknet",)}
+    with pytest.raises(NotFoundError, match=r"no weights at 'nowhere'.*or the name of a study of images"):
+        tm.fit(place / "photos", workspace=place / "w", weights=("nowhere",), **words)
+
+
+def test_a_bundle_of_another_workspace_is_told(place: Path, tmp_path: Path) -> None:
+    with (
+        Workspace.open(tmp_path / "w") as empty,
+        pytest.raises(NotFoundError, match="made by the study 'digits', which is not in this workspace"),
+    ):
+        weights_at_hand(empty, [str(place / "digits.tm")])
+
+
+def test_a_study_without_a_net_is_told(place: Path) -> None:
+    words = {**ONE, "trials": 1, "families": ("probe",)}
+    with (
+        tm.fit(place / "photos", workspace=place / "w", name="heads", **words) as study,
+        pytest.raises(DataError, match="'heads' has no net that another fit could begin from"),
+    ):
+        weights_at_hand(study.workspace, ["heads"])
