@@ -37,7 +37,7 @@ LOCKS = {
         "dataframes", "mlflow", "pandera", "gx", "dev", "bench", "build",
     ),
     # What the tests of nets need besides; installed with its dependencies, which differ with the hardware.
-    f"requirements-deep{SUFFIX}.lock": ("deep",),
+    f"requirements-deep{SUFFIX}.lock": ("deep", "text"),
 }  # fmt: skip
 
 # An editable install by hatchling without an isolated build needs these two.
