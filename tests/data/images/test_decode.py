@@ -90,6 +90,13 @@ def test_a_file_that_is_cut_off_is_told(form: str) -> None:
         decode(whole[: len(whole) // 2])
 
 
+def test_a_form_that_would_start_another_program_is_no_image() -> None:
+    """Pillow hands PostScript to Ghostscript."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ValueError, match="no image of a known form"):
+        decode(eps)
+
+
 def test_an_empty_file_is_told() -> None:
     with pytest.raises(ValueError, match="the file is empty"):
         decode(b"")

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 MOST_PIXELS = 80_000_000
 """A larger image is refused before it is unpacked: a file of a few kilobytes can claim gigabytes."""
 _ALPHA = ("LA", "PA", "RGBA")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+"""Forms that are read. Pillow knows more, some of which start other programs (EPS) or are rarely looked after."""
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -44,7 +46,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             size = image.width, image.height
             if size[0] * size[1] <= MOST_PIXELS:
                 image.load()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError
 from tidemill.core.protocols import ArtifactStore
+from tidemill.data.images.decode import FORMATS
 from tidemill.data.versions.fragments import side_by_side
 from tidemill.store.artifacts import content_key
 
@@ -66,7 +67,7 @@ def _opened(source: Any, where: str) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(source)
+        return Image.open(source, formats=FORMATS)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError("This is no image that can be read.", where=where, hint=_REPAIR) from error
 

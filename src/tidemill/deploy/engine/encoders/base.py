@@ -18,7 +18,7 @@ ENCODERS = {
     TEXTS: "tidemill.deploy.engine.encoders.texts",
 }
 """Module by name; each has ``make(encoding, inputs, stated)`` and ``warm()``, which loads what it needs."""
-_NEEDS = {IMAGES: ("PIL", "pillow", "to serve images", "deep")}
+_NEEDS = {IMAGES: ("PIL", "pillow", "to serve images", "images")}
 
 
 class UnreadableError(DataError):
