@@ -142,8 +142,8 @@ class SqlMetadataStore:
         _check_name("dataset", record["dataset"])
         with self._write() as connection:
             added = insert_into(connection, dataset_versions).values(**record)
-            done = connection.execute(added.on_conflict_do_nothing(index_elements=["dataset", "hash"]))
-            return done.rowcount > 0
+            anew = added.on_conflict_do_nothing(index_elements=["dataset", "hash"]).returning(dataset_versions.c.id)
+            return connection.execute(anew).first() is not None
 
     def dataset_versions(self, dataset: str | None = None, *, hash: str = "") -> Sequence[Mapping[str, Any]]:
         """Versions, oldest first; of one dataset, or of all. An unknown dataset has none, nor has an unknown hash."""

@@ -87,8 +87,8 @@ class Engine:
         self._care.stop()
         for model in list(self.models):
             self.remove(model)
-        self.staff.close()
-        await asyncio.sleep(0)
+        await self.staff.close()
+        await self.zygote.settle()
         self.zygote.close()
 
     # ------------------------------------------------------------------------------------------------------ models

@@ -127,14 +127,18 @@ class Worker(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def cut(self) -> None:
+        """Close the socket whatever was not read yet."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def kill(self, why: str) -> None:
         """End a worker that hangs."""
         self.killed_for = self.killed_for or why
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        if self._transport is not None:
-            self._transport.abort()
+        self.cut()
 
 
 class Zygote:
@@ -157,6 +161,7 @@ class Zygote:
         self._socket: socket.socket | None = None
         self._workers: dict[int, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
+        self._open: set[Worker] = set()
         self._pending: deque[tuple[dict[str, Any], socket.socket, int | None]] = deque()
         self._count = 0
         self._closed = False
@@ -183,8 +188,13 @@ class Zygote:
         on_end: Callable[[Worker], None],
     ) -> Worker:
         """Start a worker; it tells ``READY`` or ``FAILED`` as its first frame."""
+
+        def ended(worker: Worker) -> None:
+            self._open.discard(worker)
+            on_end(worker)
+
         self._count += 1
-        worker = Worker(self._count, on_frame, on_end)
+        worker = Worker(self._count, on_frame, ended)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for end in (mine, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
@@ -197,6 +207,7 @@ class Zygote:
             _close(theirs, None)
             mine.close()
             raise
+        self._open.add(worker)
         self._workers[worker.number] = worker
         order = {**job, "worker": worker.number}
         self._pending.append((order, theirs, worker.share()))
@@ -266,6 +277,16 @@ class Zygote:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+    async def settle(self, within_s: float = 0.5) -> None:
+        """Wait until the sockets of the workers are closed, which were let go; who doesn't read by then is cut off."""
+        end = self._loop.time() + within_s
+        while self._open and self._loop.time() < end:
+            await asyncio.sleep(0.001)
+        for worker in list(self._open):
+            worker.cut()
+        while self._open:  # an aborted socket is closed in the loop's next round
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """End it; workers end with their own sockets."""

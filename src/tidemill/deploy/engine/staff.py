@@ -41,12 +41,14 @@ class Staff:
         self._readying: dict[Worker, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let those go that are not ready yet."""
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
         for worker in list(self._readying):
             worker.release()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------------------------------------------- starting
 

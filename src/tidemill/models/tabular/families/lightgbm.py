@@ -124,7 +124,9 @@ class FittedLightGBM(FittedBoosting):
                 raw += self._raw(x, start, step)
         if self._task.kind is TaskKind.BINARY:
             return _links.sigmoid(raw)
-        return _links.softmax(raw) if self._task.kind is TaskKind.MULTICLASS else raw
+        # LightGBM forgets the classes where there are no rows.
+        many = self._task.kind is TaskKind.MULTICLASS
+        return _links.softmax(raw.reshape(-1, self._task.n_classes)) if many else raw
 
     def _raw(self, x: Matrix, start: int, rounds: int) -> NDArray[np.float64]:
         raw = self._booster.predict(
