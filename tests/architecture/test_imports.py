@@ -25,7 +25,7 @@ HEAVY = {
 }  # fmt: skip
 
 IMPORT_CPU_S = 0.3
-HELP_CPU_S = 0.5
+HELP_CPU_S = 0.6  # typer and rich alone take two thirds of it
 
 # Runs a program in a child of its own and reports the user CPU seconds it took: unlike the clock on the wall, these
 # do not grow when the machine has other work.

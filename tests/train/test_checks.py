@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -105,8 +106,9 @@ def test_a_module_that_is_not_the_same_twice_is_noticed() -> None:
             self.register_buffer("calls", torch.zeros(()))
 
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) * (1 + torch.as_tensor(time.perf_counter()))
+            return super().forward(x) * (1.0 + next(calls))
 
+    calls = itertools.count()
     assert look("P7").state == "ok"
     assert look("P7", Moody()).state == "warning"
 

@@ -329,7 +329,9 @@ def test_where_worker_and_job_are_killed_the_job_is_lost_and_tried_again(
     first = shift(workspace)
     until(lambda: path.exists() and path.read_text())
     kill(first)
-    os.kill(int(path.read_text().split()[2]), signal.SIGKILL)
+    killed = Path(f"/proc/{path.read_text().split()[2]}/stat")
+    os.kill(int(killed.parent.name), signal.SIGKILL)
+    until(lambda: not killed.exists() or killed.read_text().rpartition(")")[2].split()[0] in "ZX")
     heard = work()
     assert ("lost", job.id) in heard
     done = queue.get(job.id)
