@@ -17,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -46,7 +47,7 @@ def main() -> None:
         given.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def child(number: int) -> dict[str, object]:
+def child(number: int) -> dict[str, Any]:
     """Measure a model in a process of its own."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(
@@ -58,7 +59,7 @@ def child(number: int) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(number: int) -> dict[str, object]:
+def measure(number: int) -> dict[str, Any]:
     """Plan and train one model in this process."""
     import numpy as np
     import torch
@@ -105,31 +106,31 @@ def measure(number: int) -> dict[str, object]:
 class _Renamed:
     """The same samples under the name that a bare layer wants."""
 
-    def __init__(self, inner: object) -> None:
+    def __init__(self, inner: Any) -> None:
         self.inner = inner
 
     def __len__(self) -> int:
-        return len(self.inner)  # type: ignore[arg-type]
+        return len(self.inner)
 
-    def batch(self, indices, *, train, rng):  # type: ignore[no-untyped-def]
-        inputs, targets = self.inner.batch(indices, train=train, rng=rng)  # type: ignore[attr-defined]
+    def batch(self, indices: Any, *, train: bool, rng: Any) -> tuple[dict[str, Any], Any]:
+        inputs, targets = self.inner.batch(indices, train=train, rng=rng)
         return {"input": inputs["x"]}, targets
 
 
-def table(found: list[dict[str, object]]) -> str:
+def table(found: list[dict[str, Any]]) -> str:
     """Write the results as Markdown, and the bar."""
     lines = ["| model | parameters | planned | measured | off |", "|---|---:|---:|---:|---:|"]
     for row in found:
         if "error" in row:
             lines.append(f"| {row.get('name', '?')} | | | | {row['error']} |")
             continue
-        planned, measured = (float(row[k]) / 1e6 for k in ("planned", "measured"))  # type: ignore[arg-type]
+        planned, measured = (float(row[k]) / 1e6 for k in ("planned", "measured"))
         lines.append(
             f"| {row['name']} | {row['parameters']:,} | {planned:,.0f} MB | {measured:,.0f} MB | {row['off']:+.1%} |"
         )
     good = [r for r in found if "off" in r]
     bar = BARS[str(good[0]["kind"])] if good else 0.0
-    within = sum(abs(float(r["off"])) <= bar for r in good)  # type: ignore[arg-type]
+    within = sum(abs(float(r["off"])) <= bar for r in good)
     lines += ["", f"Within {bar:.0%}: {within} of {len(found)}: {'pass' if within == len(found) else 'MISS'}"]
     return "\n".join(lines)
 

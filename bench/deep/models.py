@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -62,8 +63,8 @@ class Whole(nn.Module):
 
 
 def mlp(width: int, depth: int) -> nn.Module:
-    block = lambda: nn.Sequential(nn.Linear(width, width), nn.ReLU())  # noqa: E731  used on the next line alone
-    return Whole(nn.Linear(64, width), *(block() for _ in range(depth)), nn.Linear(width, 10))
+    blocks = (nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(depth))
+    return Whole(nn.Linear(64, width), *blocks, nn.Linear(width, 10))
 
 
 def vgg(width: int) -> nn.Module:
@@ -267,9 +268,7 @@ def cases() -> list[Case]:
     text = Noise(_TEXT, 2000, words=2000, per_word=True)
     titles = Noise(_TEXT, 10, words=8000)
     image = Noise(_IMAGE, 10)
-    gpt = lambda: Speaker(2000, 256, 6, 128)  # noqa: E731  a family of cases
-    vit = lambda: Viewer(256, 6, 4)  # noqa: E731
-    res = lambda: resnet(64, 6)  # noqa: E731
+    gpt, vit, res = partial(Speaker, 2000, 256, 6, 128), partial(Viewer, 256, 6, 4), partial(resnet, 64, 6)
     return [
         Case("mlp wide", lambda: mlp(3000, 4), Noise((64,), 10), 256),
         Case("mlp deep, sgd", lambda: mlp(1500, 12), Noise((64,), 10), 512, "sgd"),

@@ -53,7 +53,7 @@ class Pair:
             stop.set()
             thread.join()
             bulk_ok = server.process is not None
-        ratio = float(beside["p99_ms"]) / float(alone["p99_ms"])  # type: ignore[arg-type]
+        ratio = float(beside["p99_ms"]) / float(alone["p99_ms"])
         return {"alone": alone, "beside": beside, "ratio": round(ratio, 2), "alive": bulk_ok}
 
     def _latency(self, port: int) -> dict[str, object]:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tidemill.data.images import decode as module
 from tidemill.data.images.decode import decode, from_array
 
 RNG = np.random.default_rng(3)
@@ -102,10 +101,9 @@ def test_an_empty_file_is_told() -> None:
         decode(b"")
 
 
-def test_an_image_that_would_fill_the_memory_is_refused_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PIXELS", 30)
+def test_an_image_that_would_fill_the_memory_is_refused_before_it_does() -> None:
     with pytest.raises(ValueError, match=r"7 × 5 pixels, more than 30"):
-        decode(file_of(Image.fromarray(COLOUR)))
+        decode(file_of(Image.fromarray(COLOUR)), 30)
 
 
 @given(st.binary(max_size=300))

@@ -15,7 +15,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Forms that are read. Pillow knows more, some of which start other programs (EPS) or are rarely looked after."""
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
     """Turn the bytes of an image file into pixels of shape (height, width, 3), red, green and blue.
 
     The first frame counts; it is turned as its EXIF data say; what is transparent stands on white; 16 bits become 8 by
@@ -25,6 +25,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     ----------
     data : bytes
         The file: PNG, JPEG, WebP, TIFF, BMP, GIF, PNM.
+    most_pixels : int
+        A larger image is refused before it is unpacked.
 
     Returns
     -------
@@ -48,18 +50,18 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             size = image.width, image.height
-            if size[0] * size[1] <= MOST_PIXELS:
+            if size[0] * size[1] <= most_pixels:
                 image.load()
                 return np.ascontiguousarray(_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
     except UnidentifiedImageError:
         raise ValueError("it is no image of a known form" if data else "the file is empty") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"it has more than {MOST_PIXELS:,} pixels") from None
+        raise ValueError(f"it has more than {most_pixels:,} pixels") from None
     except MemoryError:
         raise
     except Exception as error:
         raise ValueError(f"it is damaged or cut off ({str(error)[:120]})") from error
-    raise ValueError(f"it has {size[0]:,} × {size[1]:,} pixels, more than {MOST_PIXELS:,}")
+    raise ValueError(f"it has {size[0]:,} × {size[1]:,} pixels, more than {most_pixels:,}")
 
 
 def _rgb(image: Any) -> NDArray[Any]:
