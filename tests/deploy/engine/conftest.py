@@ -69,12 +69,22 @@ class Running:
         return status, json.loads(data)
 
     def stop(self) -> None:
+        if not self._thread.is_alive():
+            return
         self.call(self.server.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
 
 
 Start = Callable[..., Running]
+
+
+def until(law: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something that comes soon, and longer where the machine is busy."""
+    end = time.monotonic() + seconds
+    while not law():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.deploy.engine.conftest import Running, Start
+from tests.deploy.engine.conftest import Running, Start, until
 
 from tidemill.core.errors import NotFoundError, OptionError, TidemillError
 from tidemill.core.protocols import Change
@@ -62,7 +61,7 @@ def source(
 @pytest.fixture
 def server(source: WorkspaceSource, start: Start) -> Iterator[Running]:
     one = start(source)
-    _until(lambda: _answered(one))
+    until(lambda: _answered(one))
     yield one
     one.call(one.server.drain())
 
@@ -197,7 +196,7 @@ def test_the_document_asks_for_keys(server: Running) -> None:
 
 def test_a_group_that_is_gone_is_told_and_whole_rows_go_on(server: Running, source: WorkspaceSource) -> None:
     source._workspace.records.put_all([Change(FEATURE_GROUP, "user", None)])
-    _until(lambda: server.ask("/v1/predict/m", [{"user_id": 7, "shop": "ulm"}])[0] == 503)
+    until(lambda: server.ask("/v1/predict/m", [{"user_id": 7, "shop": "ulm"}])[0] == 503)
     _, answer = server.ask("/v1/predict/m", [{"user_id": 7, "shop": "ulm"}])
     assert "'user'" in answer["error"]
     assert server.ask("/v1/predict/m", [{"size": 1.0, "colour": "a", "shop": "ulm"}])[0] == 200
@@ -270,7 +269,7 @@ def test_endpoints_without_groups_open_nothing(models: Models, tmp_path: Path, s
         source = WorkspaceSource(workspace)
         server = start(source)
         whole = [{"size": 1.0, "colour": "a", "weight": 1.0}]
-        _until(lambda: server.ask("/v1/predict/m", whole)[0] == 200)
+        until(lambda: server.ask("/v1/predict/m", whole)[0] == 200)
         assert server.server.serving.find("m").completion is None
         assert source.online() is None
         assert not (workspace.path / "online").exists()
@@ -301,10 +300,3 @@ def test_cells_have_the_type_of_their_feature(dtype: DType, values: Any, cells: 
     found = _cells(values, Feature("x", dtype))
     assert found == cells
     assert [type(v) for v in found] == [type(v) for v in cells]
-
-
-def _until(law: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not law():
-        assert time.monotonic() < end
-        time.sleep(0.05)

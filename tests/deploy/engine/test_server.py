@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from tests.deploy.engine.conftest import Start
+from tests.deploy.engine.conftest import Start, until
 
 from tidemill.bundle.runtime import Bundle
 from tidemill.deploy.engine.limits import Limits
@@ -176,7 +176,7 @@ def test_an_unloaded_model_holds_no_worker_until_it_is_loaded(start: Start, mode
     server = start({"m": models("double")}, settings=Endpoint("base", min_replicas=1))
     model = server.model("m")
     assert server.ask("/v2/repository/models/m/unload", {})[0] == 200
-    _until(lambda: not model.alive)
+    until(lambda: not model.alive)
     time.sleep(0.5)  # some sweeps
     assert not model.alive
     (row,) = server.ask("/v2/repository/index", {})[1]
@@ -191,7 +191,7 @@ def test_an_idle_model_is_let_go_and_its_next_request_is_held(start: Start, mode
     body = _v2(np.ones((1, 4)))
     for _ in range(3):
         assert server.ask("/v2/models/m/infer", body)[0] == 200
-        _until(lambda: not model.alive)
+        until(lambda: not model.alive)
 
 
 def test_no_room_is_told_with_the_numbers(start: Start, models: Models) -> None:
@@ -210,7 +210,7 @@ def test_the_least_recently_used_idle_model_makes_room(start: Start, models: Mod
     need = max(m.memory_bytes for m in held)
     engine = server.server.engine
     server.loop.call_soon_threadsafe(lambda: [engine.cool(m) for m in held])
-    _until(lambda: not engine.memory_in_use())
+    until(lambda: not engine.memory_in_use())
     engine.memory_bytes = int(2.5 * need)
     asks = {
         "a": _v2(np.ones((1, 4))),
@@ -252,17 +252,10 @@ def test_sigterm_answers_what_is_under_way(start: Start, models: Models) -> None
     threads = [threading.Thread(target=lambda: got.append(server.ask("/v2/models/m/infer", body)[0])) for _ in range(4)]
     for thread in threads:
         thread.start()
-    _until(lambda: len(server.server._hub.connections) == 4 and server.server._app.under_way == 4)
+    until(lambda: len(server.server._hub.connections) == 4 and server.server._app.under_way == 4)
     server.call(server.server.drain())
     for thread in threads:
         thread.join(30)
     assert got == [200] * 4
     with pytest.raises(OSError):
         server.ask("/v2/health/live")
-
-
-def _until(law: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not law():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -107,6 +106,7 @@ def test_requests_of_a_server_arrive_as_spans_and_metrics(
             assert status == 200
         assert server.ask("/v2/models/m/infer", {"inputs": []})[0] == 400
         revision = server.model("m").revision
+        server.stop()  # an answer is told after it was sent
     spans = collector.spans()
     whole = [s for s in spans if not s.parent_span_id]
     assert [s.name for s in whole] == ["predict m"] * 6
@@ -168,7 +168,7 @@ def test_the_header_traceparent_goes_all_the_way_to_the_span(
             assert status == (400 if name == "refused" else 200), name
         for unheard in ({}, {"traceparent": PARENT.format(0)}, {"traceparent": "nonsense"}, {"traceparent": "0" * 999}):
             assert server.ask("/v2/models/m/infer", body, unheard)[0] == 200
-        time.sleep(0.2)  # an answer is told after it was sent
+        server.stop()  # an answer is told after it was sent
         observer.close()  # type: ignore[union-attr]  # it is there: spans are wanted
         _, trace_id, span_id, _ = parent.split("-")
         whole = [s for s in exporter.get_finished_spans() if s.name == "predict m"]
@@ -198,5 +198,6 @@ def test_a_collector_that_refuses_costs_no_answer(
         server = start({"m": models("double")}, observer=observer)
         for _ in range(20):
             assert server.ask("/v2/models/m/infer", rows)[0] == 200
+        server.stop()
     assert collector.headers
     assert collector.spans() == []
