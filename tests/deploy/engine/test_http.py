@@ -14,8 +14,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from tests.deploy.engine.conftest import Running, Start
-from tests.deploy.engine.test_server import _until
+from tests.deploy.engine.conftest import Running, Start, until
 
 from tidemill.deploy.engine.http import Exchange, Hub
 from tidemill.deploy.engine.limits import Limits
@@ -137,7 +136,7 @@ def test_bodies_together_are_bounded_and_slow_clients_give_back_what_they_hold(
     slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(2)]
     for one in slow:
         one.sendall(begun)
-    _until(lambda: hub.held == 90_000)
+    until(lambda: hub.held == 90_000)
     # A small request has room beside them; a large one is refused before it is read, and told when to come again.
     small = POST + b"Host: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
     assert _statuses(_talk(server, small)) == [200]
@@ -149,11 +148,11 @@ def test_bodies_together_are_bounded_and_slow_clients_give_back_what_they_hold(
     chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
     out = _talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2)
     assert _statuses(out) == [503]
-    _until(lambda: hub.held == 90_000)
+    until(lambda: hub.held == 90_000)
     slow[0].close()  # one goes, the other is too slow: both give back what they hold
-    _until(lambda: hub.held == 45_000)
+    until(lambda: hub.held == 45_000)
     assert _statuses(_read(slow[1])) == [408]
-    _until(lambda: hub.held == 0)
+    until(lambda: hub.held == 0)
     assert _statuses(_talk(server, small)) == [200]
 
 
@@ -168,14 +167,14 @@ def test_bodies_count_until_their_answer_and_no_longer(start: Start, models: Cal
     long = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(body(30_000)) + body(30_000)
     one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
     one.sendall(long)
-    _until(lambda: hub.held == len(body(30_000)))
+    until(lambda: hub.held == len(body(30_000)))
     one.close()  # its rows are still with a worker: they count until it has answered
-    _until(lambda: not hub.connections)
-    _until(lambda: hub.held == 0)
+    until(lambda: not hub.connections)
+    until(lambda: hub.held == 0)
     quick = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(body(1)) + body(1)
     for data in (quick * 20, quick + b"nonsense\r\n\r\n", HEAD + b"Content-Length: 9\r\n\r\nnot JSON!"):
         _talk(server, data, seconds=1)
-    _until(lambda: hub.held == 0)
+    until(lambda: hub.held == 0)
 
 
 def test_continue_is_said_only_to_what_will_be_read(start: Start, models: Callable[[str], Path]) -> None:

@@ -19,9 +19,8 @@ import pytest
 from hypothesis import given
 from PIL import Image
 from tests.bundle.images.made import TASK, VALUE, make
-from tests.deploy.engine.conftest import Running, Start
+from tests.deploy.engine.conftest import Running, Start, until
 from tests.deploy.engine.test_served import Whole
-from tests.deploy.engine.test_server import _until
 
 from tidemill.bundle.images.runtime import ImageBundle
 from tidemill.core.errors import BundleError, MissingExtraError
@@ -284,7 +283,7 @@ def test_the_watch_sees_files_as_they_came(start: Start, bundle: ImageBundle) ->
     server = start({"m": bundle.path}, observer=seen)
     data = packed(pixels(1)[0])
     assert server.request("/v1/predict/m", data, {"content-type": "image/png"})[0] == 200
-    _until(lambda: len(seen.events) == 1)
+    until(lambda: len(seen.events) == 1)
     (event,) = seen.events
     assert list(event.columns) == ["image"]
     assert event.columns["image"].tolist() == [data]
@@ -307,7 +306,7 @@ def test_a_worker_that_dies_is_replaced_and_its_images_are_answered(server: Runn
         os.kill(server.model("m").workers[0].pid, signal.SIGKILL)
         status, _, body = server.request("/v1/predict/m", packed(image), {"content-type": "image/png"})
         assert (status, json.loads(body)["predictions"]) == (200, wanted(bundle, [image]))
-        _until(lambda: bool(server.model("m").workers))
+        until(lambda: bool(server.model("m").workers))
 
 
 def test_an_absent_package_is_told_before_anything_starts(bundle: ImageBundle, monkeypatch: pytest.MonkeyPatch) -> None:

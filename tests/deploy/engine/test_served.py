@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from tests.deploy.engine import made
-from tests.deploy.engine.conftest import Start
+from tests.deploy.engine.conftest import Start, until
 from tests.deploy.engine.test_faults import Load
-from tests.deploy.engine.test_server import _until, _v2
+from tests.deploy.engine.test_server import _v2
 
 from tidemill.core.errors import BundleError
 from tidemill.deploy.engine.facts import Facts, read_facts
@@ -103,13 +103,13 @@ def test_hot_swaps_splits_and_rollbacks_lose_nothing(start: Start, models: Model
     try:
         for traffic in ({"r2": 1.0}, {"r1": 0.5, "r2": 0.5}, {"r3": 1.0}, {"r1": 1.0}):
             source.want(_endpoint(traffic, "r1", "r2", "r3"))
-            _until(lambda t=traffic: {m.revision for _, m in server.server.serving.find("m").routing} == set(t))
+            until(lambda t=traffic: {m.revision for _, m in server.server.serving.find("m").routing} == set(t))
             time.sleep(0.2)
     finally:
         load.end()
     assert (load.wrong, load.lost) == (0, [])
     assert load.answers > 10
-    _until(lambda: [m.revision for m in server.server.engine.models] == ["r1"])
+    until(lambda: [m.revision for m in server.server.engine.models] == ["r1"])
 
 
 def test_weights_hold_and_sticky_callers_meet_one_revision(start: Start, models: Models) -> None:
@@ -117,13 +117,13 @@ def test_weights_hold_and_sticky_callers_meet_one_revision(start: Start, models:
     source.want(_endpoint({"r1": 0.75, "r2": 0.25}, "r1", "r2"))
     server = start(source)
     served = server.server.serving.find("m")
-    _until(lambda: len(served.routing) == 2)
+    until(lambda: len(served.routing) == 2)
     picked = [served.pick().revision for _ in range(4000)]
     assert abs(picked.count("r2") / 4000 - 0.25) < 0.04
     before = {k: served.pick(b"%d" % k).revision for k in range(500)}
     assert before == {k: served.pick(b"%d" % k).revision for k in range(500)}
     source.want(_endpoint({"r1": 0.5, "r2": 0.5}, "r1", "r2"))
-    _until(lambda: served.routing[0][0] < 0.6)
+    until(lambda: served.routing[0][0] < 0.6)
     after = {k: served.pick(b"%d" % k).revision for k in range(500)}
     assert all(after[k] == "r2" for k, r in before.items() if r == "r2")
 
@@ -153,17 +153,17 @@ def test_golden_rows_that_differ_keep_a_revision_from_traffic(start: Start, mode
     source.want(_endpoint({"r1": 1.0}, "r1"))
     server = start(source)
     source.want(_endpoint({"r2": 1.0}, "r1", "r2"))
-    _until(lambda: any(t[:2] == ("refused", "r2") for t in source.told))
+    until(lambda: any(t[:2] == ("refused", "r2") for t in source.told))
     assert "other probabilities" in next(t[2] for t in source.told if t[0] == "refused")
     row = {"size": 0.5, "colour": "a", "weight": 2}
     status, got = server.ask("/v1/predict/m", row)
     assert (status, got["revision"]) == (200, "r1")
     source.want(_endpoint({"r9": 1.0}, "r1", "r9"))
-    _until(lambda: any(t[:2] == ("refused", "r9") for t in source.told))
+    until(lambda: any(t[:2] == ("refused", "r9") for t in source.told))
     assert server.ask("/v1/predict/m", row)[1]["revision"] == "r1"
     source.want(_endpoint({"r3": 1.0}, "r1", "r3"))
-    _until(lambda: server.ask("/v1/predict/m", row)[1]["revision"] == "r3")
-    _until(lambda: ("ready", "m", "r3") in source.told)
+    until(lambda: server.ask("/v1/predict/m", row)[1]["revision"] == "r3")
+    until(lambda: ("ready", "m", "r3") in source.told)
 
 
 def test_a_front_goes_on_without_its_source(start: Start, models: Models) -> None:
@@ -171,11 +171,11 @@ def test_a_front_goes_on_without_its_source(start: Start, models: Models) -> Non
     source.want(_endpoint({"r1": 1.0}, "r1"))
     server = start(source)
     source.broken = True
-    _until(lambda: "away" in server.server.serving.problem)
+    until(lambda: "away" in server.server.serving.problem)
     assert server.ask("/v2/models/m/infer", _v2(np.ones((1, 4))))[0] == 200
     source.broken = False
     source.want(_endpoint({"r2": 1.0}, "r1", "r2"))
-    _until(lambda: server.model("m").revision == "r2")
+    until(lambda: server.model("m").revision == "r2")
 
 
 def test_an_endpoint_that_is_gone_answers_404(start: Start, models: Models) -> None:
@@ -183,7 +183,7 @@ def test_an_endpoint_that_is_gone_answers_404(start: Start, models: Models) -> N
     source.want(_endpoint({"r1": 1.0}, "r1"), replace(_endpoint({"r2": 1.0}, "r2"), name="n"))
     server = start(source)
     source.want(_endpoint({"r1": 1.0}, "r1"))
-    _until(lambda: server.ask("/v2/models/n/infer", _v2(np.ones((1, 4))))[0] == 404)
+    until(lambda: server.ask("/v2/models/n/infer", _v2(np.ones((1, 4))))[0] == 404)
     assert server.ask("/v2/models/m/infer", _v2(np.ones((1, 4))))[0] == 200
 
 
@@ -192,13 +192,13 @@ def test_the_observer_is_told_everything_once(start: Start, models: Models) -> N
     source.want(_endpoint({"r1": 1.0}, "r1", "r2", shadow="r2"))
     seen = Recorder()
     server = start(source, observer=seen)
-    _until(lambda: server.server.serving.find("m").shadow is not None)
+    until(lambda: server.server.serving.find("m").shadow is not None)
     ids = []
     for _ in range(5):
         _, headers, _ = server.request("/v2/models/m/infer", _v2(np.ones((2, 4))))
         ids.append(headers["x-request-id"])
     server.ask("/v2/models/m/infer", {"inputs": []})
-    _until(lambda: len(seen.requests) == 11)
+    until(lambda: len(seen.requests) == 11)
     mine = [e for e in seen.requests if not e.shadow]
     copies = [e for e in seen.requests if e.shadow]
     assert [e.request_id for e in mine][:5] == ids
@@ -235,7 +235,7 @@ def test_the_times_of_a_request_add_up(start: Start, models: Models) -> None:
     for _ in range(5):
         names.append(server.request("/v2/models/m/infer", _v2(rows[:2]))[1]["x-request-id"])
     divided = server.request("/v2/models/m/infer", _v2(rows))[1]["x-request-id"]
-    _until(lambda: len(seen.requests) == 1)
+    until(lambda: len(seen.requests) == 1)
     told = [one for event in seen.events for one in event.requests()]
     assert [one.request_id for one in told] == names
     for one in told:
@@ -258,11 +258,11 @@ def test_a_shadow_and_many_revisions_take_the_long_way(start: Start, models: Mod
     served = server.server.serving.find("m")
     assert served.plain is served.main
     source.want(_endpoint({"r1": 1.0}, "r1", "r2", shadow="r2"))
-    _until(lambda: served.shadow is not None)
+    until(lambda: served.shadow is not None)
     assert served.plain is None
     source.want(_endpoint({"r1": 0.5, "r2": 0.5}, "r1", "r2"))
-    _until(lambda: len(served.routing) == 2)
+    until(lambda: len(served.routing) == 2)
     assert served.plain is None
     source.want(_endpoint({"r2": 1.0}, "r1", "r2"))
-    _until(lambda: served.plain is not None)
+    until(lambda: served.plain is not None)
     assert served.plain.revision == "r2"

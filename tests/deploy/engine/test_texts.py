@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.bundle.texts.made import COLUMN, SAID, TASK, VALUE, make
-from tests.deploy.engine.conftest import Running, Start
+from tests.deploy.engine.conftest import Running, Start, until
 from tests.deploy.engine.test_served import Whole
-from tests.deploy.engine.test_server import _until
 
 from tidemill.bundle.texts.runtime import TextBundle
 from tidemill.core.errors import BundleError
@@ -101,7 +100,7 @@ def test_the_watch_sees_texts(start: Start, bundle: TextBundle) -> None:
     seen = Whole()
     server = start({"m": bundle.path}, observer=seen)
     assert server.ask("/v1/predict/m", {COLUMN: "grüße"})[0] == 200
-    _until(lambda: len(seen.events) == 1)
+    until(lambda: len(seen.events) == 1)
     assert {k: v.tolist() for k, v in seen.events[0].columns.items()} == {COLUMN: ["grüße"]}
     example = server.ask("/openapi.json")[1]["paths"]["/v1/predict/m"]["post"]["requestBody"]["content"]
     assert server.ask("/v1/predict/m", example["application/json"]["example"])[0] == 200
