@@ -13,6 +13,7 @@ from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
 from tidemill.data.features.online import wire
 from tidemill.data.features.online.features import OnlineFeatures
+from tidemill.data.features.online.single import packed_single
 from tidemill.store.workspace import Workspace
 
 _OPEN: WeakKeyDictionary[Workspace, OnlineFeatures] = WeakKeyDictionary()
@@ -64,8 +65,12 @@ def media_type(accept: str) -> str:
 
 def _get_features(call: Call) -> Content:
     form = media_type(call.accept)
-    found = wire.ask(online(call.context.workspace), call.body["features"], call.body["keys"])
-    named = call.body["names"]
+    features, keys, named = call.body["features"], call.body["keys"], call.body["names"]
+    if form == wire.PACKED and not named:
+        data = packed_single(online(call.context.workspace), features, keys)
+        if data is not None:
+            return Content(data, form)
+    found = wire.ask(online(call.context.workspace), features, keys)
     return Content(_WRITERS[form](found, names=form != wire.PACKED if named is None else named), form)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,18 +61,20 @@ class Field:
             raise OptionError(
                 f"{name} can't be {_short(value)}.", where=name, hint=nearest_hint(str(value), self.choices)
             )
-        members = list(value.values()) if isinstance(value, dict) else value
-        if isinstance(members, list):
-            self._check_members(name, members)
-        size = len(value) if isinstance(value, (str, list, dict)) else value
-        high = _MOST_ITEMS if self.high is None and isinstance(value, (list, dict)) else self.high
+        size, high = value, self.high
+        if isinstance(value, (list, dict)):
+            if self.items:
+                self._check_members(name, value.values() if isinstance(value, dict) else value)
+            size, high = len(value), _MOST_ITEMS if high is None else high
+        elif isinstance(value, str):
+            size = len(value)
         if (self.low is not None and size < self.low) or (high is not None and size > high):
             raise OptionError(f"{name} must lie within {self._span(high)}, but is {_short(size)}.", where=name)
         return value
 
-    def _check_members(self, name: str, members: list[Any]) -> None:
+    def _check_members(self, name: str, members: Iterable[Any]) -> None:
         for member in members:
-            if self.items and not _is(self.items, member):
+            if not _is(self.items, member):
                 raise OptionError(f"{name} must hold values of the type {self.items}.", where=name)
 
     def _span(self, high: float | None) -> str:

@@ -115,7 +115,8 @@ def shown(nanos: int) -> str:
     >>> shown(1_500_000_000)
     '1970-01-01T00:00:01.500000000Z'
     """
-    return f"{np.datetime64(nanos, 'ns')}Z"
+    seconds, rest = divmod(nanos, 1_000_000_000)
+    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]}.{rest:09d}Z"
 
 
 def _is_text(kind: pa.DataType) -> bool:

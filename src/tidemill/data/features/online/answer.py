@@ -72,6 +72,18 @@ class Selection:
         """Names of the features as a list in JSON."""
         return orjson.dumps(self.names)
 
+    @cached_property
+    def width(self) -> int:
+        """How many packed numbers there are."""
+        return len(self.number_places)
+
+    @cached_property
+    def front(self) -> bytes:
+        """Give the head of a packed answer about one entity, with places for its state and event time."""
+        group = self.rows.group
+        facts = b'{"group":%s,"schema_version":%d,' % (orjson.dumps(group.name), group.schema_version)
+        return facts.replace(b"%", b"%%") + b'"states":["%%s"],"event_time":[%%s],"width":%d}' % self.width
+
     def _set_defaults(self) -> None:
         block = default_block(self.rows.layout)
         self.defaults: Floats = np.ascontiguousarray(block.numbers[0, self.number_places])

@@ -148,9 +148,13 @@ def to_packed(found: Found, *, names: bool = False) -> bytes:
     _need_numbers(found)
     heads = [_head(name, a, names) | {"width": a.numbers.shape[1]} for name, a in found.answers.items()]
     head = orjson.dumps({"rows": len(next(iter(found.answers.values()))), "groups": heads})
-    front = _MARK + _SIZE.pack(len(head)) + head
-    matrices = [np.ascontiguousarray(a.numbers, "<f4").data for a in found.answers.values()]
-    return b"".join([front, bytes(-len(front) % 8), *matrices])
+    return packed(head, [np.ascontiguousarray(a.numbers, "<f4").data for a in found.answers.values()])
+
+
+def packed(head: bytes, matrices: Sequence[memoryview]) -> bytes:
+    """Put a head and the bytes of matrices together as `to_packed` promises."""
+    size = len(_MARK) + _SIZE.size + len(head)
+    return b"".join([_MARK, _SIZE.pack(len(head)), head, bytes(-size % 8), *matrices])
 
 
 def read_packed(data: bytes) -> dict[str, tuple[NDArray[np.float32], dict[str, Any]]]:
