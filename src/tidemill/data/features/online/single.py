@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from tidemill.data.features.instants import shown
 from tidemill.data.features.online import wire
 from tidemill.data.features.online.answer import ABSENT
 from tidemill.data.features.online.features import OnlineFeatures
-from tidemill.data.features.online.group import OnlineGroup
 
 
 def packed_single(online: OnlineFeatures, features: Sequence[str], keys: Mapping[str, Sequence[Any]]) -> bytes | None:
@@ -32,8 +29,10 @@ def packed_single(online: OnlineFeatures, features: Sequence[str], keys: Mapping
     ((column, values),) = keys.items()
     if len(values) != 1:
         return None
-    groups = [] if any([":" in name for name in features]) else [online.group(name) for name in features]
-    if not groups or any([not _fits(group, column) for group in groups]):
+    if ":" in "".join(features):
+        return None
+    groups = [online.group(name) for name in features]
+    if not groups or not all(group.all.plain and group.entity_names == (column,) for group in groups):
         return None
     if sum([group.all.width for group in groups]) > wire.MAX_VALUES:
         return None  # it is refused with its reasons there
@@ -44,7 +43,3 @@ def packed_single(online: OnlineFeatures, features: Sequence[str], keys: Mapping
         heads.append(group.all.front % (row.state.encode(), event.encode()))
         matrices.append(row.numbers.data)
     return wire.packed(b'{"rows":1,"groups":[' + b",".join(heads) + b"]}", matrices)
-
-
-def _fits(group: OnlineGroup, column: str) -> bool:
-    return group.all.plain and group.entity_names == (column,)
