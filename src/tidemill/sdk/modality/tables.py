@@ -92,10 +92,10 @@ class Tables:
         )
 
     def reserve_s(self, rows: int, budget: Budget) -> float:
-        """Four seconds on quiet cores, five on busy ones, more with rows."""
+        """Five seconds on quiet cores, six on busy ones, more with rows."""
         if budget.time_s is None:
             return 0.0
-        return min(0.4 * budget.time_s, 5.5 + 2e-5 * rows + 0.02 * budget.time_s)
+        return min(0.4 * budget.time_s, 6.0 + 2e-5 * rows + 0.02 * budget.time_s)
 
     def proof_rows(self, prepared: Prepared) -> int:
         """All of them."""
