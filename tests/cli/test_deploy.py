@@ -12,6 +12,7 @@ import pytest
 from tests.bundle.small import make
 
 from tidemill.cli.main import run
+from tidemill.data.features.access import grant
 from tidemill.data.features.registry import register
 from tidemill.data.features.types import EntityKey, Feature, FeatureGroup
 from tidemill.deploy.registry import Registry
@@ -113,6 +114,11 @@ def test_feature_groups_go_along(say: Say, place: Path, pair: tuple[Path, Path])
     assert say("endpoints", "fraud")["features"] == ["user", "shop"]
     assert "'users'" in say("deploy", pair[0], "-e", "new", "--features", "users", code=2)["message"]
     assert "'other' holds no column" in say("deploy", pair[0], "-e", "new", "--features", "other", code=2)["message"]
+    with Workspace.open(place) as workspace:
+        grant(workspace, "user", {"somebody else": "owner"})
+    say("deploy", pair[0], "--endpoint", "fraud")  # what an endpoint has, it keeps
+    refused = say("deploy", pair[0], "-e", "new", "--features", "user", code=2)["message"]
+    assert "the role 'reader' is needed" in refused
     assert [e["name"] for e in say("endpoints")] == ["fraud"]
 
 
