@@ -15,7 +15,8 @@ from typing import Any, cast
 import orjson
 
 from tidemill.deploy.engine.app import App
-from tidemill.deploy.engine.http import Exchange, Hub
+from tidemill.deploy.engine.exchange import Exchange
+from tidemill.deploy.engine.http import Hub
 
 HEADERS = (
     "authorization", "idempotency-key", "traceparent", "tracestate", "x-api-key", "x-deadline-ms", "x-request-id",
