@@ -11,9 +11,9 @@ import numpy as np
 from tidemill.deploy.engine.refusal import bad_request, invalid_input
 from tidemill.deploy.engine.wire import TYPES, join_texts, split_cells, split_texts
 
-_FLOATS = {"FP32": "f", "FP64": "d"}
 _BOUNDS = {
     name: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for name, dtype in TYPES.items() if dtype.kind in "iu"
+}
 
 
 def binary_size(item: Mapping[str, Any], name: str) -> int | None:
