@@ -17,9 +17,9 @@ AsOf = Annotated[str | None, typer.Option("--as-of", help="A time like 2026-11-0
 AssumeUtc = Annotated[bool, typer.Option("--assume-utc", help="Read times without a zone as UTC.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group of commands to the program."""
-    group = typer.Typer(no_args_is_help=True, help="Feature groups: values by entity, as of a time or for now.")
+def group() -> typer.Typer:
+    """Give the commands."""
+    group = typer.Typer()
     group.command(
         "register",
         epilog="Example: tidemill features register user --from users.parquet --entity user_id --event-time at",
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     group.command("forget", epilog="Example: tidemill features forget user 7 --dry-run")(forget)
     group.command("say", epilog="Example: tidemill features say user --owner mia --role ben=reader")(say)
     group.command("audit", epilog="Example: tidemill features audit user")(audit)
-    app.add_typer(group, name="features")
+    return group
 
 
 def register_(
