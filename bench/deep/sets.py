@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 OneSet = Callable[[Path, Path, str, str, argparse.Namespace], dict[str, Any]]
-"""From the folder of the data, a folder to write to, the name of a set, its limit of time and the options to ``value``."""
+"""From the data, a folder to write to, the name of a set, its limit of time and the options to what has a ``value``."""
 
 
 def parser(about: str, bars: Mapping[str, tuple[str, float]]) -> argparse.ArgumentParser:

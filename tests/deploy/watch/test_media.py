@@ -172,9 +172,7 @@ def test_what_must_not_be_kept_makes_no_row(workspace: Workspace, images: Served
     assert run(["watch", "m", *place]) != 0
 
 
-def test_long_texts_are_texts_again(
-    texts: Served, workspace: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_long_texts_are_texts_again(texts: Served, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     said = ["good", "so bad " * LONGEST, "fine " * LONGEST, "blob:no blob"]
     asked = [texts.predict({COLUMN: text}) for text in said]
     texts.fold(4)
