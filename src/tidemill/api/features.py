@@ -74,8 +74,8 @@ def media_type(accept: str) -> str:
 
 
 def _get_features(call: Call) -> Content:
-    form = media_type(call.accept)
     roles(call.context.workspace).check(call.body["features"], call.actor)
+    form = media_type(call.accept)
     found = wire.ask(online(call.context.workspace), call.body["features"], call.body["keys"])
     named = call.body["names"]
     return Content(_WRITERS[form](found, names=form != wire.PACKED if named is None else named), form)
