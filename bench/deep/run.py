@@ -15,31 +15,22 @@ import argparse
 import csv
 import io
 import json
-import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sets import parser, run_sets
+
 BARS = {"mnist": ("5m", 0.988), "cifar10": ("20m", 0.70), "omniglot": ("3m", 0.30)}
 """Time of each set, and the accuracy that is asked; of omniglot the share of errors that weights must save."""
 PRETRAINING = "5m"
 SIDE = "32"
 """Pixels of a side, for both fits of omniglot and for what they begin from."""
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def data_folder(given: str | None) -> Path:
-    places = [Path(given)] if given else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
-    found = next((p for p in places if (p / "image").is_dir()), None)
-    if found is None:
-        sys.exit("There is no open data here; name its folder with --data.")
-    return found / "image"
 
 
 def fit(table: Path, out: Path, name: str, limit: str, given: argparse.Namespace, *more: str) -> dict[str, Any]:
@@ -123,37 +114,11 @@ def strokes(digits: Path, out: Path, seed: int) -> Path:
     return path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sets", nargs="*", default=list(BARS), help=f"of {', '.join(BARS)}; default all")
-    parser.add_argument("--time", help="limit of each fit; default that of the bar")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpus", type=int)
-    parser.add_argument("--data", help="folder of the open data")
-    parser.add_argument("--out", type=Path, help="keep bundles, events and results here")
-    given = parser.parse_args()
-    unknown = [s for s in given.sets if s not in BARS]
-    if unknown:
-        sys.exit(f"There is no set {unknown[0]!r}; known are {', '.join(BARS)}.")
-    folder = data_folder(given.data)
-    missed = False
-    with tempfile.TemporaryDirectory(prefix="tidemill-deep-") as scratch:
-        root = given.out or Path(scratch)
-        for name in given.sets:
-            limit, bar = BARS[name]
-            limit = given.time or limit
-            out = root / f"{name}-{limit}-{given.seed}"
-            out.mkdir(parents=True, exist_ok=True)
-            run = (
-                omniglot(folder, out, limit, given) if name == "omniglot" else one_set(folder, out, name, limit, given)
-            )
-            result = {"set": name, "time": limit, "seed": given.seed, "cores": given.cpus or os.cpu_count(),
-                      **run, "bar": bar}  # fmt: skip
-            (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-            print(json.dumps(result))
-            missed |= result["value"] < bar
-    sys.exit(1 if missed else 0)
+def one(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
+    if name == "omniglot":
+        return omniglot(folder, out, limit, given)
+    return one_set(folder, out, name, limit, given)
 
 
 if __name__ == "__main__":
-    main()
+    run_sets(parser(__doc__, BARS).parse_args(), BARS, "image", one)

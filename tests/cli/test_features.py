@@ -85,3 +85,26 @@ def test_bad_words_end_with_a_sentence_and_code_2(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_roles_of_a_group(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = str(place / "rows.csv")
+    assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
+    assert run(["features", "push", "user", rows]) == 0
+    said = ["features", "say", "user", "--owner", "mia", "--role", "ben=reader", "--freshness", "30d"]
+    assert run(said) == 0
+    assert "{'ben': 'reader'}" in capsys.readouterr().out
+    assert run(["features", "say", "user", "--role", "eve=reader", "--actor", "mia", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["roles"] == {"ben": "reader", "eve": "reader"}
+    assert run(["features", "say", "user", "--role", "eve=", "--actor", "mia"]) == 0
+    assert run(["features", "get", "user", "1", "--actor", "eve"]) == 2
+    assert "eve may not do this with the feature group 'user'" in capsys.readouterr().err
+    assert run(["features", "get", "user", "1", "--actor", "ben"]) == 0
+    assert run(["features", "forget", "user", "1", "--actor", "ben"]) == 2
+    assert "the role 'owner' is needed. Ask its owner, mia" in capsys.readouterr().err
+    assert run(["features", "audit", "user", "--actor", "ben"]) == 0
+    assert "feature group refused" in capsys.readouterr().out
+    assert run(["features", "audit", "user", "--actor", "ben", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["what"] == "feature group registered"
+    assert run(["features", "list", "--actor", "eve"]) == 0
+    assert "No feature groups" in capsys.readouterr().out

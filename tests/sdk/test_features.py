@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tidemill.core.errors import DataError, InputError, NotFoundError, OptionError
+from tidemill.core.errors import DataError, InputError, NotFoundError, OptionError, RoleError
 from tidemill.data.features.types import DType, KeyType, Packing
-from tidemill.sdk import features
+from tidemill.sdk import data, features
 
 CSV = """user_id,at,age,city,income
 1,2026-11-01T00:00:00Z,31,Ulm,2.5
@@ -129,3 +129,57 @@ def test_a_cell_that_is_no_number_is_refused_by_column(ws: Path) -> None:
     (ws / "bad.csv").write_text(CSV.replace("3.5", "many"))
     with pytest.raises(DataError, match="'income'"):
         features.push("user", ws / "bad.csv", workspace=ws / "ws")
+
+
+def test_roles_hold_for_every_use(ws: Path) -> None:
+    register(ws, owner="mia")
+    place = ws / "ws"
+    features.push("user", ws / "rows.csv", workspace=place, actor="eve")  # open as long as there are no roles
+    said = {"roles": {"ben": "reader"}, "description": "people", "freshness": "30d"}
+    told = features.say("user", **said, workspace=place, actor="mia")
+    assert (told["roles"], told["description"], told["freshness_s"]) == ({"ben": "reader"}, "people", 2_592_000)
+    (ws / "spine.csv").write_text("user_id,t\n1,2026-11-02T00:00:00Z\n")
+
+    def join(actor: str, name: str) -> str:
+        spine = ws / "spine.csv"
+        with features.historical(spine, "user:age", label_time="t", workspace=place, actor=actor) as joined:
+            return joined.to_version(name).hash
+
+    def sample(actor: str) -> int:
+        return int(features.match("user", "age > 1", name="sample", workspace=place, actor=actor)["size"])
+
+    reads = (
+        lambda who: features.get("user", ["1"], workspace=place, actor=who).to_rows()[0]["age"],
+        lambda who: features.describe("user", workspace=place, actor=who)["roles"],
+        lambda who: features.audit_log("user", workspace=place, actor=who)[0]["what"],
+        lambda who: join(who, f"joined-{who}"),
+        sample,
+    )
+    writes = (
+        lambda who: features.push("user", ws / "rows.csv", workspace=place, actor=who),
+        lambda who: features.push("user", ws / "rows.csv", offline=True, workspace=place, actor=who),
+        lambda who: features.materialize("user", workspace=place, actor=who),
+        lambda who: features.forget("user", [1], dry_run=True, workspace=place, actor=who),
+        lambda who: features.say("user", roles={"eve": "owner"}, workspace=place, actor=who),
+        lambda who: features.register(
+            features.infer_group("user", ws / "rows.csv", entity=["user_id"], event_time="at"),
+            grow=True, workspace=place, actor=who,
+        ),
+    )  # fmt: skip
+    for use in (*reads, *writes):
+        with pytest.raises(RoleError, match="eve may not"):
+            use("eve")
+    for use in writes:
+        with pytest.raises(RoleError, match="ben may not"):
+            use("ben")
+    for use in reads:
+        assert use("ben")
+    assert features.groups(workspace=place, actor="eve") == []
+    assert len(features.groups(workspace=place, actor="ben")) == 1
+    for dataset in ("joined-ben", "sample"):  # copies are no more open than the group
+        facts = data.facts(dataset, workspace=place, actor="ben")
+        assert (facts["owner"], facts["roles"]) == ("ben", {"ben": "reader", "mia": "owner"})
+        with pytest.raises(RoleError, match="eve may not"):
+            data.facts(dataset, workspace=place, actor="eve")
+    for use in writes[:4]:
+        assert use("mia")

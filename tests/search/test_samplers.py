@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tidemill.core.metrics import get_metric
 from tidemill.core.space import Categorical, Float, Space, config_key
-from tidemill.core.task import TaskKind
+from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Trial, TrialState
+from tidemill.models import pool
+from tidemill.models.tabular._base import Feature, FeatureKind, TableProfile
 from tidemill.search import board
 from tidemill.search.samplers.baseline import BaselineSampler, fit_into
 from tidemill.search.samplers.chain import ChainSampler
@@ -103,6 +105,22 @@ class TestPortfolio(SamplerSuite):
     def test_the_shipped_portfolio_has_configs_for_every_kind(self, kind: TaskKind) -> None:
         assert len(load(kind)) >= 10
         assert all(isinstance(c.get("family"), str) for c in load(kind))
+
+    @pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION])
+    def test_nothing_of_the_shipped_portfolio_is_dropped(self, kind: TaskKind) -> None:
+        classes = {TaskKind.BINARY: ("a", "b"), TaskKind.MULTICLASS: ("a", "b", "c")}.get(kind, ())
+        features = (
+            Feature("x", "x", FeatureKind.NUMBER), Feature("z", "z", FeatureKind.NUMBER),
+            Feature("c", "c", FeatureKind.CATEGORY, 30), Feature("t", "t", FeatureKind.COUNT),
+        )  # fmt: skip
+        space = pool.space(Task(kind, "y", classes), TableProfile(3000, features))
+        known = {param.name: param for param in space}
+        for config in load(kind):
+            wrong = [name for name, value in config.items() if name not in known or not known[name].contains(value)]
+            assert not wrong, config
+            fitted = fit_into(space, config)
+            assert fitted is not None
+            assert {name: fitted.get(name) for name in config} == config  # what is not active would be dropped, too
 
 
 class TestBaseline(SamplerSuite):

@@ -147,6 +147,7 @@ ROUTES = [
     Route(
         "GET", f"{_ONE}/drift", "deploy",
         f"What has moved between two versions, as JSON or as a page ({_HTML} in the header Accept).", _show_drift,
+        types=("application/json", _HTML),
         query={"to": Field("string", "The later version.", required=True, low=1, high=300)},
     ),
     Route(

@@ -158,7 +158,7 @@ ROUTES = [
     Route(
         "GET", "/api/v1/data/{version}/log", "deploy",
         f"How the versions of its dataset came about, as JSON or as a picture ({_SVG} in the header Accept).",
-        _show_log,
+        _show_log, types=("application/json", _SVG),
     ),
     Route(
         "GET", "/api/v1/data/{version}/diff", "deploy", "What differs in another version: rows, labels, columns.",
@@ -199,7 +199,7 @@ ROUTES = [
     Route(
         "POST", "/api/v1/data/{version}/compare", "deploy",
         f"Comparable groups and how alike they are, as JSON or as a picture ({_SVG} in the header Accept).",
-        _compare_data,
+        _compare_data, types=("application/json", _SVG),
         body={
             "treated": Field("string", "A condition: who was treated.", required=True, low=1, high=10_000),
             "on": Field("array", "Columns in which the groups shall be alike.", required=True, items="string", low=1),

@@ -17,6 +17,7 @@ from tidemill.sdk.deploy import describe
 
 _BASE = "/api/v1/endpoints"
 _ONE = f"{_BASE}/{{endpoint}}"
+_YEARS = 24 * 366 * 100.0
 
 _STEPS = {
     "steps": Field("array", "Shares of a canary, rising to 1.", items="number", low=1, high=50),
@@ -108,6 +109,18 @@ def _history(call: Call) -> Any:
     return {"events": read_audit(call.context.workspace.journal, stream=stream, limit=call.query["limit"])}
 
 
+def _watch(call: Call) -> Any:
+    from tidemill.deploy.watch.report import report
+
+    return report(call.context.workspace, call.path["endpoint"], hours=call.query["hours"])
+
+
+def _keep_cases(call: Call) -> Any:
+    from tidemill.sdk.watch import captured_version
+
+    return captured_version(call.path["endpoint"], **call.body, workspace=call.context.workspace, actor=call.actor)
+
+
 def _shares(text: str) -> list[float] | None:
     from tidemill.core.errors import OptionError
 
@@ -162,6 +175,19 @@ ROUTES = [
     ),
     Route("GET", f"{_ONE}/history", "deploy", "What happened to the endpoint, newest last.", _history,
           query={"limit": Field("integer", "So many events at most.", default=100, low=1, high=10_000)}),
+    Route("GET", f"{_ONE}/watch", "deploy", "Traffic, latency, drift, estimated and true accuracy.", _watch,
+          query={"hours": Field("number", "How far back drift looks.", default=24.0, low=0, high=_YEARS)}),
+    Route(
+        "POST", f"{_ONE}/cases", "deploy",
+        "Keep captured rows, with the truth where feedback told it, as a dataset version: images and long texts "
+        "included. Needs a writer.",
+        _keep_cases,
+        body={
+            "name": Field("string", "Of the dataset; default that of the endpoint and -cases.", low=1, high=200),
+            "hours": Field("number", "Only rows of the last hours; default all that are kept.", low=0, high=_YEARS),
+            "reasons": Field("array", "Only rows that were kept for one of these.", default=[], items="string"),
+        },
+    ),
     Route("DELETE", f"{_ONE}/revisions/{{revision}}", "deploy", "Forget a revision that serves nothing.", _drop),
     Route("DELETE", _ONE, "deploy", "Stop serving an endpoint.", _undeploy),
 ]  # fmt: skip

@@ -11,12 +11,14 @@ from tidemill.core.errors import (
     InputError,
     MissingExtraError,
     NotFoundError,
+    RoleError,
     TidemillError,
     WorkspaceError,
 )
 
 _STATUSES: tuple[tuple[type[TidemillError], int], ...] = (
     (NotFoundError, 404),
+    (RoleError, 403),
     (InputError, 400),
     (ConflictError, 409),
     (BundleError, 422),

@@ -11,12 +11,14 @@ from weakref import WeakKeyDictionary
 from tidemill.api.errors import HttpError
 from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
+from tidemill.data.features.access import KnownRoles
 from tidemill.data.features.online import wire
 from tidemill.data.features.online.features import OnlineFeatures
 from tidemill.data.features.online.single import packed_single
 from tidemill.store.workspace import Workspace
 
 _OPEN: WeakKeyDictionary[Workspace, OnlineFeatures] = WeakKeyDictionary()
+_ROLES: WeakKeyDictionary[Workspace, KnownRoles] = WeakKeyDictionary()
 _OPENING = threading.Lock()
 
 
@@ -28,6 +30,15 @@ def online(workspace: Workspace) -> OnlineFeatures:
             found = _OPEN.get(workspace)
             if found is None:
                 found = _OPEN[workspace] = OnlineFeatures(workspace)
+    return found
+
+
+def roles(workspace: Workspace) -> KnownRoles:
+    """Give the roles of a workspace's groups, kept in memory."""
+    found = _ROLES.get(workspace)
+    if found is None:
+        with _OPENING:
+            found = _ROLES.setdefault(workspace, KnownRoles(workspace))
     return found
 
 
@@ -64,6 +75,7 @@ def media_type(accept: str) -> str:
 
 
 def _get_features(call: Call) -> Content:
+    roles(call.context.workspace).check(call.body["features"], call.actor)
     form = media_type(call.accept)
     features, keys, named = call.body["features"], call.body["keys"], call.body["names"]
     if form == wire.PACKED and not named:
@@ -84,19 +96,48 @@ _WRITERS: dict[str, Callable[..., bytes]] = {
 def _list_groups(call: Call) -> Any:
     from tidemill.sdk.features import groups
 
-    return {"groups": groups(workspace=call.context.workspace)}
+    return {"groups": groups(workspace=call.context.workspace, actor=call.actor)}
 
 
 def _show_group(call: Call) -> Any:
+    from tidemill.data.features.access import check_access, roles_of
     from tidemill.data.features.registry import get_group
+    from tidemill.data.versions.governance import Role
 
-    return get_group(call.context.workspace, call.path["group"]).to_json()
+    workspace = call.context.workspace
+    found = get_group(workspace, call.path["group"])
+    check_access(workspace, found.name, call.actor, Role.READER)
+    return {**found.to_json(), "roles": {who: role.value for who, role in roles_of(workspace, found.name).items()}}
 
+
+def _say_group(call: Call) -> Any:
+    from tidemill.sdk.features import say
+
+    given = {name: value for name, value in call.body.items() if value is not None}
+    return say(call.path["group"], **given, workspace=call.context.workspace, actor=call.actor)
+
+
+def _forget_entities(call: Call) -> Any:
+    from tidemill.sdk.features import forget
+
+    keys = [tuple(key) if isinstance(key, list) else key for key in call.body["keys"]]
+    dry_run = call.body["dry_run"]
+    return forget(call.path["group"], keys, dry_run=dry_run, workspace=call.context.workspace, actor=call.actor)
+
+
+def _show_group_audit(call: Call) -> Any:
+    from tidemill.sdk.features import audit_log
+
+    return {"entries": audit_log(call.path["group"], workspace=call.context.workspace, actor=call.actor)}
+
+
+_ONE = "/api/v1/features/{group}"
 
 ROUTES = [
     Route(
         "POST", "/api/v1/features/get", "features",
-        "The newest values of entities, as JSON, an Arrow stream or packed numbers (see the header Accept).",
+        "The newest values of entities, as JSON, an Arrow stream or packed numbers (see the header Accept). Needs a "
+        "reader of every group.",
         _get_features,
         body={
             "features": Field(
@@ -112,9 +153,36 @@ ROUTES = [
                 "has one column of lists for each group, a fraction of the bytes where features are many.",
             ),
         },
-        quick=True,
+        quick=True, types=wire.TYPES,
     ),
-    # The path above fits the last one, too; being quick, it comes first.
-    Route("GET", "/api/v1/features", "features", "All feature groups.", _list_groups),
-    Route("GET", "/api/v1/features/{group}", "features", "One feature group: its keys and features.", _show_group),
+    # The path above fits that of one group, too; being quick, it comes first.
+    Route("GET", "/api/v1/features", "features", "All feature groups that may be read.", _list_groups),
+    Route("GET", _ONE, "features", "One feature group: its keys and features. Needs a reader.", _show_group),
+    Route(
+        "PATCH", _ONE, "admin", "Change what is said of a feature group, and who may do what. Needs an owner.",
+        _say_group,
+        body={
+            "owner": Field("string", "Who answers for it.", high=200),
+            "description": Field("string", "What it is.", high=10_000),
+            "ttl": Field("string", "How long values live, like 30d, 12h or 90s.", high=32),
+            "freshness": Field("string", "How old the newest values may be.", high=32),
+            "roles": Field(
+                "object", "reader, writer or owner by actor, * for everybody else; null takes one away.", high=1000
+            ),
+        },
+    ),
+    Route(
+        "POST", f"{_ONE}/forget", "admin",
+        "Erase entities: from the history, from kept states and from the newest values. Names the dataset versions "
+        "that hold copies. Needs an owner.",
+        _forget_entities,
+        body={
+            "keys": Field(
+                "array", "Entities: one value each; for keys of several columns an object, or a list in their order.",
+                required=True, low=1, high=10_000,
+            ),
+            "dry_run": Field("boolean", "Only say what would be done.", default=False),
+        },
+    ),
+    Route("GET", f"{_ONE}/audit", "features", "Who changed what about a group. Needs a reader.", _show_group_audit),
 ]  # fmt: skip

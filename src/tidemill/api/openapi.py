@@ -67,7 +67,7 @@ def _operation(route: Route, secured: bool) -> dict[str, Any]:
         for n, f in route.query.items()
     ]
     errors = {"default": {"description": "What is wrong.", "content": _json({"$ref": "#/components/schemas/Error"})}}
-    done = {str(route.status): {"description": route.about, "content": _json({"type": "object"})}}
+    done = {str(route.status): {"description": route.about, "content": _forms(route.types)}}
     operation: dict[str, Any] = {
         "operationId": route.id,
         "summary": route.about,
@@ -86,6 +86,12 @@ def _operation(route: Route, secured: bool) -> dict[str, Any]:
         operation["security"] = [{"key": []}]
         operation["description"] = f"Needs a key for `{route.scope}`."
     return operation
+
+
+def _forms(types: Iterable[str]) -> dict[str, Any]:
+    """What an answer may be: an object in JSON, bytes in any other form."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {name: {"schema": {"type": "object"}} if name == "application/json" else binary for name in types}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class Route:
     quick : bool
         True where an answer takes microseconds: it is then given before routing and without a thread, see
         `tidemill.api.quick`. Gives `Content`; its path has no parameters, and all methods of a path are quick or none.
+    types : tuple of str
+        Media types of its answers, among which the header Accept chooses.
     """
 
     method: str
@@ -89,6 +91,7 @@ class Route:
     status: int = 200
     takes_file: bool = False
     quick: bool = False
+    types: tuple[str, ...] = ("application/json",)
 
     @property
     def id(self) -> str:

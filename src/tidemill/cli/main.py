@@ -10,23 +10,9 @@ from typing import Annotated
 
 import typer
 
-from tidemill.cli.commands import (
-    bundles,
-    data,
-    demo,
-    deploy,
-    features,
-    fit,
-    jobs,
-    plan,
-    platform,
-    pool,
-    serve,
-    studies,
-    watch,
-    worker,
-)
+from tidemill.cli.commands import bundles, demo, deploy, fit, plan, platform, serve, studies, watch, worker
 from tidemill.cli.errors import Exit, unexpected
+from tidemill.cli.later import add_group
 
 app = typer.Typer(
     name="tidemill",
@@ -59,16 +45,18 @@ demo.register(app)
 fit.register(app)
 studies.register(app)
 plan.register(app)
-pool.register(app)
 bundles.register(app)
-data.register(app)
-features.register(app)
 deploy.register(app)
 platform.register(app)
 serve.register(app)
 watch.register(app)
-jobs.register(app)
 worker.register(app)
+_HERE = "tidemill.cli.commands"
+add_group(app, "pool", f"{_HERE}.pool", "The families that a search can choose from.")
+add_group(app, "data", f"{_HERE}.data", "Datasets in versions: kept, combined, compared, governed.")
+add_group(app, "features", f"{_HERE}.features", "Feature groups: values by entity, as of a time or for now.")
+add_group(app, "keys", f"{_HERE}.keys", "API keys: who may do what, how often.")
+add_group(app, "jobs", f"{_HERE}.jobs", "Jobs: queue long work, and see what comes of it.")
 
 
 def main(arguments: list[str] | None = None) -> None:

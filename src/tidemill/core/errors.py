@@ -10,6 +10,7 @@
     │   │   └── PredicateError        a condition on rows
     │   ├── SpaceError                a search space or a config
     │   ├── OptionError               an option or an argument
+    │   │   └── RoleError             somebody lacks the role that this needs
     │   └── NotFoundError             no such column, study, dataset, bundle; offers the nearest
     ├── ConflictError                 somebody else changed it in the meantime
     ├── WorkspaceError                the workspace cannot be used (read-only, newer version, locked)
@@ -118,6 +119,10 @@ class SpaceError(InputError):
 
 class OptionError(InputError):
     """An option or an argument that can't be used."""
+
+
+class RoleError(OptionError):
+    """Somebody lacks the role that this needs."""
 
 
 class NotFoundError(InputError):

@@ -15,7 +15,8 @@ from typing import Any, cast
 import orjson
 
 from tidemill.deploy.engine.app import App
-from tidemill.deploy.engine.http import Exchange
+from tidemill.deploy.engine.exchange import Exchange
+from tidemill.deploy.engine.http import Hub
 
 HEADERS = (
     "authorization", "idempotency-key", "traceparent", "tracestate", "x-api-key", "x-deadline-ms", "x-request-id",
@@ -63,13 +64,24 @@ class _Waiter:
 
     def __init__(self) -> None:
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left: tuple[Hub, int] | None = None
 
     def flush(self) -> None:
-        if not self.answered.done():  # the caller may be gone
+        if self._left is not None:
+            hub, size = self._left
+            hub.held -= size
+        elif not self.answered.done():  # the caller may be gone
             self.answered.set_result(None)
 
+    def leave(self, hub: Hub, size: int) -> None:
+        """The caller is gone; what was asked is still held, and counts until it is answered."""
+        hub.held += size
+        self._left = hub, size
 
-async def ask(app: App, method: bytes, target: bytes, headers: Mapping[bytes, bytes], body: bytes = b"") -> Reply:
+
+async def ask(
+    app: App, method: bytes, target: bytes, headers: Mapping[bytes, bytes], body: bytes = b"", hub: Hub | None = None
+) -> Reply:
     """Ask the application, on its event loop.
 
     Parameters
@@ -82,11 +94,18 @@ async def ask(app: App, method: bytes, target: bytes, headers: Mapping[bytes, by
         Names in lower case.
     body : bytes
         All of it.
+    hub : Hub, optional
+        Where the door counts bodies under way: where its caller leaves, this one counts until it is answered.
     """
     waiter = _Waiter()
     exchange = Exchange(cast(Any, waiter), time.perf_counter())
     exchange.method, exchange.target, exchange.body = method, target, body
     exchange.headers = dict(headers)
     app(exchange)
-    await waiter.answered
+    try:
+        await waiter.answered
+    except asyncio.CancelledError:
+        if hub is not None and exchange.out is None:
+            waiter.leave(hub, len(body))
+        raise
     return Reply.read(exchange.out or b"")

@@ -64,3 +64,20 @@ def check_groups(workspace: Workspace, names: Sequence[str], bundles: Sequence[P
                     hint="A group completes columns of the same name; leave it out, or add these features to it.",
                     where="features",
                 )
+
+
+def check_roles(workspace: Workspace, names: Sequence[str], actor: str) -> None:
+    """Refuse who may not read a feature group: an endpoint reads it for everybody who asks.
+
+    Raises
+    ------
+    RoleError
+        Naming the role that is needed.
+    """
+    if not names:
+        return
+    from tidemill.data.features.access import check_access  # brings along what a front does without
+    from tidemill.data.versions.governance import Role
+
+    for name in names:
+        check_access(workspace, name, actor.removeprefix("user:"), Role.READER)

@@ -176,6 +176,7 @@ class Registry:
         standing = next((e for e in self.endpoints() if e.name == endpoint), Endpoint(endpoint))
         features = settings.apply(standing, options or {}).features
         groups.check_names(self.workspace, features)
+        groups.check_roles(self.workspace, [f for f in features if f not in standing.features], self.actor)
         steps = tuple(steps)
         if mode is Mode.CANARY:
             traffic.check_steps(steps)
@@ -247,7 +248,9 @@ class Registry:
         if "features" in options:
             served = [r for r in standing.revisions if standing.traffic.get(r.id, 0.0) > 0]
             folders = [bundles.folder_of(self.workspace.path, r.bundle) for r in served]
-            groups.check_groups(self.workspace, settings.apply(standing, options).features, folders)
+            wanted = settings.apply(standing, options).features
+            groups.check_groups(self.workspace, wanted, folders)
+            groups.check_roles(self.workspace, [f for f in wanted if f not in standing.features], self.actor)
         line = Line("configure", endpoint, {"settings": dict(options)})
         return self._change(endpoint, lambda e: settings.apply(e, options), line)
 

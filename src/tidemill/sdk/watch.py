@@ -12,6 +12,8 @@ from tidemill.store.workspace import Workspace
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from tidemill.sdk.data.doors import Place
+
 
 def watch(endpoint: str, *, hours: float = 24.0, workspace: str | Path | None = None) -> dict[str, Any]:
     """Sum up an endpoint: traffic, latency, drift, estimated and true accuracy; see `tidemill.deploy.watch.report`.
@@ -64,7 +66,8 @@ def captured_version(
     name: str | None = None,
     hours: float | None = None,
     reasons: Sequence[str] = (),
-    workspace: str | Path | None = None,
+    workspace: Place = None,
+    actor: str | None = None,
 ) -> dict[str, Any]:
     """Keep captured rows as a dataset version; see `tidemill.deploy.watch.cases.as_version`.
 
@@ -74,8 +77,18 @@ def captured_version(
         Its name.
     name : str, optional
         Name of the dataset; default ``"<endpoint>-cases"``.
-    hours, reasons, workspace : optional
+    hours, reasons : optional
         As for `captured`.
+    workspace : Workspace or path, optional
+        Default as everywhere.
+    actor : str, optional
+        Who does it: a writer of the dataset. Default ``TIDEMILL_ACTOR``, else the system's user.
+
+    Returns
+    -------
+    dict
+        ``dataset``, ``hash``, ``rows``, ``parents`` and others of the version, and ``lost``: rows that were left out
+        because an image or a long text of theirs is gone or damaged.
 
     Raises
     ------
@@ -83,10 +96,15 @@ def captured_version(
         If nothing was captured.
     """
     from tidemill.deploy.watch.cases import as_version
+    from tidemill.sdk.data.doors import enter, hashes
 
-    with Workspace.open(workspace) as opened:
-        version = as_version(opened, endpoint, name=name, since=_since(hours), reasons=reasons)
-        return {"dataset": version.dataset, "hash": version.hash, "rows": version.rows}
+    with enter(workspace, actor) as door:
+        dataset = name or f"{endpoint}-cases"
+        door.may_write(dataset)
+        known = hashes(door, dataset)
+        version = as_version(door.workspace, endpoint, name=dataset, since=_since(hours), reasons=reasons)
+        told = door.made(version, version.hash in known)
+        return {**told, "lost": int(version.parameters.get("lost", 0))}
 
 
 def _since(hours: float | None) -> float:

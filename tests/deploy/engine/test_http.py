@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from tests.deploy.engine.conftest import Running, Start, until
 
-from tidemill.deploy.engine.http import Exchange, Hub
+from tidemill.deploy.engine.exchange import Exchange
+from tidemill.deploy.engine.http import Hub
 from tidemill.deploy.engine.limits import Limits
 
 LIMITS = Limits(header_bytes=2048, body_bytes=10_000, header_s=0.4, body_s=0.6, idle_s=0.8, stalled_s=1.0, pipelined=4)

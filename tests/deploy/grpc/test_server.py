@@ -312,6 +312,57 @@ def test_a_client_that_goes_away_disturbs_nobody(begin: Begin, models: Models) -
     assert np.frombuffer(answer.raw_output_contents[0], np.float32).tolist() == [2.0] * 4
 
 
+def test_bodies_of_both_doors_are_bounded_together(begin: Begin, models: Models) -> None:
+    caller = begin({"m": models("double")}, limits=Limits(body_bytes=1 << 20, bodies_bytes=1 << 20))
+    hub = caller.running.server._hub
+    assert hub is not None
+    request = double(caller, np.ones((1000, 4)))
+    caller("ModelInfer", request)
+    assert hub.held == 0
+    hub.held = (1 << 20) - 10_000  # as if they came over HTTP
+    error = caller.refused("ModelInfer", request)
+    assert error.code() is CODE.RESOURCE_EXHAUSTED
+    told = dict(error.trailing_metadata())
+    assert (told["x-code"], told["grpc-retry-pushback-ms"]) == ("unavailable", "1000")
+    assert "1,048,576 bytes" in error.details()
+    assert caller("ServerLive").live  # what is small still passes
+    assert hub.held == (1 << 20) - 10_000
+    hub.held = 0
+    largest = double(caller, np.ones((1 << 16, 4)))  # tensors of body_bytes, and the words around them
+    assert largest.ByteSize() > 1 << 20
+    assert list(caller("ModelInfer", largest).outputs[0].shape) == [1 << 16, 4]  # one of them may always come
+    assert hub.held == 0
+
+
+def test_a_body_counts_until_it_is_answered_though_its_caller_has_left(begin: Begin, models: Models) -> None:
+    caller = begin({"m": models("turns")}, slots=1)
+    hub, app = caller.running.server._hub, caller.running.server._app
+    assert hub is not None
+    assert app is not None
+
+    def turns(count: int) -> Any:
+        request = caller.messages["ModelInferRequest"](model_name="m")
+        request.inputs.add(name="x", datatype="INT64", shape=[1]).contents.int64_contents.append(count)
+        return request
+
+    caller("ModelInfer", turns(1))
+    request = turns(60_000)
+    call = caller.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer").future(request.SerializeToString())
+    while not app.under_way:
+        time.sleep(0.005)
+    assert hub.held == request.ByteSize()
+    call.cancel()
+    seen = set()
+    while app.under_way:
+        seen.add(hub.held)
+        time.sleep(0.001)
+    assert min(seen) > 0
+    deadline = time.monotonic() + 10
+    while hub.held and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert hub.held == 0
+
+
 def test_calls_that_are_not_there_say_so(begin: Begin, models: Models) -> None:
     caller = begin({"m": models("double")})
     with pytest.raises(grpc.RpcError) as caught:

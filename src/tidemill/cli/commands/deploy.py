@@ -1,8 +1,8 @@
-"""Commands that change what is served: deploy, endpoints, traffic, rollback, undeploy, gate; and the audit log."""
+"""Commands that change what is served: deploy, traffic, rollback, configure and others; and the audit log."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("endpoints", epilog="Example: tidemill endpoints fraud")(endpoints)
     app.command("traffic", epilog="Example: tidemill traffic fraud 0f3a=0.9 77b1=0.1")(traffic)
     app.command("rollback", epilog="Example: tidemill rollback fraud")(rollback)
+    app.command("configure", epilog="Example: tidemill configure fraud --capture sample=0.05 --redact name")(configure)
     app.command("undeploy", epilog="Example: tidemill undeploy fraud --revision 0f3a")(undeploy)
     app.command("audit", epilog="Example: tidemill audit --subject fraud --limit 20")(audit)
     app.command("gate", epilog="Example: tidemill gate fraud latency=2 errors=0.005")(gate)
@@ -165,6 +166,82 @@ def rollback(
             print(f"{endpoint}: back from {result['from']} to {result['to']} in {result['seconds'] * 1000:.0f} ms")
 
 
+def configure(
+    endpoint: Endpoint,
+    bulk: Annotated[
+        bool | None, typer.Option("--bulk/--latency", help="Let latency endpoints go first, or be one of them.")
+    ] = None,
+    min_replicas: Annotated[int | None, typer.Option("--min-replicas", help="0 lets it scale to zero.")] = None,
+    max_replicas: Annotated[int | None, typer.Option("--max-replicas", help="Workers under load.")] = None,
+    idle: Annotated[float | None, typer.Option("--idle", help="Seconds after which an idle worker is let go.")] = None,
+    target_ms: Annotated[float | None, typer.Option("--target-ms", help="Wanted latency.")] = None,
+    deadline_ms: Annotated[float | None, typer.Option("--deadline-ms", help="Longest time for a request.")] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic/--batches", help="Never put requests together, or do.")
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option("--features", metavar="GROUP", help="Feature groups that complete rows; all that there shall be."),
+    ] = None,
+    capture: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--capture",
+            metavar="NAME=VALUE",
+            help="What is kept: sample, confidence, slow_ms, per_hour, days; several.",
+        ),
+    ] = None,
+    redact: Annotated[
+        list[str] | None,
+        typer.Option("--redact", metavar="COLUMN", help="Never kept; all that there shall be. Several; '' for none."),
+    ] = None,
+    shadow: Annotated[
+        str | None, typer.Option("--shadow", metavar="REVISION", help="Gets copies of the requests; '' ends it.")
+    ] = None,
+    canary: Annotated[
+        str | None, typer.Option("--canary", metavar="REVISION", help="Gets the traffic in gated steps; it is ready.")
+    ] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change the settings of an endpoint, or what a loaded revision gets, without deploying anything."""
+    with for_people(as_json):
+        from tidemill.cli import show
+        from tidemill.core.errors import OptionError
+        from tidemill.sdk.deploy import ServedEndpoint
+
+        kept: dict[str, Any] = {name: _whole(value) for name, value in (_pair(word) for word in capture or ())}
+        if redact is not None:
+            kept["redact"] = [column for column in redact if column]
+        given = {
+            "priority": None if bulk is None else ("bulk" if bulk else "latency"),
+            "min_replicas": min_replicas,
+            "max_replicas": max_replicas,
+            "idle_s": idle,
+            "target_ms": target_ms,
+            "deadline_ms": deadline_ms,
+            "deterministic": deterministic,
+            "features": None if features is None else [name for name in features if name],
+            "capture": kept or None,
+        }
+        settings = {name: value for name, value in given.items() if value is not None}
+        if not settings and shadow is None and canary is None:
+            raise OptionError("There is nothing to change.", hint="See: tidemill configure --help.")
+        served = ServedEndpoint(endpoint, workspace)
+        if settings:
+            served.configure(**settings)
+        if shadow is not None:
+            served.shadow(shadow)
+        if canary is not None:
+            served.canary(canary)
+        facts = served.describe()
+        if as_json:
+            show.emit_json(facts)
+        else:
+            plain = {k: v for k, v in facts.items() if k not in ("revisions", "name")}
+            show.table([{"setting": k, "value": _plain(v)} for k, v in plain.items()], title=endpoint)
+
+
 def undeploy(
     endpoint: Endpoint,
     revision: Annotated[
@@ -241,7 +318,12 @@ def _pair(text: str) -> tuple[str, float]:
     try:
         return name, float(weight)
     except ValueError as error:
-        raise OptionError(f"Give a revision and its share, as in 0f3a=0.9, not {text!r}.") from error
+        raise OptionError(f"Give a name and a number, as in 0f3a=0.9, not {text!r}.") from error
+
+
+def _whole(value: float) -> float | int:
+    """Counts are whole numbers, and are written as such."""
+    return int(value) if value.is_integer() else value
 
 
 def _shares(text: str) -> list[float]:

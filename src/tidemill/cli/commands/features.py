@@ -17,9 +17,9 @@ AsOf = Annotated[str | None, typer.Option("--as-of", help="A time like 2026-11-0
 AssumeUtc = Annotated[bool, typer.Option("--assume-utc", help="Read times without a zone as UTC.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group of commands to the program."""
-    group = typer.Typer(no_args_is_help=True, help="Feature groups: values by entity, as of a time or for now.")
+def group() -> typer.Typer:
+    """Give the commands."""
+    group = typer.Typer()
     group.command(
         "register",
         epilog="Example: tidemill features register user --from users.parquet --entity user_id --event-time at",
@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
     )
     group.command("materialize", epilog="Example: tidemill features materialize user")(materialize)
     group.command("forget", epilog="Example: tidemill features forget user 7 --dry-run")(forget)
-    app.add_typer(group, name="features")
+    group.command("say", epilog="Example: tidemill features say user --owner mia --role ben=reader")(say)
+    group.command("audit", epilog="Example: tidemill features audit user")(audit)
+    return group
 
 
 def register_(
@@ -58,6 +60,7 @@ def register_(
     owner: Annotated[str, typer.Option("--owner", help="Who answers for it.")] = "",
     grow: Annotated[bool, typer.Option("--grow", help="Add the features that the group doesn't have yet.")] = False,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Add a feature group; the same definition again changes nothing."""
@@ -81,7 +84,7 @@ def register_(
                 packing=packing,
                 owner=owner,
             )
-        group = features.register(what, grow=grow, workspace=workspace)
+        group = features.register(what, grow=grow, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(group.to_json())
         else:
@@ -101,6 +104,7 @@ def push(
     ] = False,
     assume_utc: AssumeUtc = False,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Add rows to a group's history, and put the newest of each entity online."""
@@ -117,6 +121,7 @@ def push(
             correct=correct,
             assume_utc=assume_utc,
             workspace=workspace,
+            actor=actor,
         )
         if as_json:
             show.emit_json(done)
@@ -128,13 +133,13 @@ def push(
                 print(f"{done['ahead']:,} rows lie in the future: `tidemill features materialize {group}` brings them.")
 
 
-def list_(workspace: options.Workspace = None, as_json: options.Json = False) -> None:
-    """List the feature groups of the workspace."""
+def list_(workspace: options.Workspace = None, actor: words.Actor = None, as_json: options.Json = False) -> None:
+    """List the feature groups of the workspace that may be read."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import features
 
-        rows = features.groups(workspace=workspace)
+        rows = features.groups(workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(rows)
         elif rows:
@@ -143,13 +148,15 @@ def list_(workspace: options.Workspace = None, as_json: options.Json = False) ->
             print("No feature groups yet. Add one with: tidemill features register")
 
 
-def show_(group: Group, workspace: options.Workspace = None, as_json: options.Json = False) -> None:
+def show_(
+    group: Group, workspace: options.Workspace = None, actor: words.Actor = None, as_json: options.Json = False
+) -> None:
     """Describe a feature group: features, rows, bytes, rounding."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import features
 
-        facts = features.describe(group, workspace=workspace)
+        facts = features.describe(group, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(facts)
             return
@@ -169,6 +176,7 @@ def get(
     ],
     columns: Columns = None,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Show the newest values of some entities."""
@@ -176,11 +184,7 @@ def get(
         from tidemill.cli import show
         from tidemill.sdk import features
 
-        with features.online_features(workspace) as online:
-            opened = online.group(group)
-            entities = [features.parse_key(opened.group, key) for key in keys]
-            answer = opened.read(entities, _names(columns))
-        rows = answer.facts(keys)
+        rows = features.get(group, keys, _names(columns), workspace=workspace, actor=actor).facts(keys)
         if as_json:
             show.emit_json(rows)
             return
@@ -216,6 +220,59 @@ def forget(
             print(f"Copies of such rows stand in {', '.join(told['versions'])}; see: tidemill data forget --where …")
 
 
+def say(
+    group: Group,
+    owner: Annotated[str | None, typer.Option("--owner", help="Who answers for it.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="What it is.")] = None,
+    ttl: Annotated[str | None, typer.Option("--ttl", help="Older values are missing; like 30d, 12h, 90s.")] = None,
+    freshness: Annotated[str | None, typer.Option("--freshness", help="Older values are said to be stale.")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="ACTOR=reader|writer|owner, * for the rest; ACTOR= takes it away."),
+    ] = None,
+    workspace: options.Workspace = None,
+    actor: words.Actor = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say of a feature group who owns it, what it is, how long values live, and who may do what with it."""
+    with for_people(as_json):
+        from tidemill.cli import show
+        from tidemill.sdk import features
+
+        told = features.say(
+            group,
+            owner=owner,
+            description=description,
+            ttl=ttl,
+            freshness=freshness,
+            roles={k: v or None for k, v in words.pairs(role, "--role").items()} if role else None,
+            workspace=workspace,
+            actor=actor,
+        )
+        if as_json:
+            show.emit_json(told)
+            return
+        said = ("owner", "description", "ttl_s", "freshness_s", "roles")
+        show.table([{"what": name, "value": str(told[name])} for name in said])
+
+
+def audit(
+    group: Group, workspace: options.Workspace = None, actor: words.Actor = None, as_json: options.Json = False
+) -> None:
+    """Show who changed what about a feature group."""
+    with for_people(as_json):
+        from tidemill.cli import show
+        from tidemill.sdk import features
+
+        rows = features.audit_log(group, workspace=workspace, actor=actor)
+        if as_json:
+            show.emit_json(rows)
+        elif rows:
+            show.table([{**r, "facts": ", ".join(f"{k}: {v}" for k, v in r["facts"].items())} for r in rows])
+        else:
+            print("Nothing is written down about it.")
+
+
 def historical(
     spine: Annotated[str, typer.Argument(metavar="SPINE", help="Table with entity keys, a time, and labels.")],
     features: Annotated[
@@ -229,6 +286,7 @@ def historical(
     prefix: Annotated[bool, typer.Option("--prefix", help="Name columns group__feature.")] = False,
     assume_utc: AssumeUtc = False,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Join features to the rows of a table, each as it was known at the row's time."""
@@ -240,8 +298,9 @@ def historical(
         if out is None and name is None:
             raise OptionError("Where should the result go?", hint="Say --out FILE.parquet, --name DATASET, or both.")
         with run(
-            spine, features, label_time=time, as_of=as_of, prefix=prefix, assume_utc=assume_utc, workspace=workspace
-        ) as joined:
+            spine, features, label_time=time, as_of=as_of, prefix=prefix, assume_utc=assume_utc, workspace=workspace,
+            actor=actor,
+        ) as joined:  # fmt: skip
             facts: dict[str, Any] = {"rows": len(joined), "found": joined.found}
             if out is not None:
                 joined.write_parquet(out)
@@ -295,13 +354,15 @@ def match(
         choose.tell_match(facts, name, as_json)
 
 
-def materialize(group: Group, workspace: options.Workspace = None, as_json: options.Json = False) -> None:
+def materialize(
+    group: Group, workspace: options.Workspace = None, actor: words.Actor = None, as_json: options.Json = False
+) -> None:
     """Put the newest row of every entity of the history online."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk import features
 
-        done = features.materialize(group, workspace=workspace)
+        done = features.materialize(group, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(done)
         else:

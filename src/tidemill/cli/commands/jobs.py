@@ -14,9 +14,9 @@ from tidemill.cli.errors import for_people
 Job = Annotated[int, typer.Argument(metavar="JOB", help="Its number; see `tidemill jobs list`.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    group = typer.Typer(no_args_is_help=True, help="Jobs: queue long work, and see what comes of it.")
+def group() -> typer.Typer:
+    """Give the commands."""
+    group = typer.Typer()
     group.command("submit", epilog="Example: tidemill jobs submit fit data=train.csv target=y time=2h --priority 2")(
         submit
     )
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
         "emit",
         epilog="Example: tidemill jobs emit slurm --nodes 2 --devices 4 --time 8h -- train.py --epochs 3",
     )(emit)
-    app.add_typer(group, name="jobs")
+    return group
 
 
 def submit(

@@ -10,13 +10,13 @@ from tidemill.cli import options
 from tidemill.cli.errors import FAILED, Exit, for_people
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group to the program."""
-    group = typer.Typer(no_args_is_help=True, help="The families that a search can choose from.")
+def group() -> typer.Typer:
+    """Give the commands."""
+    group = typer.Typer()
     group.command("list", epilog="Example: tidemill pool list --modality image")(list_)
     group.command("show", epilog="Example: tidemill pool show resnet9")(show)
     group.command("check", epilog="Example: tidemill pool check resnet9 mobilenet")(check)
-    app.add_typer(group, name="pool")
+    return group
 
 
 def list_(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemill.cli import options
+from tidemill.cli.commands.data import words
 from tidemill.cli.errors import for_people
 
 
@@ -25,6 +26,7 @@ def watch(
         list[str] | None, typer.Option("--reason", help="With --keep-as: only rows kept for this reason; repeat it.")
     ] = None,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Show an endpoint's traffic, latency, drift, and estimated and true accuracy."""
@@ -35,8 +37,9 @@ def watch(
 
         found = look(endpoint, hours=hours, workspace=workspace)
         if keep_as is not None:
-            kept = captured_version(endpoint, name=keep_as, hours=hours, reasons=reason or (), workspace=workspace)
-            found["kept"] = kept
+            found["kept"] = captured_version(
+                endpoint, name=keep_as, hours=hours, reasons=reason or (), workspace=workspace, actor=actor
+            )
         if as_json:
             show.emit_json(found)
         else:
@@ -57,7 +60,8 @@ def _show(found: dict[str, Any]) -> None:
     if found["captured"]:
         print("Captured rows: " + ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in found["captured"].items()))
     if kept := found.get("kept"):
-        print(f"Kept as {kept['dataset']}@{kept['hash'][:12]}: {kept['rows']:,} rows")
+        lost = f"; {kept['lost']:,} are left out, their images or texts are gone" if kept["lost"] else ""
+        print(f"Kept as {kept['dataset']}@{kept['hash'][:12]}: {kept['rows']:,} rows{lost}")
 
 
 def _traffic(revision: dict[str, Any]) -> dict[str, Any]:

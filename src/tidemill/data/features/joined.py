@@ -97,6 +97,8 @@ class Joined:
         self.spine, self.parts = spine, parts
         self._workspace, self._prefix, self._times = workspace, prefix, times
         self._memory_bytes, self._threads, self._asked = memory_bytes, threads, dict(asked or {})
+        self.actor = ""
+        """Who asks, where somebody does: owns the versions that are made of it, and must be let write them."""
         self._check_names()
 
     def __len__(self) -> int:
@@ -178,6 +180,8 @@ class Joined:
     ) -> DatasetVersion:
         """Keep the result as a dataset version whose parents are the states of the groups it was made from.
 
+        A new dataset is no more open than they are.
+
         Parameters
         ----------
         name : str
@@ -187,13 +191,17 @@ class Joined:
         types : mapping, optional
             Semantic types by column, where a person knows better.
         """
+        from tidemill.data.features.access import facts_of
         from tidemill.data.features.snapshot import keep_state
         from tidemill.data.infer import infer_schema
         from tidemill.data.versions import write_version
+        from tidemill.data.versions.governance import Role, check_access, inherit
 
+        if self.actor:
+            check_access(self._workspace, name, self.actor, Role.WRITER)
         table = self.to_arrow()
         states = {p.group.name: keep_state(self._workspace, p.group, p.history) for p in self.parts}
-        return write_version(
+        version = write_version(
             self._workspace,
             name,
             table,
@@ -202,6 +210,9 @@ class Joined:
             operation="features",
             parameters={**self._asked, "groups": states},
         )
+        told = [facts_of(self._workspace, group) for group in states]
+        inherit(self._workspace, version, actor=self.actor, also=told)
+        return version
 
     # ------------------------------------------------------------------------------------------------------ fetching
 

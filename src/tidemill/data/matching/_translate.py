@@ -4,84 +4,43 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import sqlglot
-from numpy.typing import NDArray
-from sqlglot import Token, TokenType, exp
-from sqlglot.errors import ParseError, TokenError
+from sqlglot import exp
 
 from tidemill.core.errors import PredicateError, nearest_hint
 from tidemill.data.matching import _calendar, _nodes, _vectors
+from tidemill.data.matching._allowed import (
+    ARITHMETIC,
+    COMPARISONS,
+    FUNCTIONS,
+    NUMERIC,
+    PARTS,
+    SPAN,
+    TIME,
+    WORD_TESTS,
+    WORDS,
+)
 from tidemill.data.matching._nodes import Constant, Node, Truth
+from tidemill.data.matching._parsing import Text
+from tidemill.data.matching._spelling import (
+    as_truth,
+    chain,
+    is_null,
+    iso,
+    quoted,
+    quotes,
+    short,
+    span_text,
+    truncated,
+)
 from tidemill.data.matching._vectors import KINDS
-from tidemill.data.textforms import parse_boolean
 
-_DIALECT = "duckdb"
-_LONGEST = 200_000
 _LONGEST_SPAN = 2**61  # microseconds
 _DEEPEST = 150
-_STATEMENTS = frozenset({
-    "ALTER", "ANALYZE", "ATTACH", "BEGIN", "CALL", "CHECKPOINT", "COMMENT", "COMMIT", "COPY", "CREATE", "DELETE",
-    "DESCRIBE", "DETACH", "DROP", "EXECUTE", "EXPLAIN", "EXPORT", "FROM", "GRANT", "IMPORT", "INSERT", "INSTALL",
-    "KILL", "LOAD", "MERGE", "PIVOT", "PRAGMA", "PREPARE", "REFRESH", "RENAME", "REPLACE", "RESET", "REVOKE",
-    "ROLLBACK", "SELECT", "SET", "SHOW", "SUMMARIZE", "TRUNCATE", "UPDATE", "UPSERT", "USE", "VACUUM", "VALUES",
-    "WITH",
-})  # fmt: skip
-_NUMBER, _TEXT, _TIME, _SPAN = float, str, dt.datetime, dt.timedelta
-
-_COMPARISONS: dict[type[exp.Expression], str] = {
-    exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
-}  # fmt: skip
-_ARITHMETIC: dict[type[exp.Expression], str] = {
-    exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
-}  # fmt: skip
-
-
-def _round(x: Any) -> Any:
-    """Halves go away from zero, as in SQL."""
-    return np.trunc(x + np.copysign(0.5, x))
-
-
-_NUMERIC: dict[type[exp.Expression], tuple[str, Callable[[Any], Any]]] = {
-    exp.Abs: ("abs", np.abs),
-    exp.Floor: ("floor", np.floor),
-    exp.Ceil: ("ceil", np.ceil),
-    exp.Sqrt: ("sqrt", np.sqrt),
-    exp.Ln: ("ln", lambda x: np.where(np.greater(x, 0), np.log(x), np.nan)),
-    exp.Exp: ("exp", np.exp),
-    exp.Round: ("round", _round),
-}
-_WORDS: dict[type[exp.Expression], tuple[str, Callable[[NDArray[Any]], NDArray[Any]], type]] = {
-    exp.Lower: ("lower", lambda w: _objects(pc.utf8_lower(_vectors.arrow_words(w))), str),
-    exp.Upper: ("upper", lambda w: _objects(pc.utf8_upper(_vectors.arrow_words(w))), str),
-    exp.Trim: ("trim", lambda w: _objects(pc.utf8_trim(_vectors.arrow_words(w), " ")), str),
-    exp.Length: ("length", lambda w: pc.utf8_length(_vectors.arrow_words(w)).to_numpy(zero_copy_only=False), float),
-}
-_WORD_TESTS: dict[type[exp.Expression], tuple[str, Callable[..., Any]]] = {
-    exp.StartsWith: ("starts_with", pc.starts_with),
-    exp.EndsWith: ("ends_with", pc.ends_with),
-    exp.Contains: ("contains", pc.match_substring),
-}
-_PARTS: dict[type[exp.Expression], str] = {
-    exp.Year: "YEAR", exp.Quarter: "QUARTER", exp.Month: "MONTH", exp.Day: "DAY", exp.DayOfWeek: "DAYOFWEEK",
-    exp.Hour: "HOUR", exp.Minute: "MINUTE", exp.Second: "SECOND",
-}  # fmt: skip
-_FUNCTIONS = (
-    "abs", "ceil", "coalesce", "contains", "date_trunc", "day", "dayofweek", "ends_with", "exp", "extract", "floor",
-    "hour", "length", "ln", "lower", "minute", "month", "quarter", "round", "second", "sqrt", "starts_with", "trim",
-    "upper", "year",
-)  # fmt: skip
-
-
-def _objects(words: Any) -> NDArray[Any]:
-    out = np.empty(len(words), dtype=object)
-    out[:] = words.to_pylist()
-    return out
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def translate(text: str, columns: Mapping[str, type]) -> tuple[Truth, tuple[str, ...]]:
@@ -103,84 +62,14 @@ def translate(text: str, columns: Mapping[str, type]) -> tuple[Truth, tuple[str,
     return root, tuple(sorted(reader.used))
 
 
-class _Reader:
+class _Reader(Text):
     def __init__(self, text: str, kinds: Mapping[str, type]) -> None:
-        self.text = text
-        self.kinds = kinds
+        super().__init__(text, kinds)
         self.used: set[str] = set()
         self._folded: dict[str, list[str]] = {}
         for name in kinds:
             self._folded.setdefault(name.casefold(), []).append(name)
         self._depth = 0
-
-    # ------------------------------------------------------------------------------------------------------- parsing
-
-    def parse(self) -> exp.Expression:
-        """Let sqlglot read the text, once it is sure that it is one question."""
-        if not self.text.strip():
-            raise self.error("The condition is empty.", 0, hint="Write one, such as: age between 20 and 30.")
-        if len(self.text) > _LONGEST:
-            raise PredicateError(f"The condition has {len(self.text):,} characters; {_LONGEST:,} are allowed.")
-        tokens = self._tokens()
-        self._refuse_statements(tokens)
-        try:
-            found = sqlglot.parse(self.text, dialect=_DIALECT)
-        except ParseError as error:
-            raise self._unreadable(error) from None
-        if len(found) != 1 or found[0] is None:
-            raise self.error("The condition is empty.", 0, hint="Write one, such as: age between 20 and 30.")
-        return cast(exp.Expression, found[0])
-
-    def _tokens(self) -> list[Token]:
-        try:
-            return list(sqlglot.tokenize(self.text, dialect=_DIALECT))
-        except TokenError:
-            # The tokenizer doesn't say where: a quote that is opened and never closed is all that it refuses.
-            at = _open_quote(self.text)
-            raise self.error("A quote is opened here and never closed.", at, hint="Close it.") from None
-
-    def _refuse_statements(self, tokens: list[Token]) -> None:
-        for i, token in enumerate(tokens):
-            if token.token_type == TokenType.SEMICOLON and i + 1 < len(tokens):
-                raise self.error("A condition is one question; after `;` another statement begins.", token.start)
-        first = tokens[0]
-        word = first.text.upper()
-        if word in _STATEMENTS and first.token_type != TokenType.IDENTIFIER:
-            if first.text in self.kinds:
-                hint = f'Write the column in double quotes: "{first.text}".'
-                raise self.error(f"{word} begins a statement.", first.start, hint=hint)
-            raise self.error(
-                f"A condition only asks which rows; {word} is a statement.", first.start,
-                hint="Write only what follows WHERE, such as: age > 30.",
-            )  # fmt: skip
-
-    def _unreadable(self, error: ParseError) -> PredicateError:
-        told = error.errors[0] if error.errors else {}
-        at = self._offset(told.get("line") or 1, told.get("col") or 1)
-        what = str(told.get("description") or error).split(" for <class", maxsplit=1)[0].rstrip(".")
-        if what.startswith("Required keyword"):
-            what = "Something is missing after this"
-        return self.error(
-            f"The condition can't be read: {what}.", at, hint="Compare with: age > 30 and region = 'north'."
-        )
-
-    def _offset(self, line: int, column: int) -> int:
-        """Offset of the last character of a token from its line and column (both from 1)."""
-        before = sum(len(text) + 1 for text in self.text.split("\n")[: line - 1])
-        return max(0, min(before + column - 1, len(self.text)))
-
-    # -------------------------------------------------------------------------------------------------------- errors
-
-    def error(self, message: str, at: int, *, hint: str | None = None) -> PredicateError:
-        return PredicateError(message, text=self.text, position=at, hint=hint)
-
-    def at(self, node: exp.Expression) -> int:
-        """Offset of the first character of a part of the condition."""
-        starts = [n.meta["start"] for n in node.walk() if "start" in n.meta]
-        return min(starts, default=0)
-
-    def fail(self, node: exp.Expression, message: str, hint: str | None = None) -> PredicateError:
-        return self.error(message, self.at(node), hint=hint)
 
     # --------------------------------------------------------------------------------------------------------- truth
 
@@ -208,22 +97,22 @@ class _Reader:
         if isinstance(node, exp.Paren):
             return self.any(node.this)
         if isinstance(node, (exp.And, exp.Or)):
-            parts = tuple(self.truth(p) for p in _chain(node, type(node)))
+            parts = tuple(self.truth(p) for p in chain(node, type(node)))
             return _nodes.Every(parts) if isinstance(node, exp.And) else _nodes.Some(parts)
         if isinstance(node, exp.Not):
             return _nodes.Not(self.truth(node.this))
-        if type(node) in _COMPARISONS:
-            return self._compare(node, _COMPARISONS[type(node)], node.this, node.expression)
+        if type(node) in COMPARISONS:
+            return self._compare(node, COMPARISONS[type(node)], node.this, node.expression)
         reader = _READERS.get(type(node))
         if reader is not None:
             return reader(self, node)
-        if type(node) in _ARITHMETIC:
+        if type(node) in ARITHMETIC:
             return self._arithmetic(node)
-        if type(node) in _PARTS:
-            return self._part(node, _PARTS[type(node)], node.this)
-        if type(node) in _NUMERIC or type(node) in _WORDS:
+        if type(node) in PARTS:
+            return self._part(node, PARTS[type(node)], node.this)
+        if type(node) in NUMERIC or type(node) in WORDS:
             return self._function(node)
-        if type(node) in _WORD_TESTS:
+        if type(node) in WORD_TESTS:
             return self._word_test(node)
         raise self._refused(node)
 
@@ -243,7 +132,7 @@ class _Reader:
         if isinstance(node, exp.Func):
             if name.lower() in ("now", "currentdate", "currenttimestamp", "today"):
                 return self.fail(node, "A condition must mean the same tomorrow.", "Write the date: DATE '2026-01-31'.")
-            return self.fail(node, f"There is no function {name!r}.", nearest_hint(name, _FUNCTIONS))
+            return self.fail(node, f"There is no function {name!r}.", nearest_hint(name, FUNCTIONS))
         return self.fail(node, f"{node.key.upper()} can't be used in a condition.")
 
     def _compare(self, node: exp.Expression, op: str, left: exp.Expression, right: exp.Expression) -> Truth:
@@ -254,7 +143,7 @@ class _Reader:
         self, node: exp.Expression, op: str, left: tuple[Node, exp.Expression], right: tuple[Node, exp.Expression]
     ) -> Truth:
         (a, _), (b, _) = left, right
-        if _is_null(a) or _is_null(b):
+        if is_null(a) or is_null(b):
             return _nodes.Written(None)
         if isinstance(a, Truth) or isinstance(b, Truth):
             return self._compared_truth(node, op, left, right)
@@ -267,11 +156,11 @@ class _Reader:
         self, node: exp.Expression, op: str, left: tuple[Node, exp.Expression], right: tuple[Node, exp.Expression]
     ) -> Truth:
         (a, first), (b, second) = left, right
-        a, b = _as_truth(a, b), _as_truth(b, a)
+        a, b = as_truth(a, b), as_truth(b, a)
         if isinstance(a, Truth) and isinstance(b, Truth) and op in ("=", "<>"):
             equal = _nodes.Equal(a, b)
             return equal if op == "=" else _nodes.Not(equal)
-        if type(first) in _COMPARISONS:
+        if type(first) in COMPARISONS:
             raise self.fail(
                 second, "Comparisons can't be chained.", "Write: x between 20 and 30, or: 20 < x and x < 30."
             )
@@ -281,17 +170,17 @@ class _Reader:
     def _agree(self, left: tuple[Node, exp.Expression], right: tuple[Node, exp.Expression]) -> tuple[Node, Node]:
         """Bring two values to one kind: a text beside a time is read as a time; nothing else is converted."""
         (a, first), (b, second) = left, right
-        if a.kind is _TIME and isinstance(b, Constant) and b.kind is str:
+        if a.kind is TIME and isinstance(b, Constant) and b.kind is str:
             b = self._time(second, b.value)
-        elif b.kind is _TIME and isinstance(a, Constant) and a.kind is str:
+        elif b.kind is TIME and isinstance(a, Constant) and a.kind is str:
             a = self._time(first, a.value)
         for part, node in ((a, first), (b, second)):
             if isinstance(part, _nodes.Months):
                 raise self.fail(node, "Months and years have no fixed length.", "Compare with days.")
         if a.kind is not b.kind:
             raise self.fail(
-                second, f"{_short(first)} is {KINDS[a.kind]}, but {_short(second)} is {KINDS[b.kind]}.",
-                _quotes(a, b, first, second),
+                second, f"{short(first)} is {KINDS[a.kind]}, but {short(second)} is {KINDS[b.kind]}.",
+                quotes(a, b, first, second),
             )  # fmt: skip
         return a, b
 
@@ -307,7 +196,7 @@ class _Reader:
         unknown = False
         for item in node.expressions:
             option = self.any(item)
-            if _is_null(option):
+            if is_null(option):
                 unknown = True
                 continue
             _, fitting = self._agree((value, node.this), (option, item))
@@ -330,8 +219,8 @@ class _Reader:
 
     def _same(self, node: exp.Expression) -> Truth:
         a, b = self.any(node.this), self.any(node.expression)
-        if _is_null(a) or _is_null(b):
-            same: Truth = _nodes.IsMissing(b if _is_null(a) else a)
+        if is_null(a) or is_null(b):
+            same: Truth = _nodes.IsMissing(b if is_null(a) else a)
         else:
             equal = self._compared(node, "=", (a, node.this), (b, node.expression))
             if isinstance(equal, _nodes.Compare):
@@ -351,17 +240,17 @@ class _Reader:
         ignore_case = isinstance(node, exp.ILike)
         argument, pattern = self._text(node.this), self._written_text(node.expression, "pattern")
         word = "ILIKE" if ignore_case else "LIKE"
-        text = f"{argument} {word} {_quoted(pattern)}" + (f" ESCAPE {_quoted(escape)}" if escape else "")
+        text = f"{argument} {word} {quoted(pattern)}" + (f" ESCAPE {quoted(escape)}" if escape else "")
         found = _nodes.WordTest(argument, lambda w: _vectors.like(w, pattern, escape, ignore_case=ignore_case), text)
         return _nodes.Not(found) if node.args.get("negate") else found
 
     def _word_test(self, node: exp.Expression) -> Truth:
-        name, test = _WORD_TESTS[type(node)]
+        name, test = WORD_TESTS[type(node)]
         argument, part = self._text(node.this), self._written_text(node.expression, "second argument")
         return _nodes.WordTest(
             argument,
             lambda w: np.asarray(test(_vectors.arrow_words(w), part).to_numpy(zero_copy_only=False), dtype=bool),
-            f"{name}({argument}, {_quoted(part)})",
+            f"{name}({argument}, {quoted(part)})",
         )
 
     # -------------------------------------------------------------------------------------------------------- values
@@ -381,7 +270,7 @@ class _Reader:
 
     def _literal(self, node: exp.Expression) -> Node:
         if node.is_string:
-            return Constant(node.this, str, _quoted(node.this))
+            return Constant(node.this, str, quoted(node.this))
         return self._number(node, node.this)
 
     def _number(self, node: exp.Expression, text: str) -> Constant:
@@ -408,7 +297,7 @@ class _Reader:
 
     def _of(self, node: exp.Expression, kind: type) -> Node:
         found = self.any(node)
-        if kind is _TIME and isinstance(found, Constant) and found.kind is str:
+        if kind is TIME and isinstance(found, Constant) and found.kind is str:
             return self._time(node, found.value)
         if found.kind is not kind or isinstance(found, Truth):
             raise self.fail(node, f"{KINDS[kind].capitalize()} is wanted here, but this is {KINDS[found.kind]}.")
@@ -420,9 +309,9 @@ class _Reader:
         return str(node.this)
 
     def _arithmetic(self, node: exp.Expression) -> Node:
-        op, (left, right) = _ARITHMETIC[type(node)], (node.this, node.expression)
+        op, (left, right) = ARITHMETIC[type(node)], (node.this, node.expression)
         a, b = self.any(left), self.any(right)
-        if _SPAN in (a.kind, b.kind) or _TIME in (a.kind, b.kind):
+        if SPAN in (a.kind, b.kind) or TIME in (a.kind, b.kind):
             return self._time_arithmetic(node, op, (a, left), (b, right))
         for part, side in ((a, left), (b, right)):
             if part.kind is not float or isinstance(part, Truth):
@@ -432,17 +321,17 @@ class _Reader:
     def _time_arithmetic(
         self, node: exp.Expression, op: str, left: tuple[Node, exp.Expression], right: tuple[Node, exp.Expression]
     ) -> Node:
-        if op == "+" and left[0].kind is _SPAN:
+        if op == "+" and left[0].kind is SPAN:
             left, right = right, left
         (a, first), (b, second) = left, right
         if isinstance(a, Constant) and a.kind is str:
             a = self._time(first, a.value)
         if isinstance(b, Constant) and b.kind is str:
             b = self._time(second, b.value)
-        if a.kind is _TIME and b.kind is _SPAN and op in "+-":
-            return _nodes.Arithmetic(op, a, b, _TIME)
-        if a.kind is _TIME and b.kind is _TIME and op == "-":
-            return _nodes.Arithmetic(op, a, b, _SPAN)
+        if a.kind is TIME and b.kind is SPAN and op in "+-":
+            return _nodes.Arithmetic(op, a, b, TIME)
+        if a.kind is TIME and b.kind is TIME and op == "-":
+            return _nodes.Arithmetic(op, a, b, SPAN)
         raise self.fail(
             node, f"{KINDS[a.kind].capitalize()} {op} {KINDS[b.kind]} can't be computed.",
             "Write: time + interval 3 day, or: time - time.",
@@ -464,7 +353,7 @@ class _Reader:
             if number != int(number):
                 raise self.fail(node, "Months and years come whole.", "Use days.")
             return _nodes.Months(int(number) * _calendar.MONTHS[unit])
-        return Constant(round(ticks), _SPAN, _span_text(round(ticks)))
+        return Constant(round(ticks), SPAN, span_text(round(ticks)))
 
     def _cast(self, node: exp.Expression) -> Node:
         target = node.args["to"].this.name
@@ -473,14 +362,14 @@ class _Reader:
         if target not in ("DATE", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPNTZ", "DATETIME"):
             hint = "Write DATE '2026-01-31', TIMESTAMP '2026-01-31 12:00', or x::double for a text that is a number."
             raise self.fail(node, "Only times, and texts to numbers, can be converted.", hint)
-        value = self._of(node.this, _TIME)
+        value = self._of(node.this, TIME)
         if isinstance(value, Constant):
             return self._time_constant(_calendar.truncate(value.value, "DAY")) if target == "DATE" else value
-        return _truncated(value, "DAY") if target == "DATE" else value
+        return truncated(value, "DAY") if target == "DATE" else value
 
     def _time(self, node: exp.Expression, text: str) -> Constant:
         try:
-            moment = dt.datetime.fromisoformat(_iso(text))
+            moment = dt.datetime.fromisoformat(iso(text))
         except ValueError:
             raise self.fail(
                 node, f"{text!r} is not a time.", "Write it as 2026-01-31 or 2026-01-31 12:00:00."
@@ -491,10 +380,10 @@ class _Reader:
 
     def _time_constant(self, ticks: Any) -> Constant:
         moment = _EPOCH + dt.timedelta(microseconds=int(ticks))
-        return Constant(int(ticks), _TIME, f"CAST('{moment.replace(tzinfo=None).isoformat(' ')}' AS TIMESTAMP)")
+        return Constant(int(ticks), TIME, f"CAST('{moment.replace(tzinfo=None).isoformat(' ')}' AS TIMESTAMP)")
 
     def _part(self, node: exp.Expression, unit: str, argument: exp.Expression) -> Node:
-        value = self._of(argument, _TIME)
+        value = self._of(argument, TIME)
         return _nodes.Call(unit.lower(), value, lambda ticks: _calendar.part(ticks, unit))
 
     def _extract(self, node: exp.Expression) -> Node:
@@ -508,13 +397,13 @@ class _Reader:
         unit = node.args["unit"].name.upper()
         if unit not in _calendar.TRUNCATE:
             raise self.fail(node, f"A time can't be cut to {unit.lower()!r}.", nearest_hint(unit, _calendar.TRUNCATE))
-        return _truncated(self._of(node.this, _TIME), unit)
+        return truncated(self._of(node.this, TIME), unit)
 
     def _function(self, node: exp.Expression) -> Node:
-        if type(node) in _NUMERIC:
-            name, compute = _NUMERIC[type(node)]
+        if type(node) in NUMERIC:
+            name, compute = NUMERIC[type(node)]
             return _nodes.Call(name, self._numeric(node.this), compute)
-        name, words, kind = _WORDS[type(node)]
+        name, words, kind = WORDS[type(node)]
         return _nodes.WordCall(name, self._text(node.this), words, kind)
 
     def _coalesce(self, node: exp.Expression) -> Node:
@@ -522,94 +411,6 @@ class _Reader:
         if isinstance(first[0], Truth):
             raise self.fail(first[1], "coalesce takes numbers, texts or times.", "Write: x is true.")
         return _nodes.Coalesce((first[0], *(self._agree(first, other)[1] for other in rest)), first[0].kind)
-
-
-def _truncated(value: Node, unit: str) -> Node:
-    form = f"date_trunc('{unit.lower()}', {{argument}})"
-    return _nodes.Call("date_trunc", value, lambda ticks: _calendar.truncate(ticks, unit), _TIME, form)
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
-
-
-def _iso(text: str) -> str:
-    """What Python 3.10 reads, too: no ``Z``, two digits of an offset completed."""
-    text = text.strip()
-    if text[-1:] in "zZ" and text:
-        return text[:-1] + "+00:00"
-    if len(text) > 16 and text[-3] in "+-" and text[-2:].isdecimal():
-        return text + ":00"
-    return text
-
-
-def _span_text(ticks: int) -> str:
-    """Write a duration in the largest unit of which it is a whole number."""
-    unit, size = max(((u, t) for u, t in _calendar.UNITS.items() if ticks % t == 0 and u != "WEEK"), key=lambda p: p[1])
-    return f"INTERVAL '{ticks // size}' {unit}"
-
-
-def _as_truth(node: Node, other: Node) -> Node:
-    """Read a word or number beside a column of truth values as it would be read in a file: 'yes', 1."""
-    if isinstance(other, _nodes.Flag) and isinstance(node, Constant) and node.kind in (str, float):
-        with suppress(ValueError):
-            value = parse_boolean(str(node.value))
-            return node if math.isnan(value) else _nodes.Written(value == 1.0)
-    return node
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, _nodes.Written) and node.value is None
-
-
-def _chain(node: exp.Expression, kind: type[exp.Expression]) -> Iterator[exp.Expression]:
-    """Parts of a chain of one connective, from left to right, however long."""
-    stack = [node]
-    while stack:
-        part = stack.pop()
-        while isinstance(part, exp.Paren) and isinstance(part.this, kind):
-            part = part.this
-        if isinstance(part, kind):
-            stack += [part.expression, part.this]
-        else:
-            yield part
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _short(node: exp.Expression) -> str:
-    text = node.sql(dialect=_DIALECT)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _quotes(a: Node, b: Node, first: exp.Expression, second: exp.Expression) -> str | None:
-    """Offer quotes, or none, where a written value has the wrong kind."""
-    for column, value, node, other in ((a, b, second, first), (b, a, first, second)):
-        if isinstance(value, Constant) and column.kind is str and value.kind is float:
-            return f"Write it in quotes: '{node.name}'; or, if the texts are numbers, {_short(other)}::double."
-        if isinstance(value, Constant) and column.kind is float and value.kind is str:
-            return "Leave out the quotes if it is a number." if _looks_numeric(value.value) else None
-    return None
-
-
-def _looks_numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _open_quote(text: str) -> int:
-    """Offset of the quote that is never closed."""
-    opened, quote = 0, ""
-    for i, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            opened, quote = i, letter
-    return opened
 
 
 _READERS: dict[type[exp.Expression], Callable[[_Reader, exp.Expression], Node]] = {
@@ -634,7 +435,7 @@ _READERS: dict[type[exp.Expression], Callable[[_Reader, exp.Expression], Node]] 
     exp.Coalesce: _Reader._coalesce,
 }
 _KNOWN = frozenset({
-    *_READERS, *_COMPARISONS, *_ARITHMETIC, *_PARTS, *_NUMERIC, *_WORDS, *_WORD_TESTS,
+    *_READERS, *COMPARISONS, *ARITHMETIC, *PARTS, *NUMERIC, *WORDS, *WORD_TESTS,
     exp.And, exp.Or, exp.Not, exp.Paren,
 })  # fmt: skip
 _LOOKED_AT = frozenset({"this", "expression", "expressions"})

@@ -34,15 +34,16 @@ def put_blobs(store: ArtifactStore, paths: Sequence[Path]) -> list[str]:
     return side_by_side(lambda path: store.put(_read(path)), paths)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image in pixels.
+def image_size(source: Path | bytes) -> tuple[int, int]:
+    """Width and height in pixels of an image in a file or in memory.
 
     Raises
     ------
     DataError
-        Where the file is no image that can be read, naming it.
+        Where it is no image that can be read, naming the file.
     """
-    with _opened(path, str(path)) as image:
+    named = "" if isinstance(source, bytes) else str(source)
+    with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, named) as image:
         return int(image.width), int(image.height)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from tidemill.core.errors import ConflictError, NotFoundError, OptionError
+from tidemill.core.errors import ConflictError, NotFoundError, OptionError, RoleError
 from tidemill.core.protocols import Entry, Record
 from tidemill.data.versions.ledger import (
     DROPPED,
@@ -102,7 +102,7 @@ def check_access(workspace: Workspace, dataset: str, actor: str, role: Role) -> 
 
     Raises
     ------
-    OptionError
+    RoleError
         Naming the role that is needed, and whom to ask.
     """
     facts = facts_of(workspace, dataset)
@@ -110,7 +110,7 @@ def check_access(workspace: Workspace, dataset: str, actor: str, role: Role) -> 
     if held is not None and held.covers(role):
         return
     audit(workspace, "dataset_refused", dataset, actor, {"needed": role.value, "held": held.value if held else None})
-    raise OptionError(
+    raise RoleError(
         f"{actor or 'This actor'} may not do this with the dataset {dataset!r}: the role {role.value!r} is needed.",
         hint=f"Ask its owner{f', {facts.owner}' if facts.owner else ''}.",
         where="TIDEMILL_ACTOR",
@@ -162,7 +162,12 @@ def say(workspace: Workspace, dataset: str, *, actor: str = "", **changes: Any) 
 
 
 def inherit(
-    workspace: Workspace, version: DatasetVersion, *, actor: str = "", of: Collection[str] = ()
+    workspace: Workspace,
+    version: DatasetVersion,
+    *,
+    actor: str = "",
+    of: Collection[str] = (),
+    also: Sequence[Facts] = (),
 ) -> Facts | None:
     """Let a dataset that is made from others be no more open than they are, where nothing was said of it yet.
 
@@ -179,6 +184,8 @@ def inherit(
         Who made it.
     of : collection of str
         Datasets that its rows come from though its lineage does not name them.
+    also : sequence of Facts
+        What is said of sources that are no datasets, such as feature groups.
 
     Returns
     -------
@@ -189,7 +196,7 @@ def inherit(
         return None
     every = list_versions(workspace, dropped=True) if version.parents else []
     parents = {*of, *(v.dataset for v in every if v.hash in version.parents)}
-    told = [facts_of(workspace, name) for name in sorted(parents - {version.dataset})]
+    told = [*(facts_of(workspace, name) for name in sorted(parents - {version.dataset})), *also]
     closed = [f for f in told if f.owner or f.roles]
     pii = {c: kind for f in told for c, kind in f.pii.items() if c in version.schema}
     if not closed and not pii:

@@ -8,8 +8,8 @@ import orjson
 
 from tidemill import __version__
 from tidemill.deploy.engine import openapi, page
+from tidemill.deploy.engine.exchange import Exchange
 from tidemill.deploy.engine.heads import key_of
-from tidemill.deploy.engine.http import Exchange
 from tidemill.deploy.engine.later import Later
 from tidemill.deploy.engine.model import Model, State
 from tidemill.deploy.engine.served import Served, Serving

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from tidemill.core.errors import TidemillError
 from tidemill.deploy.engine.about import About
+from tidemill.deploy.engine.exchange import Exchange
 from tidemill.deploy.engine.heads import key_of
-from tidemill.deploy.engine.http import Exchange
 from tidemill.deploy.engine.later import Later, bug
 from tidemill.deploy.engine.predictions import RECORDS, V2, Predictions
 from tidemill.deploy.engine.refusal import Refusal, as_refusal, bad_request

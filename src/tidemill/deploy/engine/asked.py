@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tidemill.deploy.engine.exchange import Exchange
 from tidemill.deploy.engine.heads import parent_of
-from tidemill.deploy.engine.http import Exchange
 from tidemill.deploy.engine.idempotency import Entry
 from tidemill.deploy.engine.model import Done, Job, Model
 from tidemill.deploy.engine.query import Outputs, Query

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from tidemill.core.errors import TidemillError
-from tidemill.deploy.engine.http import Exchange
+from tidemill.deploy.engine.exchange import Exchange
 from tidemill.deploy.engine.refusal import Refusal, as_refusal
 
 _log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ import orjson
 
 from tidemill.core.errors import TidemillError
 from tidemill.deploy.engine.asked import Asked, Part
+from tidemill.deploy.engine.exchange import Exchange, refusal_parts
 from tidemill.deploy.engine.files import FileCodec
 from tidemill.deploy.engine.heads import JSON_BYTES, deadline_ms_of, json_bytes_of, parent_of, request_id_of
-from tidemill.deploy.engine.http import Exchange, refusal_parts
 from tidemill.deploy.engine.idempotency import Kept
 from tidemill.deploy.engine.later import Later
 from tidemill.deploy.engine.model import Job, Model, State

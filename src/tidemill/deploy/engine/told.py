@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from tidemill.core.errors import InputError, TidemillError
-from tidemill.deploy.engine.http import Exchange
+from tidemill.deploy.engine.exchange import Exchange
 from tidemill.deploy.engine.later import Later
 from tidemill.deploy.engine.refusal import Refusal, bad_request
 from tidemill.deploy.engine.served import Serving

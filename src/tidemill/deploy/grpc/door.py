@@ -11,6 +11,7 @@ import grpc
 from tidemill.core.errors import OptionError
 from tidemill.deploy.asking import HEADERS, Reply, ask
 from tidemill.deploy.engine.app import App
+from tidemill.deploy.engine.http import Hub
 from tidemill.deploy.engine.limits import Limits
 from tidemill.deploy.engine.refusal import Refusal, bad_request
 from tidemill.deploy.grpc import calls, protocol
@@ -45,6 +46,10 @@ class _Refused(Refusal):
         self.headers = reply.headers
 
 
+class _Full(Refusal):
+    """Too many bytes of bodies are under way; by both doors together."""
+
+
 class Door:
     """Answers calls of ``inference.GRPCInferenceService``.
 
@@ -56,6 +61,8 @@ class Door:
         What answers.
     limits : Limits
         Size of a message and of metadata, calls at a time, idle time.
+    hub : Hub
+        Of the HTTP door: bodies under way are counted there, whichever door they came through.
     host, port : str, int
         Where to listen; port 0 takes a free one.
     share_port : bool
@@ -68,6 +75,7 @@ class Door:
         self,
         app: App,
         limits: Limits,
+        hub: Hub,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -76,6 +84,7 @@ class Door:
         key: str | None = None,
     ) -> None:
         self._app = app
+        self._hub = hub
         self._host = f"[{host}]" if ":" in host and not host.startswith("[") else host or "0.0.0.0"
         self.port = port
         self._tls = None if certificate is None or key is None else _credentials(certificate, key)
@@ -146,20 +155,28 @@ class Door:
         return grpc.method_handlers_generic_handler(f"inference.{protocol.SERVICE}", methods)
 
     def _handler(self, answer: Callable[..., Any], request_type: Any, response_type: Any) -> Callable[..., Any]:
+        hub, most = self._hub, self._hub.limits.body_bytes
+
         async def handle(data: bytes, context: Any) -> bytes:
+            size = min(len(data), most)  # its envelope is none of the body that may always come
+            hub.held += size
             try:
+                if hub.held > hub.most_held:
+                    raise _too_much(hub)
                 response = await answer(_read(request_type, data), response_type(), context)
                 return bytes(response.SerializeToString())
             except Refusal as why:
                 refused = why
-            await context.abort(_CODES.get(refused.status, grpc.StatusCode.INTERNAL), _told(refused), _about(refused))
+            finally:
+                hub.held -= size
+            await context.abort(_status(refused), _told(refused), _about(refused))
             return b""  # not reached: the line above raises
 
         return handle
 
     async def _ask(self, context: Any, method: bytes, path: bytes, body: bytes = b"", json_bytes: int = 0) -> Reply:
         """Ask the application as a request over HTTP would."""
-        return await ask(self._app, method, path, _headers(context, json_bytes), body)
+        return await ask(self._app, method, path, _headers(context, json_bytes), body, self._hub)
 
     async def _answered(self, context: Any, *request: Any) -> Reply:
         """Ask, and raise what is refused."""
@@ -233,6 +250,17 @@ def _headers(context: Any, json_bytes: int) -> dict[bytes, bytes]:
     if json_bytes:
         headers[b"inference-header-content-length"] = b"%d" % json_bytes
     return headers
+
+
+def _too_much(hub: Hub) -> Refusal:
+    told = f"The bodies of all requests together may have {hub.most_held:,} bytes."
+    return _Full(503, "unavailable", told, retry_after_s=1)
+
+
+def _status(why: Refusal) -> grpc.StatusCode:
+    if isinstance(why, _Full):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return _CODES.get(why.status, grpc.StatusCode.INTERNAL)
 
 
 def _about(why: Refusal) -> tuple[tuple[str, str], ...]:

@@ -83,8 +83,9 @@ class GrpcServer(Server):
 
         await super().start()
         assert self._app is not None
+        assert self._hub is not None
         try:
-            self._door = Door(self._app, self.limits, port=self._grpc_port, **self._both)
+            self._door = Door(self._app, self.limits, self._hub, port=self._grpc_port, **self._both)
             await self._door.start()
         except BaseException:
             await super().close()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.deploy.watch.blobs import BlobFolder
 from tidemill.deploy.watch.capture import META, collect
 from tidemill.deploy.watch.facts import Facts
-from tidemill.deploy.watch.sources import RecordSources
+from tidemill.deploy.watch.media import Images, whole_texts
+from tidemill.deploy.watch.sources import RecordSources, folder_of
 from tidemill.deploy.watch.truth import label_text, number
 
 if TYPE_CHECKING:
@@ -33,7 +37,8 @@ def as_version(
 ) -> DatasetVersion:
     """Write captured rows as a version of a dataset: inputs, the truth where it came, and what is known of each row.
 
-    Rows whose request failed before a model answered have no inputs and are left out.
+    Rows whose request failed before a model answered have no inputs and are left out. Long texts are texts again;
+    images become artifacts, as those of a folder of images, and stay when the endpoint has forgotten them.
 
     Parameters
     ----------
@@ -52,7 +57,8 @@ def as_version(
     -------
     DatasetVersion
         Its operation is ``"capture"``, its parents the versions that the revisions were trained on, where those are
-        known here.
+        known here. Its parameter ``lost`` is the number of rows that were left out because an image or a long text of
+        theirs is gone or damaged.
 
     Raises
     ------
@@ -67,17 +73,19 @@ def as_version(
     revisions = list(dict.fromkeys(rows[f"{META}revision"].to_pylist()))
     facts = {r: Facts.load(sources.bundle(endpoint, r)) for r in revisions}
     described = next((f for r in reversed(revisions) if (f := facts[r]).spec is not None), Facts())
-    table, schema = _typed(rows, described)
-    if not table.num_rows:
+    found = _found(rows, described, BlobFolder(folder_of(workspace, endpoint) / "captured" / "blobs"))
+    if not found.table.num_rows:
         raise DataError(f"No rows were captured of {endpoint!r}.", hint="Look at its capture policy, or wait for some.")
     parents = _parents(workspace, [f for f in facts.values() if f.spec is not None])
     parameters: dict[str, Any] = {
         "endpoint": endpoint, "revisions": revisions, "since": since, "until": clock(), "reasons": list(reasons),
+        "lost": found.lost,
     }  # fmt: skip
-    return write_version(
-        workspace, name or f"{endpoint}-cases", table, schema, parents=parents, operation="capture",
-        parameters=parameters, clock=clock,
-    )  # fmt: skip
+    with nullcontext() if found.images is None else found.images.stored(workspace):
+        return write_version(
+            workspace, name or f"{endpoint}-cases", found.table, found.schema, parents=parents, operation="capture",
+            parameters=parameters, clock=clock,
+        )  # fmt: skip
 
 
 def _parents(workspace: Workspace, facts: Sequence[Facts]) -> list[str]:
@@ -86,7 +94,33 @@ def _parents(workspace: Workspace, facts: Sequence[Facts]) -> list[str]:
     return [h for h in dict.fromkeys(n.rpartition("@")[2] for n in named) if h in known]
 
 
-def _typed(rows: pa.Table, facts: Facts) -> tuple[pa.Table, Schema]:
+@dataclass(frozen=True)
+class _Rows:
+    """Rows in the form in which they are kept, how many were left out, and the images that some of them name."""
+
+    table: pa.Table
+    schema: Schema
+    lost: int
+    images: Images | None = None
+
+
+def _found(rows: pa.Table, facts: Facts, blobs: BlobFolder) -> _Rows:
+    """Give what can still be learnt from: rows whose values are all there, images and long texts included."""
+    import pyarrow as pa
+
+    rows, kept = whole_texts(rows, blobs)
+    features = facts.spec.schema.features if facts.spec is not None else ()
+    column = next((c.name for c in features if c.type is SemanticType.IMAGE), None)
+    if column is None or column not in rows.column_names:
+        return _Rows(*_typed(rows.filter(pa.array(kept)), facts), int((~kept).sum()))
+    images = Images(rows[column].to_pylist(), blobs)
+    named = ~np.asarray(rows[column].is_null())
+    there = kept & np.array([found is not None for found in images.rows], dtype=np.bool_)
+    table, schema = _typed(rows.filter(pa.array(there)), facts, images)
+    return _Rows(table, schema, int((named & ~there).sum()), images)
+
+
+def _typed(rows: pa.Table, facts: Facts, images: Images | None = None) -> tuple[pa.Table, Schema]:
     """Columns in the types of the bundle's schema; without one numbers stay numbers and text becomes categories."""
     import pyarrow as pa
 
@@ -104,9 +138,16 @@ def _typed(rows: pa.Table, facts: Facts) -> tuple[pa.Table, Schema]:
         keep |= ~np.asarray(rows[name].is_null())
     rows = rows.filter(pa.array(keep))
     arrays: dict[str, Any] = {}
+    columns: list[Column] = []
     for column in features:
+        if images is not None and column.type is SemanticType.IMAGE:
+            made, meant = images.columns(column.name, beside=target)
+            arrays |= made
+            columns += meant
+            continue
         held = rows[column.name].to_pylist() if column.name in used else [None] * rows.num_rows
         arrays[column.name] = _feature(held, column)
+        columns.append(column)
     truth = [None if v is None else v for v in rows[f"{META}truth"].to_pylist()]
     numeric = facts.spec is not None and not facts.spec.task.kind.is_classification
     arrays[target] = (
@@ -114,7 +155,7 @@ def _typed(rows: pa.Table, facts: Facts) -> tuple[pa.Table, Schema]:
         if numeric
         else pa.array([None if v is None else label_text(v) for v in truth], pa.string())
     )
-    columns = [*features, Column(target, SemanticType.TARGET)]
+    columns.append(Column(target, SemanticType.TARGET))
     for name in meta:
         arrays[name] = rows[name]
         columns.append(Column(name, SemanticType.IGNORED, reason="tells where the row comes from"))

@@ -111,7 +111,7 @@ def match(
             facts["without"] = _rows_out(door, ref, found, Path(out), with_pii)
             facts["out"] = str(out)
         if name is not None:
-            facts["version"] = _keep(door, found.to_version(door.workspace, name))
+            facts["version"] = _keep(door, ref, found.to_version(door.workspace, name))
         return facts
 
 
@@ -184,18 +184,20 @@ def compare(
         if plot is not None and form is not None:
             facts["plot"] = _write(plot, found.plot(form=form))
         if name is not None:
-            facts["version"] = _keep(door, found.to_version(door.workspace, name))
+            facts["version"] = _keep(door, ref, found.to_version(door.workspace, name))
         return facts
 
 
 def _readable(door: Door, source: str) -> str:
-    """Say what a name means, and refuse who may not read it; a feature group has no roles."""
+    """Say what a name means, and refuse who may not read it."""
+    from tidemill.data.features.access import check_access
     from tidemill.data.features.registry import list_groups
+    from tidemill.data.versions.governance import Role
 
-    if source.startswith(_GROUP):
-        return source
-    if source in {g.name for g in list_groups(door.workspace)}:
-        return _GROUP + source
+    if source.startswith(_GROUP) or source in {g.name for g in list_groups(door.workspace)}:
+        name = source.removeprefix(_GROUP)
+        check_access(door.workspace, name, door.actor, Role.READER)
+        return _GROUP + name
     if not source.strip():
         raise OptionError("Say what to match from: a dataset, or a feature group.")
     door.may_read(source)
@@ -210,7 +212,13 @@ def _may_keep(door: Door, ref: str, name: str | None) -> None:
     door.may_write(name)
 
 
-def _keep(door: Door, version: DatasetVersion) -> str:
+def _keep(door: Door, ref: str, version: DatasetVersion) -> str:
+    from tidemill.data.features.access import facts_of
+    from tidemill.data.versions.governance import inherit
+
+    if ref.startswith(_GROUP):  # a copy of its values is no more open than the group is
+        told = facts_of(door.workspace, ref.removeprefix(_GROUP))
+        inherit(door.workspace, version, actor=door.actor, also=[told])
     door.made(version)
     return version.hash
 

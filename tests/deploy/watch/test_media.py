@@ -1,0 +1,206 @@
+"""Images and long texts that were asked in service become dataset versions, with labels from feedback."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.bundle.images.made import make as make_images
+from tests.bundle.texts.made import COLUMN
+from tests.bundle.texts.made import make as make_texts
+from tests.deploy.engine.conftest import Running, Start, start, until  # noqa: F401  the fixture is used here, too
+
+from tidemill.cli.main import run
+from tidemill.core.errors import RoleError
+from tidemill.core.schema import SemanticType
+from tidemill.data.images.decode import decode
+from tidemill.data.ingest import RawTable
+from tidemill.data.versions import find_version, load_version
+from tidemill.data.versions.collect import collect as collect_garbage
+from tidemill.data.versions.governance import audit_of, say
+from tidemill.data.versions.verify import verify
+from tidemill.deploy.bundles import bundle_hash
+from tidemill.deploy.types import CapturePolicy, Endpoint, Revision
+from tidemill.deploy.watch.blobs import ARRAY, BlobFolder
+from tidemill.deploy.watch.capture import LONGEST, META, collect
+from tidemill.deploy.watch.cases import as_version
+from tidemill.deploy.watch.media import is_blob
+from tidemill.deploy.watch.observer import Watch
+from tidemill.sdk.images import holds_images, image_table
+from tidemill.sdk.watch import captured_version
+from tidemill.store.artifacts import content_key
+from tidemill.store.workspace import Workspace
+
+EVERYTHING = CapturePolicy(sample=1.0, confidence=0.0)
+
+
+class Served:
+    """A bundle that is served and watched, every row of which is captured."""
+
+    def __init__(self, workspace: Workspace, folder: Path, begin: Start) -> None:
+        self.workspace = workspace
+        full = bundle_hash(folder)
+        place = workspace.path / "bundles" / full
+        place.parent.mkdir()
+        place.symlink_to(folder, target_is_directory=True)
+        endpoint = Endpoint(
+            "m", revisions=(Revision(full[:12], full, 0.0, "ready"),), traffic={full[:12]: 1.0}, capture=EVERYTHING
+        )
+        workspace.records.put("endpoint", "m", endpoint.to_json())
+        self.watch = Watch(workspace, seed=1, start=False)
+        self.running: Running = begin({"m": folder}, observer=self.watch)
+
+    def predict(self, body: Any, headers: dict[str, str] | None = None, path: str = "/v1/predict/m") -> str:
+        status, told, answer = self.running.request(path, body, headers or {})
+        assert status == 200, answer
+        return told["x-request-id"]
+
+    def tell(self, request_id: str, label: Any, row: int = 0) -> None:
+        items = [{"request_id": request_id, "label": label, "row": row}]
+        assert self.running.ask("/v1/feedback/m", {"items": items}) == (200, {"kept": 1})
+
+    def fold(self, rows: int) -> None:
+        """Wait until so many rows are captured: the watch hears of an answer after its caller."""
+        until(lambda: self._captured() == rows)
+
+    def _captured(self) -> int:
+        self.watch.fold()
+        return int(collect(self.workspace, "m").num_rows)
+
+    @property
+    def blobs(self) -> Path:
+        return self.workspace.path / "watch" / "m" / "captured" / "blobs"
+
+
+@pytest.fixture
+def images(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:  # noqa: F811  the fixture
+    served = Served(workspace, make_images(tmp_path / "tone.tm").path, start)
+    yield served
+    served.watch.close()
+
+
+@pytest.fixture
+def texts(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:  # noqa: F811  the fixture
+    served = Served(workspace, make_texts(tmp_path / "mood.tm").path, start)
+    yield served
+    served.watch.close()
+
+
+def picture(seed: int, shape: tuple[int, int] = (9, 7)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def packed(image: np.ndarray, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, form)
+    return file.getvalue()
+
+
+def ask_for(served: Served, data: bytes) -> str:
+    return served.predict(data, {"content-type": "image/png"})
+
+
+def test_images_that_were_served_come_back_as_a_dataset_of_images(images: Served, workspace: Workspace) -> None:
+    files = [packed(picture(0)), packed(picture(1, (20, 13)), "BMP")]
+    first, second = (ask_for(images, data) for data in files)
+    ask_for(images, files[0])  # the same again is kept once
+    stack = np.stack([picture(2), picture(3)])
+    tensor = {"name": "image", "datatype": "UINT8", "shape": list(stack.shape), "data": stack.ravel().tolist()}
+    third = images.predict({"inputs": [tensor]}, path="/v2/models/m/infer")
+    images.fold(4)
+    images.tell(first, "light")
+    images.tell(third, "dark", row=1)
+    told = captured_version("m", workspace=workspace, actor="mia")
+    assert (told["dataset"], told["rows"], told["lost"]) == ("m-cases", 4, 0)
+    version = find_version(workspace, "m-cases")
+    table, schema = load_version(workspace, version.ref)
+    kinds = {c.name: c.type for c in schema if not c.name.startswith(META)}
+    assert kinds == {
+        "file": SemanticType.IDENTIFIER, "image": SemanticType.IGNORED, "width": SemanticType.NUMBER,
+        "height": SemanticType.NUMBER, "tone": SemanticType.TARGET,
+    }  # fmt: skip
+    rows = {r["image"]: r for r in table.to_pylist()}
+    a, b = (rows[content_key(data)] for data in files)  # files are kept byte for byte
+    assert (a["tone"], a["width"], a["height"]) == ("light", 7.0, 9.0)
+    assert (b["tone"], b["width"], b["height"], b[f"{META}request_id"]) == (None, 13.0, 20.0, second)
+    pixels = {tuple(decode(workspace.artifacts.get(key)).ravel()): row for key, row in rows.items()}
+    assert pixels[tuple(stack[1].ravel())]["tone"] == "dark"  # pixels come back as they were
+    assert pixels[tuple(stack[0].ravel())][f"{META}request_id"] == third
+    # What a fit on images reads of a version is there.
+    assert holds_images(schema)
+    read = image_table(workspace, RawTable(table, "m-cases"), schema)
+    shapes = sorted(read.pictures.pixels(i).shape for i in range(len(read.pictures)))
+    assert shapes == [(9, 7, 3), (9, 7, 3), (9, 7, 3), (20, 13, 3)]
+    assert [e.actor for e in audit_of(workspace, "m-cases")] == ["mia"]
+    # It stays when the endpoint forgets its rows, and garbage collection knows that it is needed.
+    BlobFolder(images.blobs).prune(4e9)
+    collect_garbage(workspace, grace_s=0.0)
+    assert verify(workspace, version) == []
+    assert len(decode(workspace.artifacts.get(content_key(files[1])))) == 20
+
+
+def test_an_image_that_is_gone_or_damaged_costs_its_row_alone_and_is_counted(
+    images: Served, workspace: Workspace
+) -> None:
+    for seed in range(4):
+        ask_for(images, packed(picture(seed)))
+    images.fold(4)
+    gone, damaged, *_ = sorted(images.blobs.iterdir())
+    gone.unlink()
+    damaged.write_bytes(b"nothing")
+    version = as_version(workspace, "m")
+    assert (version.rows, version.parameters["lost"]) == (2, 2)
+    assert verify(workspace, version) == []
+
+
+def test_what_must_not_be_kept_makes_no_row(workspace: Workspace, images: Served) -> None:
+    record = workspace.records.get("endpoint", "m")
+    endpoint = Endpoint.from_json(record.body)
+    hidden = replace(endpoint, capture=replace(EVERYTHING, redact=("image",)))
+    workspace.records.put("endpoint", "m", hidden.to_json())
+    ask_for(images, packed(picture(0)))
+    images.fold(1)
+    place = ["--workspace", str(workspace.path), "--keep-as", "none"]
+    assert not images.blobs.exists()
+    assert run(["watch", "m", *place]) != 0
+
+
+def test_long_texts_are_texts_again(texts: Served, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    said = ["good", "so bad " * LONGEST, "fine " * LONGEST, "blob:no blob"]
+    asked = [texts.predict({COLUMN: text}) for text in said]
+    texts.fold(4)
+    texts.tell(asked[1], "bad")
+    place = ["--workspace", str(workspace.path)]
+    assert run(["watch", "m", "--keep-as", "moods", "--actor", "mia", "--json", *place]) == 0
+    kept = json.loads(capsys.readouterr().out)["kept"]
+    assert (kept["dataset"], kept["rows"], kept["lost"]) == ("moods", 4, 0)
+    table, _ = load_version(workspace, f"moods@{kept['hash']}")
+    rows = {r[f"{META}request_id"]: r for r in table.to_pylist()}
+    assert [rows[request][COLUMN].strip() for request in asked] == [text.strip() for text in said]
+    assert [rows[request]["mood"] for request in asked] == [None, "bad", None, None]
+    for path in texts.blobs.iterdir():
+        path.unlink()
+    version = as_version(workspace, "m", name="moods")
+    assert (version.rows, version.parameters["lost"]) == (2, 2)
+
+
+def test_only_a_writer_keeps_captured_rows(texts: Served, workspace: Workspace) -> None:
+    texts.predict({COLUMN: "good"})
+    texts.fold(1)
+    captured_version("m", name="moods", workspace=workspace, actor="mia")
+    say(workspace, "moods", owner="mia", roles={"ben": "reader"})
+    with pytest.raises(RoleError, match="ben may not"):
+        captured_version("m", name="moods", workspace=workspace, actor="ben")
+
+
+def test_a_cell_is_a_blob_only_where_it_looks_like_one() -> None:
+    cell = f"blob:{'a' * 64}{ARRAY}"
+    assert is_blob(cell, ARRAY)
+    assert not any(is_blob(c, ARRAY) for c in (f"blob:{'a' * 64}.txt", "blob:a.npy", f"x{cell}", f"{cell}\n", None, 3))
