@@ -3,8 +3,6 @@
 The commands' own modules load what they need when they run, so that ``tidemill --help`` stays quick.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Commands on a bundle: predict, evaluate, export, verify."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``tidemill demo``: the main job on real data, end to end."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Commands that change what is served: deploy, traffic, rollback, configure and others; and the audit log."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

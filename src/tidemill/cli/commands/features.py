@@ -1,7 +1,5 @@
 """``tidemill features``: feature groups, their rows, and what is asked of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """``tidemill fit``: data and a question in, a bundle and a report out."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

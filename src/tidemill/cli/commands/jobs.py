@@ -1,7 +1,5 @@
 """The queue of jobs: submit, list, show, log, cancel, retry, kinds, quota; and emit, for other schedulers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """``tidemill keys``: who may use the platform."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

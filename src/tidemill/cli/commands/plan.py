@@ -1,7 +1,5 @@
 """The command that plans the training of a deep model: plan."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """``tidemill up``: the platform on one machine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

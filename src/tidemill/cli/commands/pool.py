@@ -1,7 +1,5 @@
 """``tidemill pool``: the families that a search can choose from, and whether they still work."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """Commands that read what searches have found: studies, leaderboard, show, pareto, reobjective, report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

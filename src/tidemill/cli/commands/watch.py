@@ -1,7 +1,5 @@
 """The command that shows what an endpoint does: watch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

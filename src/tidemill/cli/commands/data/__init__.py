@@ -1,7 +1,5 @@
 """``tidemill data``: datasets in versions; one file for each kind of use."""
 
-from __future__ import annotations
-
 import typer
 
 

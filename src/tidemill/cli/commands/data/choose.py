@@ -1,7 +1,5 @@
 """Rows chosen for one need: match, compare."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Who answers for a dataset, and what must go: tag, untag, say, audit, drop, expire, forget, gc."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """Whether rows are fit to learn from: check, expect, gate, drift, skew, overlap."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Rows come in: add, append."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

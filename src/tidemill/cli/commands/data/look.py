@@ -1,7 +1,5 @@
 """What is there, what differs, where it comes from: list, show, verify, log, diff, blame, export."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Versions made from versions: merge, sample, filter, relabel, split, dedupe."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """Words that the commands of this group share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
