@@ -328,6 +328,7 @@ def test_bodies_of_both_doors_are_bounded_together(begin: Begin, models: Models)
     assert caller("ServerLive").live  # what is small still passes
     assert hub.held == (1 << 20) - 10_000
     hub.held = 0
+    caller.running.model("m").line.learn([(1, 0.01), (1 << 16, 0.02)])  # so that they go in one batch
     largest = double(caller, np.ones((1 << 16, 4)))  # tensors of body_bytes, and the words around them
     assert largest.ByteSize() > 1 << 20
     assert list(caller("ModelInfer", largest).outputs[0].shape) == [1 << 16, 4]  # one of them may always come
