@@ -47,16 +47,13 @@ def theirs(name: str, y: np.ndarray, p: np.ndarray, weight: np.ndarray | None) -
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("labels", [1, 2, 5])
+@pytest.mark.parametrize("labels", [2, 5])
 def test_values_are_scikit_learns(name: str, weighted: bool, labels: int) -> None:
     rng = np.random.default_rng(labels)
     y = (rng.random((200, labels)) < 0.3).astype(np.int8)
     y[:2] = [[1] * labels, [0] * labels]
     p = np.round(np.clip(0.35 * y + rng.random((200, labels)) * 0.7, 0.01, 0.99), 2)  # rounded: there are ties
     weight = rng.random(200) + 0.1 if weighted else None
-    if name == "lrap" and labels == 1:
-        assert get_metric(name)(y, p, task=task_of(1), weight=weight) == 1.0  # one label is always ranked rightly
-        return
     ours = get_metric(name)(y, p, task=task_of(labels), weight=weight)
     assert ours == pytest.approx(theirs(name, y, p, weight), abs=1e-9)
 
