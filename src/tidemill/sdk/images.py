@@ -309,10 +309,12 @@ def _refuse(options: FitOptions) -> None:
         wrong.append("--schedule")
     if options.types:
         wrong.append("--type")
-    if options.separator is not None and not _several(options):
-        wrong.append("--separator, without --kind image-multilabel")
     if wrong:
-        raise OptionError(f"These options are not for images: {', '.join(wrong)}.")
+        raise OptionError(f"These options are for tables, not for images: {', '.join(wrong)}.")
+    if options.separator is not None and not _several(options):
+        raise OptionError(
+            "A separator is for several labels an image.", where="--separator", hint="Say --kind image-multilabel."
+        )
 
 
 def _several(options: FitOptions) -> bool:
