@@ -212,7 +212,7 @@ def test_wrong_words_are_told(table: Path, tmp_path: Path, words: dict[str, Any]
 
 
 def test_a_target_that_is_not_there_or_empty_is_told(table: Path) -> None:
-    with pytest.raises(NotFoundError, match="'tag'.*Did you mean 'tags'"):
+    with pytest.raises(NotFoundError, match=r"'tag'.*Did you mean 'tags'"):
         prepare_texts(table, "tag", FitOptions(**TEXTS))
     nothing = {"said": [f"a text {i}" for i in range(40)], "tags": [""] * 40}
     with pytest.raises(DataError, match="No row has a label in 'tags'"):

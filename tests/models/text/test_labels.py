@@ -1,4 +1,4 @@
-"""Families for texts where several labels may stand: every output speaks for itself, in the library and in the graph."""
+"""Families for texts where several labels may stand: every output speaks for itself, also in the graph."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def data(count: int = 120, side: int = 12) -> tuple[ImageProfile, ImageData, Ima
     [
         ("probe", {}, 0.9),
         pytest.param("quicknet", {"quicknet.epochs": 12, "quicknet.mix": "mixup"}, 0.75, marks=pytest.mark.slow),
-        pytest.param("resnet", {"resnet.epochs": 8, "resnet.smoothing": 0.1}, 0.7, marks=pytest.mark.slow),
+        pytest.param("resnet", {"resnet.epochs": 40, "resnet.smoothing": 0.1}, 0.7, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.timeout(300)

@@ -1,10 +1,10 @@
 """Metrics of tasks with several labels a row: truth, scores and decisions are tables of shape (rows, labels).
 
 The names that scikit-learn uses for both kinds of task (``f1_macro``, ``log_loss``, ``roc_auc``…) are one metric
-here, too; the shape of the truth tells which definition is meant. A label without a positive row, or without a negative one,
-can't be ranked: `roc_auc` is the mean over the labels that have both (0.5 where none has), `average_precision` over
-those with a positive row (0 where none has), and ``f1_macro`` over those that occur in the truth or in a decision.
-Every other value is scikit-learn's.
+here, too; the shape of the truth tells which definition is meant. A label without a positive row, or without a
+negative one, can't be ranked: `roc_auc` is the mean over the labels that have both (0.5 where none has),
+`average_precision` over those with a positive row (0 where none has), and ``f1_macro`` over those that occur in the
+truth or in a decision. Every other value is scikit-learn's.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class Either:
     several: Callable[[Evidence], float]
 
     def __call__(self, e: Evidence) -> float:
+        """Ask the one that is meant."""
         return self.several(e) if e.y.ndim == 2 else self.one(e)
 
 

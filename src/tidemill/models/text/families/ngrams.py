@@ -213,9 +213,7 @@ class NgramFamily:
             for reader, rarity, (start, stop) in zip(readers, rarities, itertools.pairwise(ends), strict=True)
         ]
         cost = _cost([p.shape[1] for p in parts], coef.shape[1], profile.characters, config)
-        return NgramModel(
-            config, blocks, bias.astype(np.float32), shift, scale, task.n_classes, cost, several=several
-        )
+        return NgramModel(config, blocks, bias.astype(np.float32), shift, scale, task.n_classes, cost, several=several)
 
     def restore(self, state: dict[str, Any], task: Task) -> NgramModel:
         """Rebuild from arrays."""
