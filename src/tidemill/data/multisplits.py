@@ -88,7 +88,7 @@ def set_aside(y: NDArray[Any], wanted: int, rng: np.random.Generator) -> NDArray
     table = np.asarray(y) > 0
     rows = len(table)
     share = wanted / rows
-    mask = deal(table, [1 - share, share], rng) == 1
+    mask: NDArray[np.bool_] = deal(table, [1 - share, share], rng) == 1
     for label in np.flatnonzero(table.any(axis=0) & ~table[~mask].any(axis=0)):
         mask[int(np.flatnonzero(table[:, label] & mask)[0])] = False
     if not mask.any():
@@ -109,4 +109,4 @@ def rarest(y: NDArray[Any]) -> NDArray[np.int64]:
     """
     table = np.asarray(y) > 0
     often = np.where(table, table.sum(axis=0), len(table) + 1)
-    return np.where(table.any(axis=1), often.argmin(axis=1), table.shape[1]).astype(np.int64)
+    return np.asarray(np.where(table.any(axis=1), often.argmin(axis=1), table.shape[1]), dtype=np.int64)
