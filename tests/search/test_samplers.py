@@ -101,8 +101,8 @@ class TestPortfolio(SamplerSuite):
         assert [c["family"] for c in configs] == ["linear", "trees", "linear"]
         assert configs[1]["trees.count"] == 500
 
-    @pytest.mark.parametrize("kind", list(TaskKind))
-    def test_the_shipped_portfolio_has_configs_for_every_kind(self, kind: TaskKind) -> None:
+    @pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION])
+    def test_the_shipped_portfolio_has_configs_for_every_kind_of_table(self, kind: TaskKind) -> None:
         assert len(load(kind)) >= 10
         assert all(isinstance(c.get("family"), str) for c in load(kind))
 

@@ -12,7 +12,7 @@ from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.parts import Recipe, utility_form
 from tidemill.core.calibration import SMALLEST, Calibration
 from tidemill.core.schema import Column, Schema, SemanticType
-from tidemill.core.task import Task
+from tidemill.core.task import JOINT, Task, TaskKind
 
 LABEL = "label"
 PROBABILITIES = "probabilities"
@@ -54,7 +54,7 @@ def assemble(recipe: Recipe) -> onnx.ModelProto:
     Inputs are the feature columns by name, each of shape (N, 1): ``string`` for category and text with the empty
     string for missing, ``double`` for the rest with NaN for missing. An image is ``uint8`` of shape (N, H, W, 3), RGB,
     of any size. Outputs are ``label`` (string, N) and ``probabilities`` (float, N × K), or ``prediction`` (float, N)
-    for regression.
+    for regression. Where a row has several labels they stand in ``label`` with a semicolon between them.
     """
     graph = GraphBuilder()
     names = input_names(recipe.schema)
@@ -77,7 +77,7 @@ def finish(graph: GraphBuilder, recipe: Recipe, x: str, more: Mapping[str, str] 
         Further metadata.
     """
     scores = _combine(graph, recipe, x)
-    if recipe.task.kind.is_classification:
+    if recipe.task.kind.has_labels:
         if recipe.calibration is not None and not recipe.calibration.is_identity:
             scores = _calibrate(graph, recipe.calibration, scores)
         graph.output(_label(graph, recipe, scores), LABEL, str, ["N"])
@@ -137,6 +137,8 @@ def _calibrate(graph: GraphBuilder, calibration: Calibration, scores: str) -> st
 
 
 def _label(graph: GraphBuilder, recipe: Recipe, scores: str) -> str:
+    if recipe.task.kind is TaskKind.MULTILABEL:
+        return _joined_labels(graph, recipe, scores)
     matrix = utility_form(recipe.decision, recipe.task.n_classes).astype(np.float32)
     factors = np.diag(matrix)
     if np.any(matrix != np.diag(factors)):
@@ -146,3 +148,31 @@ def _label(graph: GraphBuilder, recipe: Recipe, scores: str) -> str:
     utilities = graph.op("Sub", scores, graph.const(recipe.handicap().astype(np.float32)))
     code = graph.op("ArgMax", utilities, axis=1, keepdims=0)
     return graph.op("Gather", graph.const(list(recipe.task.classes)), code, axis=0)
+
+
+def _joined_labels(graph: GraphBuilder, recipe: Recipe, scores: str) -> str:
+    """Names of the labels whose probability is above its bar, joined in the order of the classes.
+
+    Every label but the first of a row brings the separator along. Neighbours are joined pair by pair, so that there are
+    as many steps as the logarithm of the number of labels.
+    """
+    names = list(recipe.task.classes)
+    chosen = graph.op("Greater", scores, graph.const(recipe.bars()))
+    before = graph.op("CumSum", graph.cast(chosen, np.float32), graph.const(1, np.int64), exclusive=1)
+    later = graph.op("Greater", before, graph.const(np.float32(0)))
+    named = graph.op("Where", later, graph.const([JOINT + name for name in names]), graph.const(names))
+    pieces = graph.op("Where", chosen, named, graph.const([""]))
+    width = len(names)
+    while width > 1:
+        even = width - width % 2
+        pair = graph.op("StringConcat", _every_other(graph, pieces, 0, even), _every_other(graph, pieces, 1, even))
+        if width % 2:
+            last = graph.op("Slice", pieces, *(graph.const([v], np.int64) for v in (even, width, 1)))
+            pair = graph.concat(pair, last)
+        pieces, width = pair, (width + 1) // 2
+    return graph.op("Squeeze", pieces, graph.const([1], np.int64))
+
+
+def _every_other(graph: GraphBuilder, value: str, start: int, stop: int) -> str:
+    """Columns ``start``, ``start + 2``… below ``stop``."""
+    return graph.op("Slice", value, *(graph.const([v], np.int64) for v in (start, stop, 1, 2)))

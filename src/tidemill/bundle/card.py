@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tidemill.bundle import charts
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.spec import BundleSpec, MetricValue
@@ -49,6 +51,9 @@ def pictures(task: Task, evidence: Evidence) -> dict[str, str]:
             "agreement.svg": charts.agreement_plot(evidence.y, value),
             "residuals.svg": charts.residual_plot(evidence.y, value),
         }
+    if task.kind is TaskKind.MULTILABEL:  # every pair of a row and a label is a question of two answers
+        y, p = np.asarray(evidence.y).ravel(), np.asarray(evidence.scores, dtype=np.float64).ravel()
+        return {"calibration.svg": charts.calibration_plot(y, np.column_stack([1 - p, p]))}
     out = {"calibration.svg": charts.calibration_plot(evidence.y, evidence.scores)}
     if task.kind is TaskKind.BINARY:
         return {**out, "roc.svg": charts.roc_plot(evidence.y, evidence.scores)}
@@ -76,7 +81,7 @@ def _question(spec: BundleSpec) -> str:
         what = f"Predicts the number `{task.target}`"
     else:
         labels = ", ".join(f"`{c}`" for c in task.classes[:12]) + (", …" if task.n_classes > 12 else "")
-        what = f"Predicts `{task.target}`: one of {labels}"
+        what = f"Predicts `{task.target}`: {'any' if task.kind is TaskKind.MULTILABEL else 'one'} of {labels}"
         if task.positive is not None:
             what += f" (positive: `{task.positive}`)"
     made = f" Made on {spec.info.created_at[:10]} by Tidemill {spec.versions.get('tidemill', '')}."
@@ -181,6 +186,8 @@ def _making(spec: BundleSpec) -> str:
     ]
     if spec.calibration is not None and not spec.calibration.is_identity:
         lines.append(f"- Probabilities are calibrated with temperature {spec.calibration.temperature:.3g}.")
+    if spec.task.kind is TaskKind.MULTILABEL:
+        lines.append(f"- {_by_thresholds(spec)}")
     if spec.task.kind.is_classification:
         how = {"argmax": "the most probable class", "cost": "the class with the least expected cost"}
         tuned = "the largest product of probability and a factor of the class"
@@ -191,13 +198,24 @@ def _making(spec: BundleSpec) -> str:
     return "\n".join(lines)
 
 
+def _by_thresholds(spec: BundleSpec) -> str:
+    """How each of several labels is decided, with some of the thresholds."""
+    bars = spec.decision.thresholds or ()
+    if not bars or set(bars) == {0.5}:
+        return "Every label is given whose probability is above 0.5; they are joined with `;`."
+    known = list(zip(spec.task.classes, bars, strict=True))
+    shown = ", ".join(f"`{_cell(label)}` {bar:.3g}" for label, bar in known[:12])
+    shown += ", …" if len(known) > 12 else ""
+    return f"Every label is given whose probability is above its own threshold: {shown}; they are joined with `;`."
+
+
 def _running(spec: BundleSpec, model_bytes: int) -> str:
     run, parity = spec.performance, spec.parity
     curve = " | ".join(f"{p['p50_ms']:.3g}" for p in run["latency"])
     heads = " | ".join(f"{p['batch']:,}" for p in run["latency"])
     near = (
         f"largest difference of a probability {parity['max_abs_dp']:.1e}, labels that differ: {parity['flips']}"
-        if spec.task.kind.is_classification
+        if spec.task.kind.has_labels
         else f"largest relative difference {parity['max_rel']:.1e}"
     )
     return (

@@ -31,7 +31,7 @@ class Evidence:
     source : str
         ``"out_of_fold"`` or ``"test"``.
     y : ndarray, shape (n,)
-        Class codes, or target values.
+        Class codes, or target values; of several labels a row 0 and 1 of shape (n, K).
     scores : ndarray, shape (n, n_outputs)
         Calibrated probabilities, or the predicted value.
     weight : ndarray, shape (n,), or None
@@ -92,7 +92,7 @@ class _Decided:
 
 
 def _decided(evidence: Evidence, task: Task, decision: Decision) -> _Decided:
-    codes = decision.apply(evidence.scores) if task.kind.is_classification else None
+    codes = decision.apply(evidence.scores) if task.kind.has_labels else None
     return _Decided(evidence.y, np.asarray(evidence.scores, dtype=np.float64), codes, evidence.weight)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES
 from tidemill.bundle.parity import SHOWN, TIE_MARGINS, Difference, ParityReport, Proof
 from tidemill.bundle.parts import Answers, Recipe
+from tidemill.core.decision import labels_of
 from tidemill.core.errors import ParityError
 
 MAX_DP = 1e-4
@@ -112,20 +113,19 @@ def prove_pairs(
 
 def compare_pairs(recipe: Recipe, names: Names, pairs: Sequence[Pair]) -> NetParity:
     """Hold the answers against each other."""
-    if recipe.task.kind.is_classification:
+    if recipe.task.kind.has_labels:
         return _compare_classes(recipe, names, pairs)
     return _compare_values(recipe, names, pairs)
 
 
 def _compare_classes(recipe: Recipe, names: Names, pairs: Sequence[Pair]) -> NetParity:
-    labels = np.asarray(recipe.task.classes, dtype=object)
     rows = differ = flips = 0
     worst = 0.0
     first: list[Difference] = []
     for pair in pairs:
-        codes = recipe.decide(pair.expected)
+        labels = labels_of(recipe.task, recipe.decide(pair.expected))
         dp = np.abs(pair.expected.astype(np.float64) - pair.got[PROBABILITIES]).max(axis=1, initial=0.0)
-        flipped = labels[codes] != pair.got[LABEL]
+        flipped = labels != pair.got[LABEL]
         bad = ~(dp <= MAX_DP) | flipped  # not `>`: NaN differs too
         rows += len(dp)
         differ += int(bad.sum())
@@ -133,7 +133,7 @@ def _compare_classes(recipe: Recipe, names: Names, pairs: Sequence[Pair]) -> Net
         worst = max(worst, float(np.where(np.isnan(dp), np.inf, dp).max(initial=0.0)))
         for i in np.flatnonzero(bad)[: SHOWN - len(first)]:
             name = str(names[pair.table][pair.places[i]])
-            expected = f"{labels[codes[i]]!r} with {pair.expected[i].max():.7f}"
+            expected = f"{labels[i]!r} with {pair.expected[i].max():.7f}"
             got = f"{pair.got[LABEL][i]!r} with {pair.got[PROBABILITIES][i].max():.7f}"
             first.append(Difference(f"{pair.table} ({name})", pair.places[i], expected, got))
     return NetParity(rows, differ, max_abs_dp=worst, flips=flips, first=tuple(first), tie_margin=recipe.tie_margin)
@@ -168,5 +168,5 @@ def by_table(recipe: Recipe, names: Names, pairs: Sequence[Pair]) -> dict[str, A
         mine = [p.expected for p in pairs if p.table == table]
         if mine:
             scores = np.concatenate(mine)
-            out[table] = Answers(scores, recipe.decide(scores) if recipe.task.kind.is_classification else None)
+            out[table] = Answers(scores, recipe.decide(scores) if recipe.task.kind.has_labels else None)
     return out

@@ -19,7 +19,7 @@ from tidemill.core.calibration import Calibration
 from tidemill.core.decision import Decision
 from tidemill.core.errors import InternalError
 from tidemill.core.schema import Columns, Schema
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 
 TIE_MARGIN = 1e-6
 """How far a class must be ahead of the one before it to win; see `Recipe`."""
@@ -86,7 +86,7 @@ class Answers:
     scores : ndarray of float32, shape (n, n_outputs)
         Calibrated probabilities, or the predicted value.
     codes : ndarray of int64, shape (n,), or None
-        Decided classes; None for regression.
+        Decided classes, of several labels a row 0 and 1 of shape (n, K); None for regression.
     """
 
     scores: NDArray[np.float32]
@@ -150,7 +150,7 @@ class Recipe:
     def predict(self, columns: Columns) -> Answers:
         """Answer with the libraries that trained: the reference that the graph is held against."""
         scores = self.combined(columns)
-        if not self.task.kind.is_classification:
+        if not self.task.kind.has_labels:
             return Answers(scores.astype(np.float32))
         if self.calibration is not None:
             scores = self.calibration.apply(scores)
@@ -158,10 +158,17 @@ class Recipe:
         return Answers(shown, self.decide(shown))
 
     def decide(self, scores: NDArray[Any]) -> NDArray[np.int64]:
-        """Classes for calibrated probabilities of shape (n, K)."""
+        """Classes for calibrated probabilities of shape (n, K), of several labels a row 0 and 1 of that shape."""
+        if self.task.kind is TaskKind.MULTILABEL:
+            return (np.asarray(scores, dtype=np.float32) > self.bars()).astype(np.int64)
         matrix = utility_form(self.decision, self.task.n_classes)
         utilities = np.asarray(scores, dtype=np.float64) @ matrix - self.handicap()
         return np.asarray(utilities.argmax(axis=1), dtype=np.int64)
+
+    def bars(self) -> NDArray[np.float32]:
+        """What the probability of each of several labels must be above, shape (K,), in float32 as in the graph."""
+        thresholds = self.decision.thresholds or (0.5,) * self.task.n_classes
+        return (np.asarray(thresholds, dtype=np.float64) + self.tie_margin).astype(np.float32)
 
     def handicap(self) -> NDArray[np.float64]:
         """What is taken off the utility of each class, so that ties go to the class that comes first."""

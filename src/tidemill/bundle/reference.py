@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle import manifest
+from tidemill.core.decision import labels_of, undecided
 from tidemill.core.errors import BundleError
 from tidemill.core.schema import Columns, Schema, SemanticType
 
@@ -462,9 +463,9 @@ def build(
     features = [_describe(c.name, names[c.name], _kind(c.type), columns[c.name][rows]) for c in schema.features]
     picked = _sample(len(answers.scores))
     scores = np.asarray(answers.scores[picked], dtype=np.float64)
-    if task.kind.is_classification:
-        codes = answers.codes if answers.codes is not None else np.asarray(answers.scores).argmax(axis=1)
-        labels = np.asarray(task.classes, dtype=object)[codes[picked]]
+    if task.kind.has_labels:
+        codes = answers.codes if answers.codes is not None else undecided(task).apply(answers.scores)
+        labels = labels_of(task, codes[picked])
         predictions = [
             _describe(LABEL, LABEL, "category", labels),
             _describe(CONFIDENCE, CONFIDENCE, "number", confidence(scores)),

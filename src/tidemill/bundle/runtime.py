@@ -22,10 +22,11 @@ from tidemill.bundle.parity import CHUNK, count_rows, feed_of
 from tidemill.bundle.runner.answers import answer_header, write_answers
 from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.bundle.spec import NAME, BundleInfo, BundleSpec
+from tidemill.core.decision import codes_of, lists_of
 from tidemill.core.errors import BundleError, DataError, NotFoundError, OptionError
 from tidemill.core.schema import Columns, Schema
-from tidemill.core.task import Task
-from tidemill.data.coerce import encode_target, to_columns
+from tidemill.core.task import Task, TaskKind
+from tidemill.data.coerce import encode_target, known_rows, to_columns
 from tidemill.data.ingest import RawTable, read
 
 _CHECKED = (NAME, "1/model.onnx")
@@ -124,7 +125,8 @@ class Bundle:
         Returns
         -------
         ndarray of shape (n,)
-            Labels as text, integers, numbers or booleans; float32 values for a regression.
+            Labels as text, integers, numbers or booleans; float32 values for a regression; where a row has several
+            labels, lists of them.
         """
         return self.predict_columns(self.columns(data))
 
@@ -136,7 +138,7 @@ class Bundle:
         OptionError
             For a regression.
         """
-        if not self.task.kind.is_classification:
+        if not self.task.kind.has_labels:
             raise OptionError("A regression has no probabilities; use `predict`.")
         return np.asarray(self.answer(self.columns(data))[PROBABILITIES], dtype=np.float32)
 
@@ -174,7 +176,7 @@ class Bundle:
 
     def _nothing(self) -> dict[str, NDArray[Any]]:
         """Answers to no rows; some operators of onnxruntime lose a dimension there."""
-        if not self.task.kind.is_classification:
+        if not self.task.kind.has_labels:
             return {PREDICTION: np.empty(0, dtype=np.float32)}
         return {LABEL: np.empty(0, dtype=object), PROBABILITIES: np.empty((0, self.task.n_classes), dtype=np.float32)}
 
@@ -185,7 +187,9 @@ class Bundle:
         return self._session
 
     def label_values(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Turn labels as text into the type that they had in the training data."""
+        """Turn labels as text into the type that they had in the training data; several of a row become a list."""
+        if self.task.kind is TaskKind.MULTILABEL:
+            return lists_of(labels)
         kind = self.task.label_type
         if kind == "integer":
             return np.array([int(v) for v in labels], dtype=np.int64)
@@ -250,7 +254,7 @@ class Bundle:
         """
         raw = self._read(data)
         y = encode_target(raw, self.task)
-        known = y >= 0 if self.task.kind.is_classification else np.isfinite(y)
+        known = known_rows(self.task, y)
         if not known.any():
             raise DataError(f"No row has a known target {self.task.target!r}.", where=raw.source)
         raw, y = raw.take(known), y[known]
@@ -258,8 +262,7 @@ class Bundle:
         if LABEL not in outputs:
             evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
             return point_values(evidence, self.task, self.spec.decision, None)
-        codes = {label: code for code, label in enumerate(self.task.classes)}
-        decided = np.array([codes[v] for v in outputs[LABEL]], dtype=np.int64)
+        decided = codes_of(self.task, outputs[LABEL])
         return point_values(Evidence("given", y, outputs[PROBABILITIES]), self.task, self.spec.decision, decided)
 
     def _read(self, data: Any) -> RawTable:

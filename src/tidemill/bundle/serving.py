@@ -43,7 +43,7 @@ def triton_config(spec: BundleSpec, *, max_batch: int = 4096, tensors: Mapping[s
         inputs = [_tensor(name, _KINDS[str(v.dtype)], "[ -1 ]") for name, v in tensors.items()]
     # An output of shape [N] has nothing left when the batch is taken off; Triton writes that as a reshape.
     scalar = "[ 1 ]\n    reshape: { shape: [ ] }"
-    if spec.task.kind.is_classification:
+    if spec.task.kind.has_labels:
         outputs = [
             _tensor(LABEL, "TYPE_STRING", scalar),
             _tensor(PROBABILITIES, "TYPE_FP32", f"[ {spec.task.n_classes} ]"),

@@ -153,7 +153,7 @@ def _reference(
     if not evidence:
         return reference.build(recipe.schema, recipe.task, columns, proof.answers["train"])
     last = evidence[-1]
-    codes = recipe.decide(last.scores) if recipe.task.kind.is_classification else None
+    codes = recipe.decide(last.scores) if recipe.task.kind.has_labels else None
     shown = Answers(np.asarray(last.scores, dtype=np.float32), codes)
     return reference.build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=metrics)
 

@@ -7,6 +7,7 @@ predictions, and are used only where they pay on rows that they weren't fitted o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ from tidemill.core.errors import OptionError
 from tidemill.core.metrics import Metric, get_metric
 from tidemill.core.objective import Objective
 from tidemill.core.schema import Columns
-from tidemill.core.task import Task
+from tidemill.core.task import JOINT, Task, TaskKind
+from tidemill.core.thresholds import fit_thresholds
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -44,14 +46,17 @@ class Decision:
 
     Parameters
     ----------
-    kind : {"argmax", "offsets", "cost"}
+    kind : {"argmax", "offsets", "cost", "thresholds"}
         ``argmax``: ``argmax_k p_k``. ``offsets``: ``argmax_k p_k * offsets_k``. ``cost``:
-        ``argmin_j sum_i p_i cost_ij``. Of equals the lowest code wins.
+        ``argmin_j sum_i p_i cost_ij``. Of equals the lowest code wins. ``thresholds``: every label whose probability
+        is above its own.
     offsets : tuple of float or None
         Positive factors, one for each class (added to the logarithm, hence the name). The threshold ``t`` on the
         positive class of a binary task is ``(t, 1 - t)``: the label is positive where ``p_1 > t``.
     cost : tuple of tuple of float or None
         Rows: true class, columns: decided class.
+    thresholds : tuple of float or None
+        One for each label of a multi-label task, 0..1.
 
     Examples
     --------
@@ -61,15 +66,19 @@ class Decision:
     array([1])
     """
 
-    kind: Literal["argmax", "offsets", "cost"] = "argmax"
+    kind: Literal["argmax", "offsets", "cost", "thresholds"] = "argmax"
     offsets: tuple[float, ...] | None = None
     cost: tuple[tuple[float, ...], ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.offsets is not None) != (self.kind == "offsets") or (self.cost is not None) != (self.kind == "cost"):
+        given = {"offsets": self.offsets, "cost": self.cost, "thresholds": self.thresholds}
+        if any((value is not None) != (self.kind == kind) for kind, value in given.items()):
             raise OptionError(f"A decision by {self.kind!r} has its own numbers and no others.")
         if self.offsets is not None and not all(0 <= w < np.inf for w in self.offsets):
             raise OptionError(f"Factors of a decision must be finite and not negative, but got {self.offsets}.")
+        if self.thresholds is not None and not all(0 <= t <= 1 for t in self.thresholds):
+            raise OptionError(f"Thresholds must lie between 0 and 1, but got {self.thresholds}.")
 
     @classmethod
     def by_threshold(cls, threshold: float) -> Decision:
@@ -83,6 +92,11 @@ class Decision:
         """Decide what is cheapest on average; rows: true class, columns: decided class."""
         return cls("cost", cost=tuple(tuple(float(v) for v in row) for row in np.asarray(matrix, dtype=np.float64)))
 
+    @classmethod
+    def by_thresholds(cls, thresholds: ArrayLike) -> Decision:
+        """Decide for every label of a multi-label task whose probability is above its threshold."""
+        return cls("thresholds", thresholds=tuple(float(t) for t in np.asarray(thresholds, dtype=np.float64)))
+
     @property
     def threshold(self) -> float | None:
         """Threshold on the positive class, where the decision is one: two classes, by argmax or offsets."""
@@ -93,7 +107,9 @@ class Decision:
         return self.offsets[0] / (self.offsets[0] + self.offsets[1])
 
     def apply(self, probs: NDArray[Any]) -> Codes:
-        """Decide; ``probs`` of shape (n, K), returns int64 codes of shape (n,)."""
+        """Decide; ``probs`` of shape (n, K) give int64 codes of shape (n,), by thresholds 0 and 1 of shape (n, K)."""
+        if self.thresholds is not None:
+            return (np.asarray(probs, dtype=np.float64) > np.asarray(self.thresholds)).astype(np.int64)
         if self.offsets is not None:
             return argmax(np.asarray(probs, dtype=np.float64) * np.asarray(self.offsets))
         if self.cost is not None:
@@ -102,20 +118,22 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""
-        return {
+        data: dict[str, Any] = {
             "kind": self.kind,
             "offsets": None if self.offsets is None else list(self.offsets),
             "cost": None if self.cost is None else [list(row) for row in self.cost],
         }
+        return data if self.thresholds is None else {**data, "thresholds": list(self.thresholds)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Decision:
         """Rebuild from `to_json`."""
-        offsets, cost = data["offsets"], data["cost"]
+        offsets, cost, thresholds = data["offsets"], data["cost"], data.get("thresholds")
         return cls(
             data["kind"],
             None if offsets is None else tuple(float(w) for w in offsets),
             None if cost is None else tuple(tuple(float(v) for v in row) for row in cost),
+            None if thresholds is None else tuple(float(t) for t in thresholds),
         )
 
 
@@ -155,16 +173,17 @@ def fit_decision(
 
     A cost matrix decides by expected cost; a metric of labels by tuned factors where they pay; anything else by the
     most probable class. Where that breaks a bound on a metric of labels, factors are sought that keep all bounds (or
-    come nearest) and are best for the aim among those.
+    come nearest) and are best for the aim among those. Several labels a row have a threshold each, tuned for metrics of
+    labels; bounds don't move them.
 
     Parameters
     ----------
     objective : Objective
         Resolved for ``task``.
     task : Task
-        A classification.
+        A classification, of one label a row or of several.
     y : ndarray of int, shape (n,)
-        Class codes.
+        Class codes; for several labels a row 0 and 1 of shape (n, K).
     probs : ndarray, shape (n, K)
         Probabilities.
     columns : Columns, optional
@@ -174,8 +193,11 @@ def fit_decision(
     seed : int
         Deals the rows into folds.
     """
-    y, probs = np.asarray(y, dtype=np.int64), np.asarray(probs, dtype=np.float64)
     metric = get_metric(objective.metric)
+    if task.kind is TaskKind.MULTILABEL:
+        found = fit_thresholds(y, probs, metric, weight=weight, seed=seed) if metric.needs == "labels" else None
+        return undecided(task) if found is None else Decision.by_thresholds(found)
+    y, probs = np.asarray(y, dtype=np.int64), np.asarray(probs, dtype=np.float64)
     matrix = None if objective.cost_matrix is None else objective.cost_matrix.array
     if matrix is not None:
         decision = Decision.by_cost(matrix)
@@ -254,3 +276,59 @@ def _as_decision(offsets: Floats) -> Decision:
         return Decision()
     factors = np.exp(offsets - offsets.max())
     return Decision("offsets", offsets=tuple(float(w) for w in factors / factors.sum()))
+
+
+def undecided(task: Task) -> Decision:
+    """How a task's labels are decided where nothing speaks for another way.
+
+    Examples
+    --------
+    >>> undecided(Task(TaskKind.MULTILABEL, "tags", ("a", "b"))).thresholds
+    (0.5, 0.5)
+    """
+    return Decision.by_thresholds([0.5] * task.n_classes) if task.kind is TaskKind.MULTILABEL else Decision()
+
+
+def labels_of(task: Task, codes: NDArray[np.int64]) -> NDArray[Any]:
+    """Decided labels as text, objects of shape (n,); several of a row are joined by `tidemill.core.task.JOINT`.
+
+    Examples
+    --------
+    >>> labels_of(Task(TaskKind.MULTILABEL, "tags", ("a", "b")), np.array([[1, 1], [0, 0]])).tolist()
+    ['a;b', '']
+    """
+    names = np.asarray(task.classes, dtype=object)
+    if codes.ndim == 1:
+        return np.asarray(names[codes], dtype=object)
+    return np.array([JOINT.join(names[row > 0]) for row in codes], dtype=object)
+
+
+def codes_of(task: Task, labels: Sequence[Any] | NDArray[Any]) -> Codes:
+    """Undo `labels_of`.
+
+    Examples
+    --------
+    >>> codes_of(Task(TaskKind.MULTILABEL, "tags", ("a", "b")), ["b", ""]).tolist()
+    [[0, 1], [0, 0]]
+    """
+    places = {label: code for code, label in enumerate(task.classes)}
+    if task.kind is not TaskKind.MULTILABEL:
+        return np.array([places[str(label)] for label in labels], dtype=np.int64)
+    out = np.zeros((len(labels), task.n_classes), dtype=np.int64)
+    for row, text in enumerate(labels):
+        out[row, [places[label] for label in str(text).split(JOINT) if label]] = 1
+    return out
+
+
+def lists_of(labels: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+    """Take joined labels apart: an object array of lists.
+
+    Examples
+    --------
+    >>> lists_of(["a;b", ""]).tolist()
+    [['a', 'b'], []]
+    """
+    out = np.empty(len(labels), dtype=object)
+    for row, text in enumerate(labels):
+        out[row] = str(text).split(JOINT) if str(text) else []
+    return out

@@ -8,6 +8,9 @@ from typing import Any
 
 from tidemill.core.errors import OptionError
 
+JOINT = ";"
+"""Stands between the labels of a row where a task has several and they are written as one text."""
+
 
 class TaskKind(str, Enum):
     """What kind of answer is wanted."""
@@ -15,11 +18,17 @@ class TaskKind(str, Enum):
     BINARY = "binary"
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
+    MULTILABEL = "multilabel"
 
     @property
     def is_classification(self) -> bool:
         """True where the answer is one of a set of labels."""
-        return self is not TaskKind.REGRESSION
+        return self in (TaskKind.BINARY, TaskKind.MULTICLASS)
+
+    @property
+    def has_labels(self) -> bool:
+        """True where answers are made of labels: one of a set, or any number of them."""
+        return self.is_classification or self is TaskKind.MULTILABEL
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,12 @@ class Task:
     Parameters
     ----------
     kind : TaskKind
-        Binary, multiclass or regression.
+        Binary, multiclass, regression, or multi-label: any number of the classes, none included.
     target : str
         Name of the target column.
     classes : tuple of str
         Labels in the order of their codes ``0..K-1``; empty for regression. For a binary task
-        ``classes[1]`` is the positive class.
+        ``classes[1]`` is the positive class. Of a multi-label task one is enough.
     positive : str or None
         The positive class of a binary task: ``classes[1]``, which is also filled in where it is None.
     label_type : str
@@ -56,6 +65,9 @@ class Task:
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
             raise OptionError(f"The classes of a task must be distinct, but got {self.classes}.")
+        if self.kind is TaskKind.MULTILABEL:
+            self._check_labels()
+            return
         if not self.kind.is_classification:
             if self.classes or self.positive is not None:
                 raise OptionError(f"A regression task has no classes, but got {self.classes}.")
@@ -73,6 +85,16 @@ class Task:
                 f"The positive class must be the second one, but got {self.positive!r} for {self.classes}."
             )
 
+    def _check_labels(self) -> None:
+        if not self.classes or self.positive is not None:
+            raise OptionError("A multi-label task needs at least one label, and has no positive one.")
+        wrong = [c for c in self.classes if not c.strip() or JOINT in c]
+        if wrong:
+            raise OptionError(
+                f"A label must not be empty or hold {JOINT!r}, which stands between labels, but got {wrong[0]!r}.",
+                hint="Rename the label.",
+            )
+
     @property
     def n_classes(self) -> int:
         """Number of classes; 0 for regression."""
@@ -81,7 +103,7 @@ class Task:
     @property
     def n_outputs(self) -> int:
         """Width of a raw score: number of classes, or 1 for regression."""
-        return len(self.classes) if self.kind.is_classification else 1
+        return len(self.classes) if self.kind.has_labels else 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, NotFoundError, nearest_hint
 from tidemill.core.schema import Column, Columns, Schema, SemanticType
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.data import textforms, vector
 from tidemill.data.ingest._base import RawTable
+from tidemill.data.multilabel import encode_labels
 
 _EXPECTED = {
     SemanticType.NUMBER: "a number",
@@ -129,7 +130,8 @@ def encode_target(raw: RawTable | pa.Table, task: Task) -> NDArray[Any]:
     -------
     ndarray, shape (rows,)
         int64 codes in the order of ``task.classes``, -1 where the label is missing or none of them; or float64 values,
-        NaN where missing. `drop_unlabelled` removes such rows before training.
+        NaN where missing. `drop_unlabelled` removes such rows before training. For several labels a row int8 of shape
+        (rows, labels), 1 where a label stands.
 
     Raises
     ------
@@ -139,6 +141,8 @@ def encode_target(raw: RawTable | pa.Table, task: Task) -> NDArray[Any]:
         Where a regression target holds text, or no label is known.
     """
     table, where = _parts(raw)
+    if task.kind is TaskKind.MULTILABEL:
+        return encode_labels(RawTable(table, where), task)
     if task.target not in table.column_names:
         raise NotFoundError.of("target column", task.target, table.column_names)
     column = table[task.target]
@@ -178,7 +182,7 @@ def drop_unlabelled(raw: RawTable, task: Task) -> RawTable:
     The same table comes back where all rows can be used. How many were dropped is said in its notices.
     """
     y = encode_target(raw, task)
-    keep = y >= 0 if task.kind.is_classification else np.isfinite(y)
+    keep = known_rows(task, y)
     if keep.all():
         return raw
     empty = int((label_texts(raw.table[task.target]) == "").sum())
@@ -188,6 +192,19 @@ def drop_unlabelled(raw: RawTable, task: Task) -> RawTable:
         parts.append(f"a target that is {'no known class' if y.dtype == np.int64 else 'no finite number'} ({other:,})")
     raw.notices.append(f"{int((~keep).sum()):,} of {raw.rows:,} rows have {' or '.join(parts)}; they are left out.")
     return raw.take(keep)
+
+
+def known_rows(task: Task, y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows of an encoded target can be learned from; a row without any of several labels can be.
+
+    Examples
+    --------
+    >>> known_rows(Task(TaskKind.REGRESSION, "y"), np.array([1.0, np.nan])).tolist()
+    [True, False]
+    """
+    if task.kind is TaskKind.MULTILABEL:
+        return np.ones(len(y), dtype=np.bool_)
+    return np.asarray(y >= 0 if task.kind.is_classification else np.isfinite(y), dtype=np.bool_)
 
 
 def group_codes(raw: RawTable | pa.Table, schema: Schema) -> NDArray[np.int64] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.schema import Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
-from tidemill.data import coerce, textforms, vector
+from tidemill.data import coerce, multilabel, textforms, vector
 from tidemill.data.ingest._base import RawTable
 
 MANY_VALUES = 20
@@ -37,7 +37,7 @@ def infer_task(
     schema : Schema
         With a target.
     kind : TaskKind or str, optional
-        Where a person knows better.
+        Where a person knows better; several labels a row are never guessed (see `tidemill.data.multilabel`).
     positive : str, optional
         The positive class of a binary task.
 
@@ -62,6 +62,13 @@ def infer_task(
         raise NotFoundError.of("target column", target, table.column_names)
     column = table[target]
     wanted = _kind(kind)
+    if wanted is TaskKind.MULTILABEL:
+        if positive is not None:
+            raise OptionError("A multi-label task has no positive class.", where="--positive")
+        heard: list[str] = []
+        task = multilabel.label_task(RawTable(table, where), target, heard)
+        notices += [s for s in heard if s not in notices]
+        return task
     texts = coerce.label_texts(column)
     known = texts != ""
     if not known.any():

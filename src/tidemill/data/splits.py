@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, OptionError
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
+from tidemill.data.multisplits import deal_folds, rarest, set_aside
 
 Rows = NDArray[np.int64]
 Fold = tuple[Rows, Rows]
@@ -31,7 +32,9 @@ def make_folds(
 
     Without groups and time, each repeat is a partition of the rows into ``k`` validation parts whose sizes, and whose
     counts of each class (or quantile of the target), differ by at most 1. A class with fewer rows than ``k`` stands in
-    as many validation parts as it has rows, and is in every training part as long as it has two rows.
+    as many validation parts as it has rows, and is in every training part as long as it has two rows. Rows with several
+    labels are dealt so that each label has its share in every part, as nearly as their combinations allow
+    (`tidemill.data.multisplits`).
 
     With groups, no group stands in training and validation of the same fold; parts are as equal in size and in classes
     as the groups allow. With time, fold ``i`` trains on all rows before its validation block and validates on the
@@ -74,7 +77,12 @@ def make_folds(
     folds: list[Fold] = []
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, repeat])
-        part = _stratified(strata(task, y), k, rng) if groups is None else _grouped(strata(task, y), groups, k, rng)
+        if groups is not None:
+            part = _grouped(strata(task, y), groups, k, rng)
+        elif task.kind is TaskKind.MULTILABEL:
+            part = deal_folds(y, k, rng)
+        else:
+            part = _stratified(strata(task, y), k, rng)
         folds += [(np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(k)]
     return folds
 
@@ -127,12 +135,19 @@ def lock_test(
             )
         return np.flatnonzero(~mask), np.flatnonzero(mask)
     rng = np.random.default_rng([seed, 1 << 20])
-    mask = _some_rows(strata(task, y), wanted, rng) if groups is None else _some_groups(groups, wanted, rng)
+    if groups is not None:
+        mask = _some_groups(groups, wanted, rng)
+    elif task.kind is TaskKind.MULTILABEL:
+        mask = set_aside(y, wanted, rng)
+    else:
+        mask = _some_rows(strata(task, y), wanted, rng)
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
 def strata(task: Task, y: NDArray[Any]) -> NDArray[np.int64]:
-    """Code of the stratum of each row: its class, or the quantile of its value."""
+    """Code of the stratum of each row: its class, the rarest of its labels, or the quantile of its value."""
+    if task.kind is TaskKind.MULTILABEL:
+        return rarest(y)
     if task.kind.is_classification:
         return np.asarray(y, dtype=np.int64)
     bins = min(_BINS, max(1, len(y) // 5))

@@ -26,6 +26,9 @@ _HEADLINES: dict[TaskKind, tuple[str, ...]] = {
     ),
     TaskKind.MULTICLASS: ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "log_loss", "roc_auc", "brier", "ece"),
     TaskKind.REGRESSION: ("rmse", "mae", "r2", "mape", "rmsle"),
+    TaskKind.MULTILABEL: (
+        "f1_micro", "f1_macro", "subset_accuracy", "hamming_loss", "average_precision", "roc_auc", "lrap", "log_loss",
+    ),
 }  # fmt: skip
 _SHARES = {"intervals": 0.3, "importance": 0.5, "dependence": 0.5, "slices": 1.0}
 """Of what is left when a part begins."""
@@ -52,7 +55,7 @@ class Analysis:
     headlines : tuple of Headline
         The objective first.
     decisions : ndarray or None
-        Decided codes of the first evidence.
+        Decided codes of the first evidence, of several labels a row 0 and 1 for each.
     importances, dependences, slices
         See their modules.
     left_out : mapping
@@ -94,7 +97,7 @@ def analyse(facts: ReportFacts, clock: Clock) -> Analysis:
         why = "There are no rows with a known answer to measure on."
         missing = dict.fromkeys(("evidence", "importance", "dependence", "slices"), why)
         return Analysis(facts, measure, (), None, left_out=missing, hurried=clock.hurried)
-    decisions = decided(first, measure.decision) if facts.task.kind.is_classification else None
+    decisions = decided(first, measure.decision) if facts.task.kind.has_labels else None
     headlines = _headlines(facts, measure, clock, rng)
     if not measure.says_something(first.y):
         why = f"{measure.name} says nothing on these rows, because they lack the classes that it is about."
@@ -126,7 +129,7 @@ def _headlines(facts: ReportFacts, measure: Measure, clock: Clock, rng: np.rando
     start = clock.now()
     for i, evidence in enumerate(facts.evidence):
         sensible = {n: m for n, m in measures.items() if len(evidence.y) and _fits(m, evidence)}
-        decisions = decided(evidence, measure.decision) if facts.task.kind.is_classification else None
+        decisions = decided(evidence, measure.decision) if facts.task.kind.has_labels else None
         stop = start + (until - start) * (i + 1) / len(facts.evidence)
         columns.append(bootstrap(sensible, evidence.y, evidence.scores, decisions, clock, stop, rng))
     rows = [Headline(m, tuple(c.get(n) for c in columns)) for n, m in measures.items()]

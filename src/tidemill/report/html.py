@@ -8,12 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 from tidemill.core.errors import OptionError
+from tidemill.core.task import TaskKind
 from tidemill.report._clock import Clock
 from tidemill.report.analysis import Analysis, analyse
 from tidemill.report.blocks import Section
 from tidemill.report.facts import ReportFacts
 from tidemill.report.figures._base import COLOURS, Easel
-from tidemill.report.sections import answer, classes, closing, columns, overview, values
+from tidemill.report.sections import answer, classes, closing, columns, labels, overview, values
 from tidemill.report.words import quoted
 
 _LIGHT = ("#2b5f9e", "#c4591b", "#2f7d4f", "#8a4fa3", "#b8860b", "#b03a5b", "#2a8b98", "#6b6b2a", "#7a5c44", "#5a6472")
@@ -85,7 +86,9 @@ def sections_of(analysis: Analysis, easel: Easel) -> list[Section]:
         overview.pareto(analysis, easel),
         overview.progress(analysis, easel),
     ]
-    if analysis.evidence is not None and analysis.decisions is not None:
+    if analysis.evidence is not None and analysis.facts.task.kind is TaskKind.MULTILABEL:
+        out.append(labels.by_label(analysis))
+    elif analysis.evidence is not None and analysis.decisions is not None:
         out += [
             classes.ranking(analysis, easel),
             classes.decisions(analysis, easel),

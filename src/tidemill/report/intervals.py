@@ -82,7 +82,7 @@ def bootstrap(
     out: dict[str, Interval] = {}
     rest: dict[str, Measure] = {}
     for name, measure in measures.items():
-        if measure.metric.of_confusion is not None and decisions is not None:
+        if measure.metric.of_confusion is not None and decisions is not None and decisions.ndim == 1:
             out[name] = _by_confusion(measure, values[name], y, decisions, rng)
         else:
             rest[name] = measure

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.core.decision import Decision
+from tidemill.core.decision import Decision, undecided
 from tidemill.core.errors import DataError, InputError
 from tidemill.core.metrics import Metric, get_metric
 from tidemill.core.objective import Objective, parse_objective
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.report.facts import Evidence, ReportFacts
 
 Floats = NDArray[np.float64]
@@ -63,7 +63,7 @@ class Measure:
             return -np.inf, np.inf
         if self.metric.name in ("r2", "mcc"):
             return (-1.0 if self.metric.name == "mcc" else -np.inf), 1.0
-        return 0.0, 1.0 if self.metric.greater_is_better or self.metric.name == "ece" else np.inf
+        return 0.0, 1.0 if self.metric.greater_is_better or self.metric.name in ("ece", "hamming_loss") else np.inf
 
     def says_something(self, y: NDArray[Any], least: int = 1) -> bool:
         """True where the rows hold enough of what the metric is about: two classes to tell apart, or the one class.
@@ -75,6 +75,10 @@ class Measure:
         >>> Measure("roc_auc", get_metric("roc_auc"), task).says_something(np.array([1, 1]))
         False
         """
+        if self.task.kind is TaskKind.MULTILABEL:
+            stands = np.asarray(y).sum(axis=0)
+            ranked = self.metric.name in _NEEDS_TWO_CLASSES
+            return len(y) >= least and (not ranked or bool(((stands >= least) & (stands < len(y))).any()))
         if not self.task.kind.is_classification:
             return len(y) >= max(least, 2 if self.metric.name == "r2" else 1)
         counts = np.bincount(np.asarray(y, dtype=np.int64), minlength=self.task.n_classes)
@@ -124,9 +128,11 @@ def infer_decision(task: Task, evidence: Evidence, cost: Floats | None = None) -
     0.2
     """
     decisions = evidence.decisions
-    if not task.kind.is_classification or decisions is None or not len(decisions):
-        return Decision()
+    if not task.kind.has_labels or decisions is None or not len(decisions):
+        return undecided(task)
     scores = np.asarray(evidence.scores, dtype=np.float64)
+    if task.kind is TaskKind.MULTILABEL:
+        return _between(scores, decisions)
     rules = [Decision()] + ([Decision.by_cost(cost)] if cost is not None else [])
     for rule in rules:
         if np.array_equal(rule.apply(scores), decisions):
@@ -139,6 +145,15 @@ def infer_decision(task: Task, evidence: Evidence, cost: Floats | None = None) -
     return max(rules, key=lambda rule: float((rule.apply(scores) == decisions).mean()))
 
 
+def _between(scores: Floats, decisions: NDArray[np.int64]) -> Decision:
+    """Thresholds between what was decided and what was not, label by label; one half where it does not contradict."""
+    given = decisions > 0
+    low = np.where(given, 0.0, scores).max(axis=0)
+    high = np.where(given, scores, 1.0).min(axis=0)
+    half = (low <= 0.5) & (high > 0.5)
+    return Decision.by_thresholds(np.where(half, 0.5, np.clip((low + high) / 2, 0.0, 1.0)))
+
+
 def check_evidence(task: Task, evidence: Evidence) -> None:
     """Refuse evidence that can't be drawn.
 
@@ -148,14 +163,15 @@ def check_evidence(task: Task, evidence: Evidence) -> None:
         Where shapes differ, or a score or target is NaN or infinite, or a code is no class.
     """
     y, scores = np.asarray(evidence.y), np.asarray(evidence.scores)
-    if y.ndim != 1 or scores.shape != (len(y), task.n_outputs):
+    several = task.kind is TaskKind.MULTILABEL
+    if y.shape != ((len(y), task.n_outputs) if several else (len(y),)) or scores.shape != (len(y), task.n_outputs):
         raise DataError(
             f"Scores must have the shape ({len(y)}, {task.n_outputs}), but got {scores.shape}.", where=evidence.name
         )
     broken = int((~np.isfinite(scores).all(axis=1)).sum())
     if broken:
         raise DataError(f"{broken:,} rows have a score that is NaN or infinite.", where=evidence.name)
-    if not task.kind.is_classification:
+    if not task.kind.has_labels:
         broken = int((~np.isfinite(y.astype(np.float64))).sum())
         if broken:
             raise DataError(f"{broken:,} rows have a target that is NaN or infinite.", where=evidence.name)
@@ -163,7 +179,10 @@ def check_evidence(task: Task, evidence: Evidence) -> None:
     for name, codes in (("answer", y), ("decision", evidence.decisions)):
         if codes is None:
             continue
-        if codes.shape != y.shape or (len(codes) and not (codes.min() >= 0 and codes.max() < task.n_classes)):
+        most = 2 if several else task.n_classes
+        if codes.shape != y.shape or (len(codes) and not (codes.min() >= 0 and codes.max() < most)):
+            if several:
+                raise DataError(f"Every {name} must be 0 or 1 for each label.", where=evidence.name)
             raise DataError(f"Every {name} must be one code of {task.n_classes} classes.", where=evidence.name)
 
 

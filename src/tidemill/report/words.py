@@ -177,6 +177,8 @@ _METRIC_WORDS = {
     "ece": "Calibration error (ECE)", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "mcc": "MCC",
     "precision": "Precision", "recall": "Recall", "f1": "F1", "f1_macro": "F1, mean over classes", "rmse": "RMSE",
     "mae": "MAE", "r2": "R²", "rmsle": "RMSLE", "mape": "MAPE", "cost": "Mean cost of a decision",
+    "f1_micro": "F1 over all labels", "subset_accuracy": "Rows with all labels right", "hamming_loss": "Hamming loss",
+    "lrap": "Label ranking average precision",
 }  # fmt: skip
 
 

@@ -19,12 +19,13 @@ from tidemill.core.pack import unpack
 from tidemill.core.schema import Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
-from tidemill.data.coerce import encode_target, group_codes
+from tidemill.data.coerce import encode_target, group_codes, known_rows
 from tidemill.data.images.files import BlobFiles, Files
 from tidemill.data.images.packs import PackFiles, Place, content_places, pack_files
 from tidemill.data.images.pictures import FilePictures, JoinedPictures, Pictures, Unreadable, look
 from tidemill.data.images.source import FILE, KINDS, LABEL, ImageTable, read_images
 from tidemill.data.ingest import RawTable
+from tidemill.data.multilabel import unknown_labels, with_labels
 from tidemill.data.problem import infer_task
 from tidemill.data.versions import DatasetVersion, find_version, load_version, write_version
 from tidemill.data.versions.governance import inherit
@@ -137,9 +138,10 @@ def prepare_images(
     """
     _refuse(options)
     target = target or LABEL
-    table = _labelled(read_images(source, target, images=options.images), target)
+    found = read_images(source, target, images=options.images)
+    table, separator = _labelled(found, target, options, options.separator)
     test = options.test if test is None else test
-    test_table = None if test is None else _labelled(read_images(test, target), target)
+    test_table = None if test is None else _labelled(read_images(test, target), target, options, separator)[0]
     encoder = encoder or choose_encoder(table.pictures, options.image_size)
     notices: list[str] = []
     seen = _encode(encoder, table, notices)
@@ -154,6 +156,8 @@ def prepare_images(
         whole = seen
     else:
         more = _with_target(_encode(encoder, test_table, notices), task, notices)
+        if task.kind is TaskKind.MULTILABEL and (strange := unknown_labels(more.table.raw, task)):
+            notices.append(strange)
         train, locked = np.arange(len(seen.y)), np.arange(len(seen.y), len(seen.y) + len(more.y))
         whole, test_table = seen.joined(more), more.table
     notices = list(dict.fromkeys([*table.notices, *(test_table.notices if test_table else ()), *notices]))
@@ -307,23 +311,39 @@ def _refuse(options: FitOptions) -> None:
         wrong.append("--type")
     if wrong:
         raise OptionError(f"These options are for tables, not for images: {', '.join(wrong)}.")
+    if options.separator is not None and not _several(options):
+        raise OptionError(
+            "A separator is for several labels an image.", where="--separator", hint="Say --kind image-multilabel."
+        )
 
 
-def _labelled(table: ImageTable, target: str) -> ImageTable:
+def _several(options: FitOptions) -> bool:
+    return options.kind in (KINDS[2], TaskKind.MULTILABEL.value)
+
+
+def _labelled(
+    table: ImageTable, target: str, options: FitOptions, separator: str | None
+) -> tuple[ImageTable, str | None]:
+    """See that there are labels; several of an image are taken apart, at what was found where nobody says it."""
     if target in (IMAGE, FILE):
         raise DataError(f"The target can't be called {target!r}: that is the image itself.", hint="Rename the column.")
+    if _several(options) and ("," in target or target in table.table.column_names):
+        raw, separator = with_labels(table.raw, target, separator=separator)
+        table = replace(table, table=raw.table)
     if target not in table.table.column_names:
         raise DataError(
             "The images have no labels.",
             where=table.source,
             hint="Put the images of each class into a folder of its own, or give a table with columns file and label.",
         )
-    return table
+    return table, separator
 
 
 def _kind(options: FitOptions, table: ImageTable) -> str | None:
     if options.kind == KINDS[1]:
         return TaskKind.REGRESSION.value
+    if options.kind == KINDS[2]:
+        return TaskKind.MULTILABEL.value
     if options.kind == KINDS[0] or (options.kind is None and table.by_folder):
         return TaskKind.MULTICLASS.value  # two classes make it a binary task
     return options.kind
@@ -366,7 +386,7 @@ def _encode(encoder: ImageEncoder, table: ImageTable, notices: list[str]) -> _Se
 
 def _with_target(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
     y = encode_target(seen.table.raw, task)
-    known = y >= 0 if task.kind.is_classification else np.isfinite(y)
+    known = known_rows(task, y)
     if known.all():
         return replace(seen, y=y)
     if not known.any():
@@ -412,8 +432,10 @@ def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[n
         ))  # fmt: skip
     order = np.argsort(marks, kind="stable")
     same = marks[order][1:] == marks[order][:-1]
-    if task.kind.is_classification:
-        other = same & (seen.y[order][1:] != seen.y[order][:-1])
+    if task.kind.has_labels:
+        several = task.kind is TaskKind.MULTILABEL
+        differs = seen.y[order][1:] != seen.y[order][:-1]
+        other = same & (differs.any(axis=1) if several else differs)
         if other.any():
             name = (
                 str(seen.table.pictures.names[order[1:][other][0]]) if len(seen.y) == len(seen.table.pictures) else ""
@@ -423,13 +445,14 @@ def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[n
                 f"{int(other.sum()):,} images look the same to the models and have different labels"
                 f"{f', one is {name!r}' if name else ''}.", "Look at their labels.",
             ))  # fmt: skip
-        counts = np.bincount(seen.y[train], minlength=task.n_classes)
+        counts = seen.y[train].sum(axis=0) if several else np.bincount(seen.y[train], minlength=task.n_classes)
+        noun = "labels" if several else "classes"
         rare = [f"{c!r} ({k})" for c, k in zip(task.classes, counts.tolist(), strict=True) if k < 10]
         if rare:
             more = ", …" if len(rare) > _NAMED else ""
             found.append(Finding(
                 "warning", "few_images_of_a_class", task.target,
-                f"{len(rare):,} classes have fewer than ten images: {', '.join(rare[:_NAMED])}{more}.", "Add images.",
+                f"{len(rare):,} {noun} have fewer than ten images: {', '.join(rare[:_NAMED])}{more}.", "Add images.",
             ))  # fmt: skip
     if same.any():
         found.append(Finding(

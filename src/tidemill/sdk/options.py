@@ -23,7 +23,8 @@ class FitOptions:
     Parameters
     ----------
     kind : str or None
-        ``"binary"``, ``"multiclass"`` or ``"regression"``; None looks at the target.
+        ``"binary"``, ``"multiclass"`` or ``"regression"``; None looks at the target. ``"image-"`` or ``"text-"`` before
+        ``classification``, ``regression`` or ``multilabel`` says what the rows are, too.
     positive : str or None
         Positive class of a binary task.
     objective : str or None
@@ -76,6 +77,8 @@ class FitOptions:
     ray_address : str or None
         With ``"ray"``: ``host:port`` of the cluster's head, or ``"auto"``; None takes ``RAY_ADDRESS``, else a Ray of
         this machine.
+    separator : str or None
+        What stands between the labels of a cell where a row has several, or ``"json"``; None looks at the cells.
     """
 
     kind: str | None = None
@@ -105,6 +108,7 @@ class FitOptions:
     weights: tuple[str, ...] = ()
     engine: str = "process"
     ray_address: str | None = None
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:
@@ -154,6 +158,10 @@ class FitOptions:
     def limits(self) -> dict[str, Any]:
         """The limits as they were said, JSON-able."""
         return {"time": self.time, "trials": self.trials, "memory": self.memory, "cpus": self.cpus}
+
+    def apart(self) -> dict[str, Any]:
+        """What stands between labels, where a person said it; JSON-able."""
+        return {} if self.separator is None else {"separator": self.separator}
 
     def clock(self) -> float:
         """`time.monotonic` value at which the fit began."""

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, OptionError
 from tidemill.core.schema import Columns, Schema, SemanticType, take_rows
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding, check
 from tidemill.data.coerce import drop_unlabelled, encode_target, group_codes, time_values, to_columns
 from tidemill.data.infer import infer_schema
 from tidemill.data.ingest import RawTable, read
+from tidemill.data.multilabel import unknown_labels
 from tidemill.data.problem import infer_task
 from tidemill.data.splits import lock_test
 from tidemill.sdk.options import FitOptions
@@ -93,6 +94,7 @@ def prepare(source: Any, target: str | None, options: FitOptions) -> Prepared:
     """
     if target is None:
         raise OptionError("Which column is to be predicted?", hint="Name it with --target.", where="--target")
+    _refuse_labels(options)
     raw = _read(source, options)
     types = {name: kind for name, kind in _kept(raw).items() if name != target} if options.keep_all_features else {}
     schema = infer_schema(raw, target, types={**types, **options.types}, group=options.group, time=options.time_column)
@@ -100,10 +102,26 @@ def prepare(source: Any, target: str | None, options: FitOptions) -> Prepared:
     return prepare_raw(raw, test, schema, options)
 
 
+def _refuse_labels(options: FitOptions) -> None:
+    """Several labels a row are learned from images and texts."""
+    if options.kind == TaskKind.MULTILABEL.value:
+        raise OptionError(
+            "Several labels a row are learned from images and from texts, not from the columns of a table.",
+            where="--kind",
+            hint="Say --kind image-multilabel or text-multilabel, or fit a model for each label.",
+        )
+    if options.separator is not None:
+        raise OptionError(
+            "A separator is for several labels a row.", where="--separator", hint="Say --kind text-multilabel."
+        )
+
+
 def prepare_raw(raw: RawTable, test: RawTable | None, schema: Schema, options: FitOptions) -> Prepared:
     """Check and split rows whose schema is known."""
     task = infer_task(raw, schema, kind=options.kind, positive=options.positive)
     raw = drop_unlabelled(raw, task)
+    if test is not None and task.kind is TaskKind.MULTILABEL and (strange := unknown_labels(test, task)):
+        test.notices.append(strange)
     return _assemble(raw, None if test is None else drop_unlabelled(test, task), schema, task, options)
 
 
@@ -124,7 +142,9 @@ def _read_test(options: FitOptions, target: str) -> RawTable:
 
 def _assemble(raw: RawTable, test_raw: RawTable | None, schema: Schema, task: Task, options: FitOptions) -> Prepared:
     columns, y = to_columns(raw, schema), encode_target(raw, task)
-    findings = tuple(check(raw, schema, task, columns, test=test_raw))
+    # What a target can be wrong about is looked for with one label a row; whoever reads several looks himself.
+    asked = None if task.kind is TaskKind.MULTILABEL else task
+    findings = tuple(check(raw, schema, asked, columns, test=test_raw))
     rows = len(y)
     if test_raw is not None:
         more = to_columns(test_raw, schema)

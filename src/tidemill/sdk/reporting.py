@@ -125,7 +125,7 @@ def _evidence(study: Study) -> list[Evidence]:
 
 
 def _decisions(study: Study, scores: NDArray[Any]) -> NDArray[np.int64] | None:
-    if not study.task.kind.is_classification:
+    if not study.task.kind.has_labels:
         return None
     return study.best.candidate.decision.apply(np.asarray(scores, dtype=np.float64))
 

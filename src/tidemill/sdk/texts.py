@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ from tidemill.core.schema import TOKENS, Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
 from tidemill.data.ingest import RawTable, read
+from tidemill.data.multilabel import with_labels
 from tidemill.data.texts.column import KINDS, text_column, text_schema
 from tidemill.data.versions import find_version, load_version
 from tidemill.models.text.folders import find_encoders
@@ -125,10 +125,12 @@ def prepare_texts(source: Any, target: str | None, options: FitOptions, named: N
     _refuse(options)
     weights = find_encoders(options.weights)
     raw = _read(source, options) if named is None else named.raw
+    test = None if options.test is None else read(options.test)
+    if _kind(options.kind) == TaskKind.MULTILABEL.value:
+        raw, test = _with_labels(raw, test, target, options)
     if target not in raw.table.column_names:
         raise NotFoundError.of("target column", target, raw.table.column_names)
     schema = text_schema(raw, target, types=options.types, group=options.group)
-    test = None if options.test is None else read(options.test)
     if test is not None and target not in test.table.column_names:
         raise DataError(f"The test rows have no column {target!r}.", where=test.source)
     return _prepared(raw, test, schema, options, weights)
@@ -164,8 +166,11 @@ def load_texts(
     test = None
     if source["test_version"] is not None:
         test = RawTable(load_version(workspace, source["test_version"])[0], f"{source['dataset']}.test")
+    raw = RawTable(table, source["dataset"])
+    if words.kind == TaskKind.MULTILABEL.value:
+        raw, test = _with_labels(raw, test, str(record.task["target"]), words)
     weights = find_encoders(tuple(kept.get("weights", ()))) if training else ()
-    found = _prepared(RawTable(table, source["dataset"]), test, schema, words, weights)
+    found = _prepared(raw, test, schema, words, weights)
     return found, {key: source[key] for key in ("dataset", "version", "test_version")}
 
 
@@ -191,8 +196,20 @@ def _refuse(options: FitOptions) -> None:
         wrong.append("--image-size")
     if options.images is not None:
         wrong.append("--images")
+    if options.separator is not None and _kind(options.kind) != TaskKind.MULTILABEL.value:
+        wrong.append("--separator, without --kind text-multilabel")
     if wrong:
         raise OptionError(f"These options are not for texts: {', '.join(wrong)}.")
+
+
+def _with_labels(
+    raw: RawTable, test: RawTable | None, target: str, options: FitOptions
+) -> tuple[RawTable, RawTable | None]:
+    """Take the cells of the target apart, those of the test rows as those of the others."""
+    raw, separator = with_labels(raw, target, separator=options.separator)
+    if test is not None:
+        test, _ = with_labels(test, target, separator=separator)
+    return raw, test
 
 
 def _read(source: Any, options: FitOptions) -> RawTable:
@@ -227,6 +244,8 @@ def _kind(kind: str | None) -> str | None:
     """What a person said, as a kind of task; two classes make it a binary one."""
     if kind == KINDS[0]:
         return TaskKind.MULTICLASS.value
+    if kind == KINDS[2]:
+        return TaskKind.MULTILABEL.value
     return TaskKind.REGRESSION.value if kind == KINDS[1] else kind
 
 
@@ -254,23 +273,26 @@ def _findings(base: Prepared, texts: NDArray[Any], column: str) -> list[Finding]
             f"{shared:,} of {len(base.test):,} locked texts stand among the training texts, too.",
             "Figures on the locked texts are too good; remove the copies.",
         ))  # fmt: skip
-    if base.task.kind.is_classification:
-        labels: dict[str, set[int]] = {}
+    if base.task.kind.has_labels:
+        several = base.task.kind is TaskKind.MULTILABEL
+        labels: dict[str, set[Any]] = {}
         for text, label in zip(texts, base.y.tolist(), strict=True):
-            labels.setdefault(text, set()).add(label)
+            labels.setdefault(text, set()).add(tuple(label) if several else label)
         twice = sum(len(codes) > 1 for text, codes in labels.items() if text)
         if twice:
             found.append(Finding(
                 "warning", "text_with_two_labels", base.task.target,
                 f"{twice:,} texts stand there with different labels.", "Look at their labels.",
             ))  # fmt: skip
-        counts = Counter(base.y[base.train].tolist())
+        learned = base.y[base.train]
+        counts = learned.sum(axis=0) if several else np.bincount(learned, minlength=base.task.n_classes)
+        noun = "labels" if several else "classes"
         rare = [f"{c!r} ({counts[i]})" for i, c in enumerate(base.task.classes) if counts[i] < _LEAST]
         if rare:
             more = ", …" if len(rare) > _NAMED else ""
             found.append(Finding(
                 "warning", "few_texts_of_a_class", base.task.target,
-                f"{len(rare):,} classes have fewer than {_LEAST} texts: {', '.join(rare[:_NAMED])}{more}.",
+                f"{len(rare):,} {noun} have fewer than {_LEAST} texts: {', '.join(rare[:_NAMED])}{more}.",
                 "Add texts.",
             ))  # fmt: skip
     return found

@@ -94,7 +94,7 @@ class Candidate:
 
     def scores(self, predictions: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float64]:
         """Combine and calibrate stored predictions of its trials."""
-        joined = join(self.weights, predictions, self.stack)
+        joined = join(self.weights, predictions, self.stack, shares=self.task.kind.is_classification)
         return self.calibration.apply(joined) if self.task.kind.is_classification else joined
 
     def recipe(
@@ -164,10 +164,14 @@ class Candidate:
 
 
 def join(
-    weights: Mapping[int, float], predictions: Mapping[int, NDArray[np.float32]], stack: LinearStack | None = None
+    weights: Mapping[int, float],
+    predictions: Mapping[int, NDArray[np.float32]],
+    stack: LinearStack | None = None,
+    *,
+    shares: bool = True,
 ) -> NDArray[np.float64]:
-    """Join scores of trials: the weighted mean, or what the stack makes of them; probabilities sum to 1."""
+    """Join scores of trials: the weighted mean, or what the stack makes of them; ``shares`` of classes sum to 1."""
     if stack is not None:
         return stack.predict([predictions[n] for n in weights]).astype(np.float64)
     out = np.asarray(np.sum([w * predictions[n].astype(np.float64) for n, w in weights.items()], axis=0))
-    return out if out.shape[1] == 1 else np.asarray(out / out.sum(axis=1, keepdims=True))
+    return out if out.shape[1] == 1 or not shares else np.asarray(out / out.sum(axis=1, keepdims=True))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.core.calibration import Calibration, fit_calibration
 from tidemill.core.errors import SearchError
 from tidemill.core.protocols import Ensembler
+from tidemill.core.task import TaskKind
 from tidemill.core.trial import Cost, Trial
 from tidemill.search.board import MODELS
 from tidemill.search.candidate import Candidate, join
@@ -105,12 +106,12 @@ def _candidate(
 ) -> Candidate:
     weights = dict(sorted(weights.items()))
     stack = None
-    if loss is not None:
+    if loss is not None and judge.task.kind is not TaskKind.MULTILABEL:  # of several labels there is no stack
         members = [predictions[n] for n in weights]
         stack = stack_where_it_pays(
             judge.task, judge.y, members, list(weights.values()), loss, judge.weight, seed=judge.seed
         )
-    scores = join(weights, predictions, stack)
+    scores = join(weights, predictions, stack, shares=_calibrates(judge))
     calibration = (
         fit_calibration(judge.y, scores, judge.weight, seed=judge.seed) if _calibrates(judge) else Calibration()
     )
@@ -130,6 +131,7 @@ def _candidate(
 
 
 def _calibrates(judge: Judge) -> bool:
+    """One temperature is for classes that exclude each other."""
     return judge.task.kind.is_classification
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.core.decision import Decision, fit_decision
+from tidemill.core.decision import Decision, fit_decision, undecided
 from tidemill.core.metrics import get_metric
 from tidemill.core.objective import ConstraintResult, Objective, evaluate_constraints, total_gap
 from tidemill.core.schema import Columns
@@ -76,13 +76,13 @@ class Judge:
     @property
     def needs_decision(self) -> bool:
         """True where labels matter to the objective."""
-        if not self.task.kind.is_classification:
+        if not self.task.kind.has_labels:
             return False
         return get_metric(self.objective.metric).needs == "labels" or bool(self.objective.metric_constraints)
 
     def decide(self, scores: Floats) -> Decision:
         """Fit how labels are decided."""
-        if not self.task.kind.is_classification:
+        if not self.task.kind.has_labels:
             return Decision()
         return fit_decision(
             self.objective, self.task, self.y, scores, columns=self.columns, weight=self.weight, seed=self.seed
@@ -91,7 +91,7 @@ class Judge:
     def judge(self, scores: Floats, cost: Cost, decision: Decision | None = None) -> Verdict:
         """Measure scores; without a decision one is fitted where labels matter."""
         if decision is None:
-            decision = self.decide(scores) if self.needs_decision else Decision()
+            decision = self.decide(scores) if self.needs_decision else undecided(self.task)
         codes = decision.apply(scores) if self.needs_decision else None
         value = self.objective.measure(self.task, self.y, scores, codes, self.weight)
         results = evaluate_constraints(

@@ -67,6 +67,31 @@ class LogLoss:
         return LogLoss(self._y[rows], None if self._weight is None else self._weight[rows])
 
 
+class LabelLogLoss:
+    """Mean negative logarithm of the probability of what is true, over rows and labels of which several may stand."""
+
+    def __init__(self, y: NDArray[np.generic], weight: Floats | None = None) -> None:
+        self._stands = y > 0  # type: ignore[operator]  # numbers, whatever their type
+        self._weight = weight
+
+    def __call__(self, scores: Floats) -> float:
+        """Loss of scores of shape (n, n_outputs)."""
+        return self.of_compact(self.compact(np.asarray(scores)))
+
+    def compact(self, scores: Singles) -> Singles:
+        """Probability of what is true, shape (n, K)."""
+        return np.where(self._stands, scores, 1 - scores)
+
+    def of_compact(self, compact: Singles) -> float:
+        """Mean negative logarithm."""
+        logs = np.log(np.clip(compact, CLIP, 1)).mean(axis=1, dtype=float)
+        return -float(np.average(logs, weights=self._weight))
+
+    def take(self, rows: NDArray[np.int64]) -> LabelLogLoss:
+        """Some rows."""
+        return LabelLogLoss(self._stands[rows], None if self._weight is None else self._weight[rows])
+
+
 class RootMeanSquare:
     """Root of the mean squared error."""
 
@@ -206,6 +231,8 @@ def of_objective(
     metric = get_metric(objective.metric)
     if metric.name in ("rmse", "r2"):
         return RootMeanSquare(np.asarray(y, dtype=np.float64), weight)
+    if task.kind is TaskKind.MULTILABEL and (metric.name == "log_loss" or metric.needs == "labels"):
+        return LabelLogLoss(np.asarray(y), weight)
     codes = np.asarray(y, dtype=np.int64) if task.kind.is_classification else np.empty(0, dtype=np.int64)
     if metric.name == "log_loss" or (metric.needs == "labels" and metric.name != "cost"):
         return LogLoss(codes, weight)

@@ -16,9 +16,11 @@ from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.runner.answers import answer_header
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.bundle.runtime import Bundle, whole_file
+from tidemill.core.decision import codes_of
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Columns
-from tidemill.data.coerce import encode_target
+from tidemill.core.task import TaskKind
+from tidemill.data.coerce import encode_target, known_rows
 from tidemill.data.images.pictures import ArrayPictures, Pictures, Unreadable, look
 from tidemill.data.images.source import ImageTable, read_images
 
@@ -111,10 +113,11 @@ class ImageBundle(Bundle):
             If there are no labels, or no image with a label can be read.
         """
         table = read_images(data, self._target(data))
-        if self.task.target not in table.table.column_names:
+        several = self.task.kind is TaskKind.MULTILABEL  # whose columns may be named one by one
+        if not several and self.task.target not in table.table.column_names:
             raise DataError(f"The images have no label {self.task.target!r}.", where=table.source)
         y = encode_target(table.raw, self.task)
-        known = np.flatnonzero(y >= 0 if self.task.kind.is_classification else np.isfinite(y))
+        known = np.flatnonzero(known_rows(self.task, y))
         pictures = table.pictures.take(known)
         seen: list[int] = []
         found: list[dict[str, NDArray[Any]]] = []
@@ -128,8 +131,7 @@ class ImageBundle(Bundle):
         if LABEL not in outputs:
             evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
             return point_values(evidence, self.task, self.spec.decision, None)
-        codes = {label: code for code, label in enumerate(self.task.classes)}
-        decided = np.array([codes[v] for v in outputs[LABEL]], dtype=np.int64)
+        decided = codes_of(self.task, outputs[LABEL])
         return point_values(Evidence("given", y, outputs[PROBABILITIES]), self.task, self.spec.decision, decided)
 
     # ------------------------------------------------------------------------------------------------------- inside

@@ -85,7 +85,7 @@ def _reference(proof: ImageProof, described: BundleSpec, evidence: Sequence[Evid
     schema = Schema(tuple(Column(name, SemanticType.NUMBER) for name in PROPERTIES))
     if evidence:
         last = evidence[-1]
-        codes = proof.recipe.decide(last.scores) if task.kind.is_classification else None
+        codes = proof.recipe.decide(last.scores) if task.kind.has_labels else None
         shown, source = Answers(np.asarray(last.scores, dtype=np.float32), codes), last.source
     else:
         source, shown = next(iter(proof.answers.items()))

@@ -23,6 +23,8 @@ EXAMPLES = """
 
   tidemill fit labels.csv --target species --images photos/ --weights resnet/ --out species.tm
 
+  tidemill fit reviews.csv --target tags --kind text-multilabel --out tags.tm
+
   tidemill fit train.csv --target y --engine ray --ray-address head:6379 --out y.tm
 
   tidemill fit --resume income-1 --time 5m --out income.tm
@@ -41,11 +43,23 @@ def fit(
         str | None,
         typer.Argument(metavar="DATA", help="CSV, TSV, Parquet, Arrow, JSON lines, Excel; SQL; or a folder of images."),
     ] = None,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="The column to predict.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="The column to predict; several of 0 and 1: a,b,c.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="binary, multiclass, regression, or image- or text-classification or -regression."),
+        typer.Option(
+            "--kind",
+            help="binary, multiclass, regression, or image- or text-classification, -regression or -multilabel.",
+        ),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            "--separator",
+            help="Of several labels in a cell: a sign such as ; or |, or json; default by the cells.",
+        ),
     ] = None,
     positive: Annotated[str | None, typer.Option("--positive", help="The positive class of a binary task.")] = None,
     objective: options.Objective = None,
@@ -112,6 +126,7 @@ def fit(
 
         fit_options = FitOptions(
             kind=kind,
+            separator=separator,
             positive=positive,
             objective=objective,
             time=time_,

@@ -28,7 +28,7 @@ class Evidence:
     Parameters
     ----------
     y : ndarray, shape (n,)
-        int64 class codes, or float64 targets.
+        int64 class codes, or float64 targets; for several labels a row int64 of shape (n, K), 1 where a label stands.
     scores : ndarray of float64, shape (n, n_outputs)
         Probabilities in the order of the classes, or the predicted value in one column.
     n_classes : int
@@ -37,7 +37,7 @@ class Evidence:
         Row weights; None counts every row once.
     positive : int or None
         Code of the class that the question is about: the selected one, else 1 for a binary task, else None.
-    given : ndarray of int64, shape (n,), or None
+    given : ndarray of int64, in the shape of ``y``, or None
         Decided codes, where somebody has decided already.
     cost_matrix : ndarray of float64, shape (K, K), or None
         Rows: true class, columns: decided class.
@@ -53,9 +53,14 @@ class Evidence:
 
     @property
     def decisions(self) -> Codes:
-        """Decided codes; where nobody has decided, the most probable class (the lower code of equals)."""
+        """Decided codes; where nobody has decided, the most probable class (the lower code of equals).
+
+        Of several labels a row those that are more probable than not.
+        """
         if self.given is not None:
             return self.given
+        if self.y.ndim == 2:
+            return (self.scores > 0.5).astype(np.int64)
         if self.n_classes == 2:  # half the time of argmax
             return (self.scores[:, 1] > self.scores[:, 0]).astype(np.int64)
         return np.asarray(self.scores.argmax(axis=1), dtype=np.int64)
@@ -232,19 +237,20 @@ def _collect(
     cost_matrix: ArrayLike | None,
     label: str | None,
 ) -> Evidence:
-    truth = np.asarray(y, dtype=np.int64 if task.kind.is_classification else np.float64)
+    truth = np.asarray(y, dtype=np.int64 if task.kind.has_labels else np.float64)
     table = np.asarray(scores, dtype=np.float64)
     rows = len(truth)
     if rows == 0:
         raise DataError("A metric needs at least one row.")
-    if truth.ndim != 1 or table.shape != (rows, task.n_outputs):
+    shape = (rows, task.n_classes) if task.kind is TaskKind.MULTILABEL else (rows,)
+    if truth.shape != shape or table.shape != (rows, task.n_outputs):
         raise DataError(
-            f"Scores must have the shape ({rows}, {task.n_outputs}) for answers of shape ({rows},), "
+            f"Scores must have the shape ({rows}, {task.n_outputs}) for answers of shape {shape}, "
             f"but got {table.shape} and {truth.shape}."
         )
     if not np.isfinite(table).all():
         raise DataError(f"{int((~np.isfinite(table).all(axis=1)).sum())} rows have a score that is NaN or infinite.")
-    if not task.kind.is_classification and not np.isfinite(truth).all():
+    if not task.kind.has_labels and not np.isfinite(truth).all():
         raise DataError(f"{int((~np.isfinite(truth)).sum())} rows have a target that is NaN or infinite.")
     return Evidence(
         y=truth,

@@ -283,7 +283,7 @@ class Objective:
         matrix = self.cost_matrix
         if matrix is not None:
             if not task.kind.is_classification:
-                raise ObjectiveError("A cost matrix fits classification, but this is a regression task.")
+                raise ObjectiveError(f"A cost matrix fits classification, but this is a {task.kind.value} task.")
             matrix = matrix.aligned(task.classes)
         direction: Direction = AUTO if self.metric == AUTO else self.direction
         return replace(self, metric=metric, direction=direction, cost_matrix=matrix)

@@ -21,7 +21,7 @@ from tidemill.data.versions.blobs import IMAGES
 
 FILE, LABEL = "file", "label"
 """Columns of a table that is made from a folder: where an image lies, and the class folder that it stands in."""
-KINDS = ("image-classification", "image-regression")
+KINDS = ("image-classification", "image-regression", "image-multilabel")
 """Values of ``--kind`` that say that it is about images."""
 _TABLES = frozenset({".csv", ".tsv", ".txt", ".tab", ".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".xlsx"})
 _NAMES = ("file", "filename", "file_name", "image", "image_file", "path", "filepath", "file_path", "image_path")
@@ -210,7 +210,7 @@ def _common(folders: Sequence[str]) -> str:
 def _table(path: Path, target: str | None, images: Path | None) -> ImageTable:
     raw = read(path)
     column = _file_column(raw, target)
-    if target is not None and target not in raw.table.column_names:
+    if target is not None and not _holds(raw, target):
         raise NotFoundError.of("column", target, raw.table.column_names)
     names = [str(v or "").strip().replace("\\", "/") for v in raw.table[column].to_pylist()]
     files = _where(path, names, images)
@@ -230,6 +230,12 @@ def _table(path: Path, target: str | None, images: Path | None) -> ImageTable:
     table = raw.table.take(pa.array(kept))
     pictures = FilePictures(files, tuple(names[i] for i in kept))
     return ImageTable(str(path), pictures, table, column, notices)
+
+
+def _holds(raw: RawTable, target: str) -> bool:
+    """Whether there is such a column, or where several are named with commas between them, all of these."""
+    known = raw.table.column_names
+    return target in known or ("," in target and all(name.strip() in known for name in target.split(",")))
 
 
 def _file_column(raw: RawTable, target: str | None) -> str:

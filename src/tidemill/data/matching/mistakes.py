@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.pack import unpack
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import StudyRecord, Trial, TrialState
 from tidemill.data.matching._vectors import Vector, numbers_in, words_of
 from tidemill.data.versions import find_version
@@ -97,6 +97,10 @@ def _judged(workspace: Workspace, trial: Trial, truth: Any, task: Task) -> dict[
     order = np.argsort(known, kind="stable")
     at = order[np.searchsorted(known, rows, sorter=order)]
     y = np.asarray(truth["y"])[at]
+    if task.kind is TaskKind.MULTILABEL:
+        raise OptionError(
+            "Mistakes are asked of studies with one label a row.", hint="Choose another study, or match by columns."
+        )
     if not task.kind.is_classification:
         error = np.abs(scores[:, 0] - y)
         return {"rows": rows, "_predicted": scores[:, 0], "_loss": error}

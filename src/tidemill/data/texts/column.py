@@ -13,7 +13,7 @@ from tidemill.data import vector
 from tidemill.data.infer import infer_schema
 from tidemill.data.ingest import RawTable
 
-KINDS = ("text-classification", "text-regression")
+KINDS = ("text-classification", "text-regression", "text-multilabel")
 """Values of ``--kind`` that say that it is about texts."""
 _LOOKED_AT = 1_000
 """So many cells of a column tell how long its texts are."""

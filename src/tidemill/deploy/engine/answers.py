@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tidemill.core.task import Task
+from tidemill.core.decision import lists_of
+from tidemill.core.task import Task, TaskKind
 from tidemill.deploy.engine.query import Outputs
 
 _LABEL, _PROBABILITIES, _PREDICTION = "label", "probabilities", "prediction"
@@ -19,14 +20,17 @@ def answers_of(task: Task, outputs: Outputs, start: int, stop: int) -> list[dict
     if _LABEL not in found:
         return [{"value": v} for v in _plain(found[_PREDICTION][start:stop])]
     labels = labels_of(task, found[_LABEL][start:stop])
+    name = "labels" if task.kind is TaskKind.MULTILABEL else "label"
     return [
-        {"label": label, "probabilities": dict(zip(task.classes, row, strict=True))}
+        {name: label, "probabilities": dict(zip(task.classes, row, strict=True))}
         for label, row in zip(labels, found[_PROBABILITIES][start:stop].tolist(), strict=True)
     ]
 
 
 def labels_of(task: Task, texts: NDArray[Any]) -> list[Any]:
-    """Labels in the type that they had in the training data, as `Bundle.label_values` gives them."""
+    """Labels in the type that they had in the training data, as `Bundle.label_values` gives them; lists of several."""
+    if task.kind is TaskKind.MULTILABEL:
+        return list(lists_of(texts))
     kind = task.label_type
     if kind == "integer":
         return [int(v) for v in texts]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill import __version__
 from tidemill.core.schema import Column, SemanticType
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.deploy.engine.layout import TensorSpec
 from tidemill.deploy.engine.model import Model
 from tidemill.deploy.engine.served import Served
@@ -228,7 +228,11 @@ def _predict_files(served: Served, model: Model, secured: bool) -> dict[str, Any
 
 
 def _predictions(task: Task) -> dict[str, Any]:
-    if task.kind.is_classification:
+    if task.kind is TaskKind.MULTILABEL:
+        probabilities = _object({c: {"type": ["number", "null"]} for c in task.classes})
+        labels = _list({"type": "string", "enum": list(task.classes)})
+        prediction = _object({"labels": labels, "probabilities": probabilities})
+    elif task.kind.is_classification:
         kinds = {"integer": "integer", "number": "number", "boolean": "boolean"}
         label = {"type": kinds.get(task.label_type, "string")}
         probabilities = _object({c: {"type": ["number", "null"]} for c in task.classes})

@@ -149,7 +149,7 @@ def _typed(rows: pa.Table, facts: Facts, images: Images | None = None) -> tuple[
         arrays[column.name] = _feature(held, column)
         columns.append(column)
     truth = [None if v is None else v for v in rows[f"{META}truth"].to_pylist()]
-    numeric = facts.spec is not None and not facts.spec.task.kind.is_classification
+    numeric = facts.spec is not None and not facts.spec.task.kind.has_labels
     arrays[target] = (
         pa.array([number(v) for v in truth], pa.float64())
         if numeric

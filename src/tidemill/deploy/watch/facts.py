@@ -38,8 +38,8 @@ class Facts:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Labels in the order of their probabilities; empty for a regression."""
-        return self.spec.task.classes if self.spec else ()
+        """Labels in the order of their probabilities, of which a row has one; else empty."""
+        return self.spec.task.classes if self.spec and self.spec.task.kind.is_classification else ()
 
     def columns(self) -> dict[str, str]:
         """Column by the graph's input that carries it; only those whose names differ."""

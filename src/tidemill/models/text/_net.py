@@ -21,7 +21,7 @@ from tidemill.bundle.runner.texts.reading import batches
 from tidemill.bundle.splice import splice
 from tidemill.bundle.texts.readers import Reader
 from tidemill.core.errors import TrialTimeoutError
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.text._base import TextData, TextProfile, Texts
 from tidemill.models.text.export import to_onnx
@@ -29,6 +29,7 @@ from tidemill.models.text.folders import content_key
 from tidemill.models.text.nets import (
     Answer,
     Body,
+    LabelNet,
     TextNet,
     ValueNet,
     layers_of,
@@ -40,7 +41,7 @@ from tidemill.models.text.nets import (
 )
 from tidemill.models.text.samples import TokenSamples
 from tidemill.models.vision._base import TrainBudget
-from tidemill.models.vision._net import CrossEntropy, SquaredError
+from tidemill.models.vision._net import BinaryCrossEntropy, CrossEntropy, SquaredError
 from tidemill.models.vision.features import FeatureCache
 from tidemill.models.vision.linear import MOST_ROWS, fit_head
 from tidemill.train import runtime
@@ -155,6 +156,8 @@ def restore_model(state: Mapping[str, Any], task: Task) -> TextModel:
 
 def wrap(body: Body, task: Task, y: NDArray[Any] | None = None) -> TextNet:
     """Put a head behind an encoder; ``y`` tells where the values of a regression lie."""
+    if task.kind is TaskKind.MULTILABEL:
+        return LabelNet(body, task.n_classes)
     if task.kind.is_classification:
         return TextNet(body, task.n_classes)
     shift, scale = (0.0, 1.0) if y is None or not len(y) else (float(y.mean()), float(y.std()) or 1.0)
@@ -164,6 +167,8 @@ def wrap(body: Body, task: Task, y: NDArray[Any] | None = None) -> TextNet:
 def _answers(net: TextNet, linear: Tensor) -> Tensor:
     if isinstance(net, ValueNet):
         return linear * net.scale + net.shift
+    if isinstance(net, LabelNet):
+        return torch.sigmoid(linear)
     return torch.softmax(linear, dim=1)
 
 
@@ -343,7 +348,7 @@ def tune(
     TrialError
         Where the loss is no number.
     """
-    loss = SquaredError(float(net.scale)) if isinstance(net, ValueNet) else CrossEntropy(smoothing)
+    loss = loss_of(net, smoothing)
     recipe = planned(recipe, net, loss, train, 0 if valid is None else len(valid), budget)
     large = sum(p.numel() for p in net.parameters()) > _LARGE
     plan = Placement(device=budget.device, micro_batch=min(recipe.batch, 8) if large else recipe.batch)
@@ -353,6 +358,13 @@ def tune(
     if trained.step == 0:
         raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
     net.eval()
+
+
+def loss_of(net: TextNet, smoothing: float) -> CrossEntropy | BinaryCrossEntropy | SquaredError:
+    """What a net is trained by."""
+    if isinstance(net, ValueNet):
+        return SquaredError(float(net.scale))
+    return BinaryCrossEntropy(smoothing) if isinstance(net, LabelNet) else CrossEntropy(smoothing)
 
 
 def planned(recipe: Recipe, net: TextNet, loss: Any, samples: TokenSamples, checks: int, budget: TrainBudget) -> Recipe:

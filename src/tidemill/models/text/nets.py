@@ -114,8 +114,12 @@ class ValueNet(TextNet):
         return super().forward(tokens) * self.scale + self.shift
 
 
+class LabelNet(TextNet):
+    """The same where several labels may stand at a text: every output speaks for itself."""
+
+
 class Answer(nn.Module):
-    """A net with what makes its outputs answers: probabilities, or the value as it is.
+    """A net with what makes its outputs answers: probabilities, which sum to 1 for classes, or the value as it is.
 
     Parameters
     ----------
@@ -130,6 +134,8 @@ class Answer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """From tokens to probabilities (B, K) or values (B, 1)."""
         out: Tensor = self.net(tokens)
+        if isinstance(self.net, LabelNet):
+            return torch.sigmoid(out)
         return out if isinstance(self.net, ValueNet) else torch.softmax(out, dim=1)
 
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.splice import splice
 from tidemill.core.errors import TrialError, TrialTimeoutError
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
 from tidemill.models.vision.augment import Augment
 from tidemill.models.vision.export import to_onnx
-from tidemill.models.vision.nets.parts import Answer, Classifier, Regressor
+from tidemill.models.vision.nets.parts import Answer, Classifier, LabelClassifier, Regressor
 from tidemill.models.vision.samples import ImageSamples
 from tidemill.train import runtime
 from tidemill.train.device import find_device
@@ -129,8 +129,9 @@ def wrap(
     body: nn.Module, task: Task, profile: ImageProfile, y: NDArray[Any] | None = None, *, mirror: bool = False
 ) -> Classifier:
     """Put a body between pixels and answers; ``y`` tells where the values of a regression lie."""
-    if task.kind.is_classification:
-        return Classifier(body, profile.mean, profile.std, mirror=mirror)
+    if task.kind.has_labels:
+        kind = LabelClassifier if task.kind is TaskKind.MULTILABEL else Classifier
+        return kind(body, profile.mean, profile.std, mirror=mirror)
     shift, scale = (0.0, 1.0) if y is None or not len(y) else (float(y.mean()), float(y.std()) or 1.0)
     return Regressor(body, profile.mean, profile.std, shift, scale, mirror=mirror)
 
@@ -176,6 +177,28 @@ class CrossEntropy:
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """From logits (B, K) and codes (B,) or shares (B, K) to losses (B,)."""
         return F.cross_entropy(outputs.float(), targets, reduction="none", label_smoothing=self.smoothing)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Cross-entropy of labels of which several may stand, one number for each image.
+
+    The sum over K labels is divided by the root of K: so its gradient is about as large as that of `CrossEntropy`, for
+    which learning rates are meant.
+
+    Parameters
+    ----------
+    smoothing : float
+        Share of every truth that is moved to one half.
+    """
+
+    smoothing: float = 0.0
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """From logits (B, K) and 0 to 1 (B, K) to losses (B,)."""
+        wanted = targets * (1 - self.smoothing) + self.smoothing / 2
+        each = F.binary_cross_entropy_with_logits(outputs.float(), wanted, reduction="none")
+        return each.sum(dim=1) / math.sqrt(each.shape[1])
 
 
 @dataclass(frozen=True)
@@ -231,10 +254,10 @@ def fit_net(
     TrialError
         Where the loss is no number.
     """
-    n_classes = task.n_classes if task.kind.is_classification else 0
+    n_classes = task.n_classes if task.kind.has_labels else 0
     samples = ImageSamples(train, augment, n_classes)
     checks = None if valid is None or not len(valid) else ImageSamples(valid, Augment(), n_classes)
-    loss = SquaredError(float(net.scale)) if isinstance(net, Regressor) else CrossEntropy(smoothing)
+    loss = loss_of(net, smoothing)
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
     if budget.of is not None:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
@@ -261,6 +284,13 @@ def fit_net(
     if trained.step == 0:
         raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
     return net.eval()
+
+
+def loss_of(net: Classifier, smoothing: float) -> CrossEntropy | BinaryCrossEntropy | SquaredError:
+    """What a net is trained by."""
+    if isinstance(net, Regressor):
+        return SquaredError(float(net.scale))
+    return BinaryCrossEntropy(smoothing) if isinstance(net, LabelClassifier) else CrossEntropy(smoothing)
 
 
 def planned(

@@ -125,7 +125,7 @@ def blend(images: Tensor, targets: Tensor, rng: np.random.Generator, n_classes: 
         mixed = images.clone()
         mixed[:, :, top : top + high, left : left + wide] = images[other, :, top : top + high, left : left + wide]
         share = 1 - high * wide / (height * width)
-    shares = F.one_hot(targets, n_classes).to(images.dtype)
+    shares = (targets if targets.ndim == 2 else F.one_hot(targets, n_classes)).to(images.dtype)
     return mixed, share * shares + (1 - share) * shares[other]
 
 

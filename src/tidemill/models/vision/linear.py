@@ -46,14 +46,14 @@ class Head:
 def fit_head(
     features: Tensor, targets: Tensor, outputs: int, checks: Tensor | None, truth: Tensor | None, deadline: float
 ) -> Head:
-    """Fit multinomial logistic regression, or least squares for float targets, with the penalty that checks best.
+    """Fit logistic regression, or least squares for float values, with the penalty that checks best.
 
     Parameters
     ----------
     features : Tensor
         Shape (n, F), float32.
     targets : Tensor
-        int64 codes, or float32 values, shape (n,).
+        int64 codes, or float32 values, shape (n,); several labels a row as float32 0 and 1, shape (n, K).
     outputs : int
         Number of classes, or 1.
     checks, truth : Tensor or None
@@ -104,6 +104,8 @@ def _descend(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, strength:
 def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.dtype == torch.int64:
         return F.cross_entropy(outputs, targets)
+    if targets.ndim == 2:  # several labels: the sum over them, so that a penalty weighs on each as on one alone
+        return F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum") / len(targets)
     return F.mse_loss(outputs[:, 0], targets)
 
 

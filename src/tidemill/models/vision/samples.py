@@ -45,7 +45,7 @@ class ImageSamples:
         rows = self.data.rows[indices]
         images = torch.from_numpy(np.array(self.data.x[rows], dtype=np.float32))
         y = self.data.y[rows]
-        targets = torch.from_numpy(y if self.n_classes else y.astype(np.float32))
+        targets = torch.from_numpy(y if y.dtype == np.int64 else y.astype(np.float32))
         if train:
             images, targets = self.augment(images, targets, rng, self.n_classes)
         if self.halved:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,8 @@ def _in_words(analysis: Analysis) -> list[str]:
     assert evidence is not None
     if analysis.decisions is None:
         words = regression_words(task, evidence.y, np.asarray(evidence.scores, np.float64)[:, 0], _unit(analysis))
+    elif task.kind is TaskKind.MULTILABEL:
+        words = label_words(task, evidence.y, analysis.decisions)
     else:
         counts = confusion_matrix(evidence.y, analysis.decisions, task.n_classes)
         words = binary_words(task, counts) if task.kind is TaskKind.BINARY else multiclass_words(task, counts)
@@ -133,6 +137,37 @@ def multiclass_words(task: Task, counts: NDArray[np.float64]) -> list[str]:
         words.append(
             f"It is best at {quoted(task.classes[best])} ({percent(float(recall.max()))} of them are found) and "
             f"weakest at {quoted(task.classes[worst])} ({percent(float(recall.min()))}){taken}."
+        )
+    return words
+
+
+def label_words(task: Task, y: NDArray[np.integer[Any]], decisions: NDArray[np.int64]) -> list[str]:
+    r"""Say how many labels are found and rightly named, and for how many rows all of them are right.
+
+    Examples
+    --------
+    >>> task = Task(TaskKind.MULTILABEL, "tags", ("sea", "boat"))
+    >>> label_words(task, np.array([[1, 1], [1, 0]]), np.array([[1, 0], [1, 0]]))[1]
+    'For 50\xa0% of the rows all labels are right; answering none at all would be right for 0\xa0%.'
+    """
+    true, named = np.asarray(y) > 0, np.asarray(decisions) > 0
+    hits = float((true & named).sum())
+    found = f"The model finds {percent(hits / true.sum())} of the labels in {quoted(task.target)}" if true.any() else ""
+    right = f"{percent(hits / named.sum())} of those that it names are right" if named.any() else "it names none"
+    first = f"{found}; {right}." if found else f"No row here has a label in {quoted(task.target)}; {right}."
+    whole, none = float((true == named).all(axis=1).mean()), float((~true).all(axis=1).mean())
+    words = [
+        first,
+        f"For {percent(whole)} of the rows all labels are right; answering none at all would be right for "
+        f"{percent(none)}.",
+    ]
+    f1 = 2 * (true & named).sum(axis=0) / np.maximum(true.sum(axis=0) + named.sum(axis=0), 1)
+    seen = np.flatnonzero(true.any(axis=0))
+    if len(seen) > 1 and whole < 1:
+        best, worst = int(seen[f1[seen].argmax()]), int(seen[f1[seen].argmin()])
+        words.append(
+            f"It is best at {quoted(task.classes[best])} (F1 {score(float(f1[best]))}) and weakest at "
+            f"{quoted(task.classes[worst])} (F1 {score(float(f1[worst]))})."
         )
     return words
 

@@ -43,6 +43,7 @@ class Images:
         TaskKind.BINARY: "maximize roc_auc",
         TaskKind.MULTICLASS: "minimize log_loss",
         TaskKind.REGRESSION: "minimize rmse",
+        TaskKind.MULTILABEL: "minimize log_loss",
     }
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -72,8 +73,8 @@ class Images:
         return load_images(workspace, study, options, training=training)
 
     def kept(self, options: FitOptions) -> dict[str, Any]:
-        """Size and weights belong to the question."""
-        return {"image_size": options.image_size, "weights": list(options.weights)}
+        """Size and weights belong to the question, and what stands between labels."""
+        return {"image_size": options.image_size, "weights": list(options.weights), **options.apart()}
 
     def material(self, prepared: PreparedImages) -> ImageMaterial:
         """What a search learns from; the images are encoded already."""

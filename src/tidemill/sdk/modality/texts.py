@@ -50,6 +50,7 @@ class Texts:
         TaskKind.BINARY: "maximize roc_auc",
         TaskKind.MULTICLASS: "minimize log_loss",
         TaskKind.REGRESSION: "minimize rmse",
+        TaskKind.MULTILABEL: "minimize log_loss",
     }
 
     weights: tuple[str, ...] = ()
@@ -81,8 +82,8 @@ class Texts:
         return load_texts(workspace, study, options, training=training)
 
     def kept(self, options: FitOptions) -> dict[str, Any]:
-        """Weights belong to the question."""
-        return {"weights": list(options.weights)}
+        """Weights belong to the question, and what stands between labels."""
+        return {"weights": list(options.weights), **options.apart()}
 
     def material(self, prepared: PreparedTexts) -> TextMaterial:
         """What a search learns from."""

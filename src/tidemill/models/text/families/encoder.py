@@ -41,7 +41,7 @@ class EncoderFamily:
             Categorical("encoder.pool", ("mean", "first"), "mean"),
             Categorical("encoder.length", LENGTHS, length_for(profile)),
         ]
-        if task.kind.is_classification:
+        if task.kind.has_labels:
             params.append(Categorical("encoder.smoothing", (0.0, 0.1), 0.0))
         return Space(params)
 

@@ -18,9 +18,9 @@ from scipy import sparse
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.runner.texts.reading import grams_of
 from tidemill.bundle.texts.readers import Reader
-from tidemill.core.errors import TrialError
+from tidemill.core.errors import TrialError, TrialTimeoutError
 from tidemill.core.space import Categorical, Float, Param, Space
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.text._base import TextData, TextProfile, Texts
 from tidemill.models.vision._base import TrainBudget
@@ -72,6 +72,8 @@ class NgramModel:
         0 for a regression.
     cost : Cost
         As counted.
+    several : bool
+        Whether a text may have several of the classes: then every output is a logit of its own.
     """
 
     def __init__(
@@ -83,9 +85,11 @@ class NgramModel:
         scale: float,
         classes: int,
         cost: Cost,
+        *,
+        several: bool = False,
     ) -> None:
         self.config, self.blocks, self.bias, self.cost = dict(config), tuple(blocks), bias, cost
-        self.shift, self.scale, self.classes = shift, scale, classes
+        self.shift, self.scale, self.classes, self.several = shift, scale, classes, several
         self._damped = bool(config["ngrams.damped"])
 
     @property
@@ -101,6 +105,8 @@ class NgramModel:
             z += matrix_of(block.reader, block.rarity, texts, self._damped) @ block.weight.astype(np.float64)
         if not self.classes:
             return np.asarray(z * self.scale + self.shift, dtype=np.float32)
+        if self.several:
+            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(z, -500, 500))), dtype=np.float32)
         if self.classes == 2:
             p = 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500)))
             return np.asarray(np.hstack([1.0 - p, p]), dtype=np.float32)
@@ -114,6 +120,8 @@ class NgramModel:
         if not self.classes:
             scaled = graph.op("Mul", z, graph.const(np.float32(self.scale)))
             return graph.op("Add", scaled, graph.const(np.float32(self.shift)))
+        if self.several:
+            return graph.op("Sigmoid", z)
         if self.classes == 2:
             p = graph.op("Sigmoid", z)
             return graph.concat(graph.op("Sub", graph.const(np.float32(1)), p), p)
@@ -139,6 +147,7 @@ class NgramModel:
         return {
             "family": NgramFamily.name, "config": self.config, "blocks": blocks, "bias": self.bias,
             "shift": self.shift, "scale": self.scale, "classes": self.classes, "cost": self.cost.to_json(),
+            "several": self.several,
         }  # fmt: skip
 
 
@@ -195,14 +204,16 @@ class NgramFamily:
             raise TrialError(
                 "No word and no run of characters stands in two texts.", hint="Are these texts? Name the column."
             )
-        coef, bias, shift, scale = _fitted(task, sparse.hstack(parts, format="csr"), y, float(config["ngrams.c"]))
+        x, several = sparse.hstack(parts, format="csr"), task.kind is TaskKind.MULTILABEL
+        fitted = _fitted_each(x, y, float(config["ngrams.c"]), budget) if several else None
+        coef, bias, shift, scale = fitted or _fitted(task, x, y, float(config["ngrams.c"]))
         ends = np.cumsum([0, *(p.shape[1] for p in parts)])
         blocks = [
             Block(reader, rarity, np.ascontiguousarray(coef[start:stop], dtype=np.float32))
             for reader, rarity, (start, stop) in zip(readers, rarities, itertools.pairwise(ends), strict=True)
         ]
         cost = _cost([p.shape[1] for p in parts], coef.shape[1], profile.characters, config)
-        return NgramModel(config, blocks, bias.astype(np.float32), shift, scale, task.n_classes, cost)
+        return NgramModel(config, blocks, bias.astype(np.float32), shift, scale, task.n_classes, cost, several=several)
 
     def restore(self, state: dict[str, Any], task: Task) -> NgramModel:
         """Rebuild from arrays."""
@@ -212,7 +223,7 @@ class NgramFamily:
         ]
         return NgramModel(
             state["config"], blocks, np.asarray(state["bias"]), float(state["shift"]), float(state["scale"]),
-            int(state["classes"]), Cost.from_json(state["cost"]),
+            int(state["classes"]), Cost.from_json(state["cost"]), several=bool(state.get("several", False)),
         )  # fmt: skip
 
 
@@ -280,6 +291,36 @@ def _fitted(
     return coef, bias, 0.0, 1.0
 
 
+def _fitted_each(
+    x: Any, y: NDArray[Any], c: float, budget: TrainBudget
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """The same for several labels a text: a model of its own for each; one that never or always stands has a constant.
+
+    Raises
+    ------
+    TrialTimeoutError
+        Where there was no time for all of them.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    texts, labels = y.shape
+    coef, bias = np.zeros((x.shape[1], labels)), np.zeros(labels)
+    for label in range(labels):
+        if budget.limited and budget.left_s() == 0:
+            raise TrialTimeoutError(
+                f"There was time for {label:,} of {labels:,} labels.", hint="Give the search more time."
+            )
+        stands = int(y[:, label].sum())
+        if stands in (0, texts):
+            bias[label] = math.log((stands + 0.5) / (texts - stands + 0.5))
+            continue
+        model = LogisticRegression(C=c, max_iter=200, tol=1e-4)
+        with _unsettled():
+            model.fit(x, y[:, label])
+        coef[:, label], bias[label] = model.coef_[0], float(model.intercept_[0])
+    return coef, bias, 0.0, 1.0
+
+
 @contextmanager
 def _unsettled() -> Iterator[None]:
     """An optimiser that stops at its last round has still found a good model."""
@@ -293,7 +334,7 @@ def _unsettled() -> Iterator[None]:
 
 
 def _width(task: Task) -> int:
-    return task.n_classes if task.n_classes > 2 else 1
+    return task.n_classes if task.n_classes > 2 or task.kind is TaskKind.MULTILABEL else 1
 
 
 def _cost(pieces: Sequence[int], width: int, characters: float, config: Config) -> Cost:

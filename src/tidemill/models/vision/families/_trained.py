@@ -94,7 +94,7 @@ class TrainedFamily(ABC):
         if profile.mirrored:
             params.append(Categorical(f"{own}.flip", (True, False), True))
             params.append(Categorical(f"{own}.mirror", (True, False), True))
-        if task.kind.is_classification:
+        if task.kind.has_labels:
             params.append(Categorical(f"{own}.mix", ("none", "mixup", "cutmix"), "none"))
         return Space(params)
 

@@ -74,6 +74,10 @@ class Regressor(Classifier):
         return super().forward(images) * self.scale + self.shift
 
 
+class LabelClassifier(Classifier):
+    """The same where several labels may stand at an image: every output speaks for itself."""
+
+
 class Answer(nn.Module):
     """A trained net with what makes its outputs answers: probabilities, or the value as it is.
 
@@ -90,6 +94,8 @@ class Answer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """From pixels to probabilities (B, K) or values (B, 1)."""
         out: Tensor = self.net(images)
+        if isinstance(self.net, LabelClassifier):
+            return torch.sigmoid(out)
         return out if isinstance(self.net, Regressor) else torch.softmax(out, dim=1)
 
 
