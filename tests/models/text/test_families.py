@@ -148,7 +148,9 @@ def test_texts_without_a_common_piece_are_told() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["distilbert", "electra", "roberta", "modernbert", "deberta-v2", "mpnet", "albert", "lora"])
+@pytest.mark.parametrize(
+    "kind", ["distilbert", "electra", "roberta", "modernbert", "deberta-v2", "mpnet", "albert", "lora"]
+)
 def test_other_encoders_and_low_rank_do_as_well(kind: str, folder: str, tmp_path: Path) -> None:
     place = folder if kind == "lora" else str(encoder(tmp_path / kind, kind))
     profile, train, valid = data(60, (place,))
