@@ -24,7 +24,7 @@ from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.bundle.spec import NAME, BundleInfo, BundleSpec
 from tidemill.core.errors import BundleError, DataError, NotFoundError, OptionError
 from tidemill.core.schema import Columns, Schema
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.data.coerce import encode_target, to_columns
 from tidemill.data.ingest import RawTable, read
 
@@ -137,7 +137,7 @@ class Bundle:
             For a regression.
         """
         if not self.task.kind.is_classification:
-            raise OptionError("A regression has no probabilities; use `predict`.")
+            raise OptionError(f"A {self.task.kind.value} has no probabilities; use `predict`.")
         return np.asarray(self.answer(self.columns(data))[PROBABILITIES], dtype=np.float32)
 
     def predict_columns(self, columns: Columns) -> NDArray[Any]:
@@ -275,8 +275,12 @@ class Bundle:
 
 def _kind_of(spec: BundleSpec, asked: type[Bundle]) -> type[Bundle]:
     """The class that reads what the bundle takes."""
+    if spec.task.kind is TaskKind.RECOGNITION:
+        from tidemill.bundle.lines.runtime import LineBundle  # stands on this module
+
+        return LineBundle
     if spec.schema.has_images:
-        from tidemill.bundle.images.runtime import ImageBundle  # stands on this module
+        from tidemill.bundle.images.runtime import ImageBundle  # so does this one
 
         return ImageBundle
     if spec.schema.has_texts:

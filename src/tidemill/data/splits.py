@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, OptionError
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 
 Rows = NDArray[np.int64]
 Fold = tuple[Rows, Rows]
@@ -132,9 +132,11 @@ def lock_test(
 
 
 def strata(task: Task, y: NDArray[Any]) -> NDArray[np.int64]:
-    """Code of the stratum of each row: its class, or the quantile of its value."""
+    """Code of the stratum of each row: its class, or the quantile of its value; transcripts are all of one."""
     if task.kind.is_classification:
         return np.asarray(y, dtype=np.int64)
+    if task.kind is TaskKind.RECOGNITION:
+        return np.zeros(len(y), dtype=np.int64)
     bins = min(_BINS, max(1, len(y) // 5))
     edges = np.unique(np.quantile(y, np.linspace(0, 1, bins + 1)[1:-1]))
     return np.searchsorted(edges, y, side="right").astype(np.int64)

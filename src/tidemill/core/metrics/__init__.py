@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tidemill.core.errors import NotFoundError, OptionError
-from tidemill.core.metrics import decision, probability, ranking, regression
+from tidemill.core.metrics import decision, probability, ranking, regression, transcripts
 from tidemill.core.metrics._base import Evidence, Metric, confusion_matrix
 from tidemill.core.metrics.regression import pinball
 from tidemill.core.task import TaskKind
@@ -13,10 +13,17 @@ from tidemill.core.task import TaskKind
 __all__ = ["Evidence", "Metric", "confusion_matrix", "default_metric", "get_metric", "metric_names", "metrics_for"]
 
 _METRICS: dict[str, Metric] = {
-    m.name: m for m in (*ranking.METRICS, *probability.METRICS, *decision.METRICS, *regression.METRICS)
+    m.name: m
+    for group in (ranking, probability, decision, regression, transcripts)
+    for m in group.METRICS
 }
 _PINBALL = re.compile(r"pinball@(?P<alpha>\d*\.?\d+(?:e-?\d+)?)", re.ASCII)
-_DEFAULTS = {TaskKind.BINARY: "roc_auc", TaskKind.MULTICLASS: "log_loss", TaskKind.REGRESSION: "rmse"}
+_DEFAULTS = {
+    TaskKind.BINARY: "roc_auc",
+    TaskKind.MULTICLASS: "log_loss",
+    TaskKind.REGRESSION: "rmse",
+    TaskKind.RECOGNITION: "cer",
+}
 
 
 def metric_names() -> tuple[str, ...]:
@@ -69,7 +76,7 @@ def metrics_for(kind: TaskKind) -> tuple[Metric, ...]:
 
 
 def default_metric(kind: TaskKind) -> Metric:
-    """Return the metric that is optimised when nobody says which: roc_auc, log_loss, rmse.
+    """Return the metric that is optimised when nobody says which: roc_auc, log_loss, rmse, cer.
 
     Examples
     --------
