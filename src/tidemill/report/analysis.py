@@ -26,6 +26,7 @@ _HEADLINES: dict[TaskKind, tuple[str, ...]] = {
     ),
     TaskKind.MULTICLASS: ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "log_loss", "roc_auc", "brier", "ece"),
     TaskKind.REGRESSION: ("rmse", "mae", "r2", "mape", "rmsle"),
+    TaskKind.RECOGNITION: ("cer", "exact", "cer_nocase", "exact_nocase"),
 }  # fmt: skip
 _SHARES = {"intervals": 0.3, "importance": 0.5, "dependence": 0.5, "slices": 1.0}
 """Of what is left when a part begins."""

@@ -8,12 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 from tidemill.core.errors import OptionError
+from tidemill.core.task import TaskKind
 from tidemill.report._clock import Clock
 from tidemill.report.analysis import Analysis, analyse
 from tidemill.report.blocks import Section
 from tidemill.report.facts import ReportFacts
 from tidemill.report.figures._base import COLOURS, Easel
-from tidemill.report.sections import answer, classes, closing, columns, overview, values
+from tidemill.report.sections import answer, classes, closing, columns, lines, overview, values
 from tidemill.report.words import quoted
 
 _LIGHT = ("#2b5f9e", "#c4591b", "#2f7d4f", "#8a4fa3", "#b8860b", "#b03a5b", "#2a8b98", "#6b6b2a", "#7a5c44", "#5a6472")
@@ -91,6 +92,8 @@ def sections_of(analysis: Analysis, easel: Easel) -> list[Section]:
             classes.decisions(analysis, easel),
             classes.calibration(analysis, easel),
         ]
+    elif analysis.evidence is not None and analysis.facts.task.kind is TaskKind.RECOGNITION:
+        out += [lines.worst(analysis), lines.characters(analysis)]
     elif analysis.evidence is not None:
         out += [values.predictions(analysis, easel), values.errors(analysis, easel)]
     return [

@@ -12,7 +12,7 @@ from tidemill.core.decision import Decision
 from tidemill.core.errors import DataError, InputError
 from tidemill.core.metrics import Metric, get_metric
 from tidemill.core.objective import Objective, parse_objective
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.report.facts import Evidence, ReportFacts
 
 Floats = NDArray[np.float64]
@@ -148,6 +148,10 @@ def check_evidence(task: Task, evidence: Evidence) -> None:
         Where shapes differ, or a score or target is NaN or infinite, or a code is no class.
     """
     y, scores = np.asarray(evidence.y), np.asarray(evidence.scores)
+    if task.kind is TaskKind.RECOGNITION:
+        if y.ndim != 2 or scores.ndim != 2 or len(y) != len(scores) or not np.isfinite(scores).all():
+            raise DataError("Transcripts must be rows of code points, one for each line.", where=evidence.name)
+        return
     if y.ndim != 1 or scores.shape != (len(y), task.n_outputs):
         raise DataError(
             f"Scores must have the shape ({len(y)}, {task.n_outputs}), but got {scores.shape}.", where=evidence.name

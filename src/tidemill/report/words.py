@@ -177,6 +177,8 @@ _METRIC_WORDS = {
     "ece": "Calibration error (ECE)", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "mcc": "MCC",
     "precision": "Precision", "recall": "Recall", "f1": "F1", "f1_macro": "F1, mean over classes", "rmse": "RMSE",
     "mae": "MAE", "r2": "R²", "rmsle": "RMSLE", "mape": "MAPE", "cost": "Mean cost of a decision",
+    "cer": "Character error rate", "exact": "Whole lines right", "cer_nocase": "Character error rate, any case",
+    "exact_nocase": "Whole lines right, any case",
 }  # fmt: skip
 
 

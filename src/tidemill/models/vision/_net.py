@@ -29,7 +29,7 @@ from tidemill.models.vision.nets.parts import Answer, Classifier, Regressor
 from tidemill.models.vision.samples import ImageSamples
 from tidemill.train import runtime
 from tidemill.train.device import find_device
-from tidemill.train.types import Limits, Placement, Recipe, Stop
+from tidemill.train.types import Limits, Placement, Recipe, Samples, Stop
 
 _BATCH = 256
 """Images that are predicted at a time."""
@@ -302,7 +302,7 @@ def planned(
 
 
 def measure_step_s(
-    net: nn.Module, loss: Any, samples: ImageSamples, batch: int, device: torch.device, most_s: float = 0.0
+    net: nn.Module, loss: Any, samples: Samples, batch: int, device: torch.device, most_s: float = 0.0
 ) -> float:
     """Seconds of one step's two passes on a copy; the first one warms up, of the others the quickest counts."""
     twin = copy.deepcopy(net).to(device).train()
