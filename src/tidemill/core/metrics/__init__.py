@@ -13,9 +13,7 @@ from tidemill.core.task import TaskKind
 __all__ = ["Evidence", "Metric", "confusion_matrix", "default_metric", "get_metric", "metric_names", "metrics_for"]
 
 _METRICS: dict[str, Metric] = {
-    m.name: m
-    for group in (ranking, probability, decision, regression, transcripts)
-    for m in group.METRICS
+    m.name: m for group in (ranking, probability, decision, regression, transcripts) for m in group.METRICS
 }
 _PINBALL = re.compile(r"pinball@(?P<alpha>\d*\.?\d+(?:e-?\d+)?)", re.ASCII)
 _DEFAULTS = {

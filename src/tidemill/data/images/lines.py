@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def write_lines(lines: NDArray[Any], stem: Path) -> str:
-    """Write grey lines of one height, uint8 of shape (height, width), into two files; returns the place for `read_lines`."""
+    """Write grey lines of one height, uint8 (height, width), into two files; returns the place for `read_lines`."""
     columns = [line.T for line in lines]
     np.save(stem.with_name(f"{stem.name}.pixels.npy"), np.concatenate(columns))
     ends = np.cumsum([len(line) for line in columns], dtype=np.int64)

@@ -13,14 +13,14 @@ from tidemill.data import vector
 
 
 def transcripts_of(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
-    """Transcripts of a column, objects of shape (n,); the empty text where there is none.
+    r"""Transcripts of a column, objects of shape (n,); the empty text where there is none.
 
     Letters with marks are composed (Unicode's form NFC), so that one sign is one character; space around a text and
     breaks of lines are no part of it.
 
     Examples
     --------
-    >>> transcripts_of(pa.array([" a\\u0308b\\n", None])).tolist()
+    >>> transcripts_of(pa.array([" a\u0308b\n", None])).tolist()
     ['äb', '']
     """
     texts = vector.plain(column).to_pylist()

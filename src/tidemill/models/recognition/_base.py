@@ -84,9 +84,8 @@ class LineProfile:
         width = float(np.mean([line.shape[1] for line in x]))
         alphabet = "".join(chr(c) for c in np.unique(y[y >= 0]).tolist())
         spread = max(float(some.std()), 1.0)
-        return cls(
-            len(x), int(x[0].shape[0]), round(width, 2), alphabet, round(float(some.mean()), 4), round(spread, 4), weights
-        )
+        mean = round(float(some.mean()), 4)
+        return cls(len(x), int(x[0].shape[0]), round(width, 2), alphabet, mean, round(spread, 4), weights)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ _TALLER, _LONGER, _LIFT = 0.12, 0.15, 0.1
 """Scale of the height; squeezed in width; moved up or down as a share of half the height."""
 _WAVE, _STRETCH = 0.07, 0.08
 """The line of writing waves, and letters widen, by these shares of the height (standard deviation)."""
-_INK, _BLUR, _NOISE = 0.7, 0.7, 12.0
+_INK, _BLUR, _NOISE = 0.6, 0.7, 12.0
 """Strokes grow or shrink by so much of a pixel; share of the blurred picture; grey levels (standard deviation)."""
+_FINE = 48
+"""Lines of less height have thinner strokes, of which less may be taken."""
 _CONTRAST, _LIGHT = 0.3, 20.0
 """Spread of the grey levels, and their mean in units of 0 to 255."""
 
@@ -54,7 +56,8 @@ def bend(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width)[None, None, :]
     y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height)[None, :, None]
     side = height / width
-    lift, wide = _wave(rng, n, height, width, 2 * _WAVE * strength), _wave(rng, n, height, width, 2 * side * _STRETCH * strength)
+    lift = _wave(rng, n, height, width, 2 * _WAVE * strength)
+    wide = _wave(rng, n, height, width, 2 * side * _STRETCH * strength)
     squeeze = 1 + strength * _LONGER * _draw(rng, n, 0.0, 1.0)
     from_y = (
         y * (1 + strength * _TALLER * _draw(rng, n)) + x * (strength * _SLOPE * _draw(rng, n))
@@ -70,7 +73,8 @@ def ink(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Make strokes thicker or thinner: towards the darkest, or the brightest, of the neighbours."""
     bright = F.max_pool2d(images, 3, 1, 1)
     dark = -F.max_pool2d(-images, 3, 1, 1)
-    amount = (strength * _INK * _draw(rng, len(images)))[..., None].to(images.device)
+    most = strength * _INK * min(1.0, images.shape[2] / _FINE)
+    amount = (most * _draw(rng, len(images)))[..., None].to(images.device)
     share = amount.abs().clamp(max=0.9)
     return images + share * (torch.where(amount > 0, bright, dark) - images)
 
@@ -78,7 +82,8 @@ def ink(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
 def blur(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Mix in what a coarser scan would see."""
     soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    share = (strength * _BLUR * _draw(rng, len(images), 0.0, 1.0))[..., None].clamp(max=1.0)
+    most = min(1.0, strength * _BLUR * min(1.0, images.shape[2] / _FINE))
+    share = (most * _draw(rng, len(images), 0.0, 1.0))[..., None]
     return images + share.to(images.device) * (soft - images)
 
 

@@ -35,8 +35,8 @@ def worst(analysis: Analysis) -> Section:
         for r in found.worst[:MOST_LINES]
     ]
     caption = (
-        f"The {min(MOST_LINES, len(found.worst))} worst of {count(len(found.worst), 'line')} with an error, by errors for "
-        "each character. Look first whether the transcript itself is right; then for what these images have in common. "
+        f"The {min(MOST_LINES, len(found.worst))} worst of {count(len(found.worst), 'line')} with an error, by errors "
+        "for each character. Look first whether the transcript itself is right; then what these images share. "
         "The model is sure of a line where the last column is near 1: what is wrong there can't be found by asking it."
     )
     table = Table(["Image", "Stands there", "Was read", "Errors", "Confidence"], rows, caption, frozenset({3, 4}))
@@ -55,8 +55,8 @@ def characters(analysis: Analysis) -> Section:
     rows = [[_sign(a), _sign(b), number(times), percent(times / total)] for a, b, times in pairs[:MOST_PAIRS]]
     some = f" {MOST_ALIGNED} of the lines with an error were looked at." if len(found.worst) > MOST_ALIGNED else ""
     caption = (
-        "The most frequent errors. Pairs that look alike want more lines with them, or do not matter; characters that are "
-        f"left out want larger images.{some}"
+        "The most frequent errors. Pairs that look alike want more lines with them, or do not matter; characters that "
+        f"are left out want larger images.{some}"
     )
     return Section("characters", title, [
         Table(["Stands there", "Was read", "Times", "Of all errors"], rows, caption, frozenset({2, 3}))
@@ -66,11 +66,11 @@ def characters(analysis: Analysis) -> Section:
 def recognition_words(task: Task, evidence: Evidence) -> list[str]:
     """Say how much is read rightly."""
     found = look(evidence)
-    lines = len(found.errors)
+    lines, wrong = len(found.errors), int(found.errors.sum())
     return [
         f"The model reads {quoted(task.target)} wholly right on {percent(found.right / lines)} of the lines; of the "
-        f"{count(found.characters, 'character')} that stand there, {count(int(found.errors.sum()), 'is', 'are')} wrong, "
-        "missing or too many."
+        f"{count(found.characters, 'character')} that stand there, {count(wrong, 'is', 'are')} wrong, missing or "
+        "too many."
     ]
 
 

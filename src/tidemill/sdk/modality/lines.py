@@ -124,6 +124,6 @@ class Lines:
         """Once, judged on what was held out."""
         held_out, known = len(study.search.covered_rows), len(study.search.truth.y)
         return (
-            f"Every net was trained once, on {known - held_out:,} lines, and judged on the other {held_out:,}, which it "
-            "had not seen. Transcripts of several nets can't be averaged: one net is shipped."
+            f"Every net was trained once, on {known - held_out:,} lines, and judged on the other {held_out:,}, which "
+            "it had not seen. Transcripts of several nets can't be averaged: one net is shipped."
         )

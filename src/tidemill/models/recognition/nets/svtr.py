@@ -1,7 +1,7 @@
 """Convolutions, then blocks that mix near and far columns of the line.
 
-A small net after Du et al., "SVTR: Scene Text Recognition with a Single Visual Model", 2022: local mixing is a convolution
-along the line for each channel, which also tells where a column stands; global mixing is attention.
+A small net after Du et al., "SVTR: Scene Text Recognition with a Single Visual Model", 2022: local mixing is a
+convolution along the line for each channel, which also tells where a column stands; global mixing is attention.
 """
 
 from __future__ import annotations
