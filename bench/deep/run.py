@@ -14,17 +14,13 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import random
-import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sets import parser, run_sets
+import fits
 
 BARS = {"mnist": ("5m", 0.988), "cifar10": ("20m", 0.70), "omniglot": ("3m", 0.30)}
 """Time of each set, and the accuracy that is asked; of omniglot the share of errors that weights must save."""
@@ -35,42 +31,18 @@ SIDE = "32"
 
 def fit(table: Path, out: Path, name: str, limit: str, given: argparse.Namespace, *more: str) -> dict[str, Any]:
     """Fit on a table of images, and describe the bundle."""
-    tidemill = str(Path(sys.executable).with_name("tidemill"))
-    command = [
-        tidemill, "fit", str(table), "--target", "label", "--kind", "image-classification", "--name", name,
-        "--time", limit, "--test-size", "0", "--seed", str(given.seed), "--out", str(out / f"{name}.tm"),
-        "--workspace", str(out / "workspace"), "--json", *(["--cpus", str(given.cpus)] if given.cpus else []), *more,
-    ]  # fmt: skip
-    begun = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
-    (out / f"{name}.jsonl").write_text(done.stdout)
-    if done.returncode:
-        sys.exit(f"tidemill fit ended with {done.returncode}:\n{done.stderr[-4000:]}")
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    finished = [e for e in events if e["event"] == "finished"]
-    facts = json.loads((out / f"{name}.tm" / "bundle.json").read_text())
-    return {
-        "seconds": round(seconds, 1),
-        "first_answer_s": finished[0]["elapsed_s"] if finished else None,
-        "trials": len(finished),
-        "members": [m["name"] for m in facts["members"]],
-        "size_bytes": (out / f"{name}.tm" / "1" / "model.onnx").stat().st_size,
-        "one_image_ms": facts["cost"]["latency_ms"],
-        "max_abs_dp": facts["parity"]["max_abs_dp"],
-    }
+    return fits.fit(table, out, name, limit, given, "--target", "label", "--kind", "image-classification", *more)
 
 
 def accuracy(bundle: Path, table: Path) -> float:
     """Measure a bundle on labelled images."""
-    tidemill = str(Path(sys.executable).with_name("tidemill"))
-    command = [tidemill, "evaluate", str(bundle), str(table), "--json"]
-    measured = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(measured.stdout)["accuracy"])
+    return fits.measured(bundle, table)["accuracy"]
 
 
 def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
     """Fit on the training part, and measure the bundle on the test part."""
+    if name == "omniglot":
+        return omniglot(folder, out, limit, given)
     found = fit(folder / name / "train_labels.csv", out, name, limit, given)
     found["accuracy"] = accuracy(out / f"{name}.tm", folder / name / "test_labels.csv")
     return {**found, "value": found["accuracy"]}
@@ -114,11 +86,5 @@ def strokes(digits: Path, out: Path, seed: int) -> Path:
     return path
 
 
-def one(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
-    if name == "omniglot":
-        return omniglot(folder, out, limit, given)
-    return one_set(folder, out, name, limit, given)
-
-
 if __name__ == "__main__":
-    run_sets(parser(__doc__, BARS).parse_args(), BARS, "image", one)
+    fits.run_sets(fits.parser_for(__doc__, BARS), BARS, "image", one_set)

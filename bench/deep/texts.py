@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import subprocess
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from sets import parser, run_sets
+import fits
 
 BARS = {"rt_polarity": ("15m", 0.03), "ag_news": ("15m", 0.01)}
 """Time of each set, and the points over TF-IDF that are asked."""
@@ -65,46 +62,19 @@ def baseline(folder: Path) -> float:
 
 def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
     """Fit on the training part, and measure the bundle on the test part."""
-    tidemill = str(Path(sys.executable).with_name("tidemill"))
-    bundle = out / f"{name}.tm"
-    command = [
-        tidemill, "fit", str(folder / name / "train.csv"), "--target", "label", "--kind", "text-classification",
-        "--weights", encoder(given.weights), "--objective", "maximize accuracy", "--name", name, "--time", limit,
-        "--test-size", "0", "--seed", str(given.seed), "--out", str(bundle), "--workspace", str(out / "workspace"),
-        "--json", *(["--cpus", str(given.cpus)] if given.cpus else []),
-    ]  # fmt: skip
-    begun = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
-    (out / f"{name}.jsonl").write_text(done.stdout)
-    if done.returncode:
-        sys.exit(f"tidemill fit ended with {done.returncode}:\n{done.stderr[-4000:]}")
-    finished = [e for e in map(json.loads, done.stdout.splitlines()) if e["event"] == "finished"]
-    measured = subprocess.run(
-        [tidemill, "evaluate", str(bundle), str(folder / name / "test.csv"), "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    facts = json.loads((bundle / "bundle.json").read_text())
-    accuracy, tfidf = float(json.loads(measured.stdout)["accuracy"]), baseline(folder / name)
+    words = ("--target", "label", "--kind", "text-classification", "--objective", "maximize accuracy")
+    found = fits.fit(folder / name / "train.csv", out, name, limit, given, *words, "--weights", encoder(given.weights))
+    accuracy = fits.measured(out / f"{name}.tm", folder / name / "test.csv")["accuracy"]
+    tfidf = baseline(folder / name)
     return {
-        "seconds": round(seconds, 1),
-        "first_answer_s": finished[0]["elapsed_s"] if finished else None,
-        "trials": len(finished),
-        "members": [m["name"] for m in facts["members"]],
-        "size_bytes": (bundle / "1" / "model.onnx").stat().st_size,
-        "one_text_ms": facts["cost"]["latency_ms"],
-        "max_abs_dp": facts["parity"]["max_abs_dp"],
+        **found,
         "accuracy": accuracy,
         "tfidf": tfidf,
         "value": accuracy - tfidf,
     }
 
 
-def main() -> None:
-    options = parser(__doc__, BARS)
-    options.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
-    run_sets(options.parse_args(), BARS, "text", one_set)
-
-
 if __name__ == "__main__":
-    main()
+    parser = fits.parser_for(__doc__, BARS)
+    parser.add_argument("--weights", help=f"folder of the encoder; default that of the package {MINILM}")
+    fits.run_sets(parser, BARS, "text", one_set)

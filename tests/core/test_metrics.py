@@ -254,7 +254,7 @@ class TestRegression:
 
 class TestContract:
     def test_names_and_kinds(self):
-        assert [default_metric(k).name for k in TaskKind] == ["roc_auc", "log_loss", "rmse", "log_loss"]
+        assert [default_metric(k).name for k in TaskKind] == ["roc_auc", "log_loss", "rmse", "log_loss", "cer"]
         for kind in TaskKind:
             assert default_metric(kind) in metrics_for(kind)
         assert all(get_metric(name).name == name for name in metric_names())

@@ -17,6 +17,7 @@ from tidemill.core.task import JOINT, Task, TaskKind
 LABEL = "label"
 PROBABILITIES = "probabilities"
 PREDICTION = "prediction"
+CONFIDENCE = "confidence"
 OUTPUTS = (LABEL, PROBABILITIES, PREDICTION)
 """Names of graph outputs; no input may have one of them."""
 

@@ -37,6 +37,11 @@ _LIMITS_OF_TEXTS = (
     "- It answers every text, also an empty one and one of another language: then its answer means nothing.",
     "- What stands behind the first part of a long text is not read.",
 )
+_LIMITS_OF_LINES = (
+    "- It reads every image as one line, also one that holds several lines or none: then its answer means nothing.",
+    "- A character that did not stand in its training lines is never written.",
+    "- Another hand, typeface or scan than in training may be read worse.",
+)
 _LIMITS_OF_IMAGES = (
     "- It answers every image, also one that shows none of its classes: then its answer means nothing.",
     "- Another camera, light or background than in training may change its answers.",
@@ -45,6 +50,8 @@ _LIMITS_OF_IMAGES = (
 
 def pictures(task: Task, evidence: Evidence) -> dict[str, str]:
     """SVG documents by file name."""
+    if task.kind is TaskKind.RECOGNITION:
+        return {}
     if task.kind is TaskKind.REGRESSION:
         value = evidence.scores[:, 0]
         return {
@@ -77,7 +84,9 @@ def card(spec: BundleSpec, shown: Sequence[str], *, folder: str, model_bytes: in
 
 def _question(spec: BundleSpec) -> str:
     task = spec.task
-    if task.kind is TaskKind.REGRESSION:
+    if task.kind is TaskKind.RECOGNITION:
+        what = f"Reads `{task.target}`, a line of text"
+    elif task.kind is TaskKind.REGRESSION:
         what = f"Predicts the number `{task.target}`"
     else:
         labels = ", ".join(f"`{c}`" for c in task.classes[:12]) + (", …" if task.n_classes > 12 else "")
@@ -149,9 +158,12 @@ def _metric_line(m: MetricValue) -> str:
 
 def _inputs(spec: BundleSpec) -> str:
     if spec.schema.has_images:
+        how = "the graph resizes them itself, and what is not of the shape that it was trained on is squeezed into it."
+        if spec.task.kind is TaskKind.RECOGNITION:
+            how = "the graph resizes a line to one height itself, and keeps its proportions."
         return (
             "## Input\n\n`image`: uint8 pixels of shape (images, height, width, 3), red, green and blue, of any size; "
-            "the graph resizes them itself, and what is not of the shape that it was trained on is squeezed into it. "
+            f"{how} "
             "`run.py` turns images as their EXIF data say and puts what is transparent on white."
         )
     lines = ["## Inputs", "", "Columns are found by name; every one may have missing cells.", ""]
@@ -218,6 +230,8 @@ def _running(spec: BundleSpec, model_bytes: int) -> str:
         if spec.task.kind.has_labels
         else f"largest relative difference {parity['max_rel']:.1e}"
     )
+    if spec.task.kind is TaskKind.RECOGNITION:
+        near = f"largest difference of a confidence {parity['max_abs_dp']:.1e}, texts that differ: {parity['flips']}"
     return (
         f"## Running it\n\nThe graph has {model_bytes / 1e6:.2f} MB. Median milliseconds for a call, on one thread of "
         f"the machine that wrote it, by rows in the call:\n\n"
@@ -229,6 +243,8 @@ def _running(spec: BundleSpec, model_bytes: int) -> str:
 
 
 def _limits_of(spec: BundleSpec) -> tuple[str, ...]:
+    if spec.task.kind is TaskKind.RECOGNITION:
+        return _LIMITS_OF_LINES
     if spec.schema.has_texts:
         return _LIMITS_OF_TEXTS
     return _LIMITS_OF_IMAGES if spec.schema.has_images else _LIMITS_OF_TABLES

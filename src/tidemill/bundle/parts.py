@@ -175,10 +175,8 @@ class Recipe:
         return self.tie_margin * np.arange(self.task.n_classes, dtype=np.float64)
 
     def _of_member(self, member: Member, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        total = np.zeros((len(x), self.task.n_outputs), dtype=np.float64)
-        for part in member.parts:
-            total += part.predict(x)
-        return total / len(member.parts)
+        scores = [np.asarray(part.predict(x), dtype=np.float64) for part in member.parts]
+        return np.asarray(sum(scores) / len(scores))
 
 
 def utility_form(decision: Decision, n_classes: int) -> NDArray[np.float64]:

@@ -457,6 +457,8 @@ def build(
         How good the bundle is.
     """
     from tidemill.bundle.assemble import LABEL, PREDICTION, input_names
+    from tidemill.core import transcripts
+    from tidemill.core.task import TaskKind
 
     names = input_names(schema)
     rows = _sample(len(next(iter(columns.values()))) if columns else 0)
@@ -469,6 +471,12 @@ def build(
         predictions = [
             _describe(LABEL, LABEL, "category", labels),
             _describe(CONFIDENCE, CONFIDENCE, "number", confidence(scores)),
+        ]
+    elif task.kind is TaskKind.RECOGNITION:
+        texts = np.array([*transcripts.to_texts(transcripts.codes_of(scores)), ""], dtype=object)[:-1]
+        predictions = [
+            _describe(PREDICTION, PREDICTION, "text", texts),
+            _describe(CONFIDENCE, CONFIDENCE, "number", transcripts.confidence_of(scores)),
         ]
     else:
         predictions = [_describe(PREDICTION, PREDICTION, "number", scores[:, 0])]

@@ -139,7 +139,7 @@ class Bundle:
             For a regression.
         """
         if not self.task.kind.has_labels:
-            raise OptionError("A regression has no probabilities; use `predict`.")
+            raise OptionError(f"A {self.task.kind.value} has no probabilities; use `predict`.")
         return np.asarray(self.answer(self.columns(data))[PROBABILITIES], dtype=np.float32)
 
     def predict_columns(self, columns: Columns) -> NDArray[Any]:
@@ -278,8 +278,12 @@ class Bundle:
 
 def _kind_of(spec: BundleSpec, asked: type[Bundle]) -> type[Bundle]:
     """The class that reads what the bundle takes."""
+    if spec.task.kind is TaskKind.RECOGNITION:
+        from tidemill.bundle.lines.runtime import LineBundle  # stands on this module
+
+        return LineBundle
     if spec.schema.has_images:
-        from tidemill.bundle.images.runtime import ImageBundle  # stands on this module
+        from tidemill.bundle.images.runtime import ImageBundle  # so does this one
 
         return ImageBundle
     if spec.schema.has_texts:

@@ -10,10 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
+from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES, input_names
 from tidemill.bundle.programs import programs_of
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.core.task import TaskKind
 
 REQUIREMENTS = ("onnxruntime>=1.20,<2", "numpy>=1.26,<3")
 """What `run.py` needs; the graph itself runs since onnxruntime 1.18."""
@@ -48,6 +49,8 @@ def triton_config(spec: BundleSpec, *, max_batch: int = 4096, tensors: Mapping[s
             _tensor(LABEL, "TYPE_STRING", scalar),
             _tensor(PROBABILITIES, "TYPE_FP32", f"[ {spec.task.n_classes} ]"),
         ]
+    elif spec.task.kind is TaskKind.RECOGNITION:
+        outputs = [_tensor(PREDICTION, "TYPE_STRING", scalar), _tensor(CONFIDENCE, "TYPE_FP32", scalar)]
     else:
         outputs = [_tensor(PREDICTION, "TYPE_FP32", scalar)]
     return (

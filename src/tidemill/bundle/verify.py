@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tidemill import __version__
 from tidemill.bundle import golden, manifest, reference, spec
-from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, about, input_names
+from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES, about, input_names
 from tidemill.bundle.graph import IR_VERSION, ML, ML_OPSET, OPSET
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.latency import session
@@ -235,6 +235,11 @@ _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 
 def _differences(wanted: dict[str, Any], got: dict[str, Any], bar: float) -> list[str]:
     out: list[str] = []
+    if CONFIDENCE in wanted:
+        sure = np.abs(wanted[CONFIDENCE] - got[CONFIDENCE]) <= _GOLDEN_SLACK * bar
+        if not sure.all() or np.any(wanted[PREDICTION] != got[PREDICTION]):
+            out.append("The graph reads other texts than it did when it was written.")
+        return out
     if PREDICTION in wanted:
         want, have = wanted[PREDICTION].astype(np.float64), got[PREDICTION].astype(np.float64)
         scale = np.maximum(np.abs(want), 0.1 * np.ptp(want))

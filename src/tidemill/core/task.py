@@ -19,6 +19,8 @@ class TaskKind(str, Enum):
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
     MULTILABEL = "multilabel"
+    RECOGNITION = "recognition"
+    """The answer is a transcript: any sequence of characters; see `tidemill.core.transcripts`."""
 
     @property
     def is_classification(self) -> bool:
@@ -38,11 +40,11 @@ class Task:
     Parameters
     ----------
     kind : TaskKind
-        Binary, multiclass, regression, or multi-label: any number of the classes, none included.
+        Binary, multiclass, regression, recognition, or multi-label: any number of the classes, none included.
     target : str
         Name of the target column.
     classes : tuple of str
-        Labels in the order of their codes ``0..K-1``; empty for regression. For a binary task
+        Labels in the order of their codes ``0..K-1``; empty for regression and recognition. For a binary task
         ``classes[1]`` is the positive class. Of a multi-label task one is enough.
     positive : str or None
         The positive class of a binary task: ``classes[1]``, which is also filled in where it is None.
@@ -70,7 +72,7 @@ class Task:
             return
         if not self.kind.is_classification:
             if self.classes or self.positive is not None:
-                raise OptionError(f"A regression task has no classes, but got {self.classes}.")
+                raise OptionError(f"A {self.kind.value} task has no classes, but got {self.classes}.")
             return
         if len(self.classes) < 2 or (self.kind is TaskKind.BINARY and len(self.classes) != 2):
             wanted = "exactly 2" if self.kind is TaskKind.BINARY else "at least 2"
@@ -102,7 +104,7 @@ class Task:
 
     @property
     def n_outputs(self) -> int:
-        """Width of a raw score: number of classes, or 1 for regression."""
+        """Width of a raw score: number of classes, or 1 for regression; transcripts are as wide as they are long."""
         return len(self.classes) if self.kind.has_labels else 1
 
     def to_json(self) -> dict[str, Any]:

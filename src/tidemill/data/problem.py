@@ -88,10 +88,15 @@ def infer_task(
 def _kind(kind: TaskKind | str | None) -> TaskKind | None:
     if kind is None:
         return None
+    if kind == TaskKind.RECOGNITION:
+        raise OptionError(
+            "Transcripts are read from images of lines, not from the columns of a table.",
+            hint="Say --kind text-recognition for a table that names image files.",
+        )
     try:
         return TaskKind(kind)
     except ValueError:
-        known = ", ".join(k.value for k in TaskKind)
+        known = ", ".join(k.value for k in TaskKind if k is not TaskKind.RECOGNITION)
         raise OptionError(f"There is no task kind {kind!r}.", hint=f"Known: {known}.") from None
 
 

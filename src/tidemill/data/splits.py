@@ -145,11 +145,16 @@ def lock_test(
 
 
 def strata(task: Task, y: NDArray[Any]) -> NDArray[np.int64]:
-    """Code of the stratum of each row: its class, the rarest of its labels, or the quantile of its value."""
+    """Code of the stratum of each row: its class, the rarest of its labels, or the quantile of its value.
+
+    Transcripts are all of one.
+    """
     if task.kind is TaskKind.MULTILABEL:
         return rarest(y)
     if task.kind.is_classification:
         return np.asarray(y, dtype=np.int64)
+    if task.kind is TaskKind.RECOGNITION:
+        return np.zeros(len(y), dtype=np.int64)
     bins = min(_BINS, max(1, len(y) // 5))
     edges = np.unique(np.quantile(y, np.linspace(0, 1, bins + 1)[1:-1]))
     return np.searchsorted(edges, y, side="right").astype(np.int64)

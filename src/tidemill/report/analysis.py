@@ -29,6 +29,7 @@ _HEADLINES: dict[TaskKind, tuple[str, ...]] = {
     TaskKind.MULTILABEL: (
         "f1_micro", "f1_macro", "subset_accuracy", "hamming_loss", "average_precision", "roc_auc", "lrap", "log_loss",
     ),
+    TaskKind.RECOGNITION: ("cer", "exact", "cer_nocase", "exact_nocase"),
 }  # fmt: skip
 _SHARES = {"intervals": 0.3, "importance": 0.5, "dependence": 0.5, "slices": 1.0}
 """Of what is left when a part begins."""

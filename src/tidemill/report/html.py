@@ -14,7 +14,7 @@ from tidemill.report.analysis import Analysis, analyse
 from tidemill.report.blocks import Section
 from tidemill.report.facts import ReportFacts
 from tidemill.report.figures._base import COLOURS, Easel
-from tidemill.report.sections import answer, classes, closing, columns, labels, overview, values
+from tidemill.report.sections import answer, classes, closing, columns, labels, lines, overview, values
 from tidemill.report.words import quoted
 
 _LIGHT = ("#2b5f9e", "#c4591b", "#2f7d4f", "#8a4fa3", "#b8860b", "#b03a5b", "#2a8b98", "#6b6b2a", "#7a5c44", "#5a6472")
@@ -94,6 +94,8 @@ def sections_of(analysis: Analysis, easel: Easel) -> list[Section]:
             classes.decisions(analysis, easel),
             classes.calibration(analysis, easel),
         ]
+    elif analysis.evidence is not None and analysis.facts.task.kind is TaskKind.RECOGNITION:
+        out += [lines.worst(analysis), lines.characters(analysis)]
     elif analysis.evidence is not None:
         out += [values.predictions(analysis, easel), values.errors(analysis, easel)]
     return [

@@ -163,6 +163,10 @@ def check_evidence(task: Task, evidence: Evidence) -> None:
         Where shapes differ, or a score or target is NaN or infinite, or a code is no class.
     """
     y, scores = np.asarray(evidence.y), np.asarray(evidence.scores)
+    if task.kind is TaskKind.RECOGNITION:
+        if y.ndim != 2 or scores.ndim != 2 or len(y) != len(scores) or not np.isfinite(scores).all():
+            raise DataError("Transcripts must be rows of code points, one for each line.", where=evidence.name)
+        return
     several = task.kind is TaskKind.MULTILABEL
     if y.shape != ((len(y), task.n_outputs) if several else (len(y),)) or scores.shape != (len(y), task.n_outputs):
         raise DataError(

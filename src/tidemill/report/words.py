@@ -179,6 +179,8 @@ _METRIC_WORDS = {
     "mae": "MAE", "r2": "R²", "rmsle": "RMSLE", "mape": "MAPE", "cost": "Mean cost of a decision",
     "f1_micro": "F1 over all labels", "subset_accuracy": "Rows with all labels right", "hamming_loss": "Hamming loss",
     "lrap": "Label ranking average precision",
+    "cer": "Character error rate", "exact": "Whole lines right", "cer_nocase": "Character error rate, any case",
+    "exact_nocase": "Whole lines right, any case",
 }  # fmt: skip
 
 

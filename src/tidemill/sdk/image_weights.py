@@ -13,7 +13,7 @@ from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
 from tidemill.models.vision.weights import FILE, NOT_BEGUN_FROM, write_weights
 from tidemill.search.board import loss_of
-from tidemill.search.modality import IMAGE
+from tidemill.search.modality import IMAGE, LINE
 from tidemill.search.study import Study
 from tidemill.store.workspace import Workspace
 
@@ -101,7 +101,7 @@ def _study_of(bundle: Path) -> str:
 
 
 def _best(study: Study) -> Trial:
-    if study.modality.name != IMAGE:
+    if study.modality.name not in (IMAGE, LINE):
         raise DataError(f"The study {study.name!r} is not about images, so it has no weights for them.")
     metric = get_metric(study.objective.metric)
     nets = [t for t in study.whole.values() if t.family not in NOT_BEGUN_FROM]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,26 @@ _BLOB_UNIT, _PACK_UNIT = f"{BLOB}image", f"{BLOB}images"
 """Units of a column that names the bytes of one image, as `tidemill data add` keeps them, or a pack of many."""
 OFFSET, LENGTH = "offset", "length"
 """Columns beside the name of a pack."""
+
+
+class OfImages(Protocol):
+    """What is kept and reported of rows that are images, whatever is learned from them."""
+
+    @property
+    def table(self) -> ImageTable:
+        """Images that can be read and are labelled, in order."""
+
+    @property
+    def test_table(self) -> ImageTable | None:
+        """The same of the locked ones, where they were given."""
+
+    @property
+    def schema(self) -> Schema:
+        """The columns."""
+
+    @property
+    def columns(self) -> Columns:
+        """Properties of all images."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +156,7 @@ def prepare_images(
     InputError
         With what is wrong with the images or the options.
     """
-    _refuse(options)
+    refuse_tables_options(options)
     target = target or LABEL
     found = read_images(source, target, images=options.images)
     table, separator = _labelled(found, target, options, options.separator)
@@ -145,10 +165,10 @@ def prepare_images(
     encoder = encoder or choose_encoder(table.pictures, options.image_size)
     notices: list[str] = []
     seen = _encode(encoder, table, notices)
-    task = infer_task(RawTable(seen.table.table, table.source, notices), _schema(seen.table, target, options),
+    task = infer_task(RawTable(seen.table.table, table.source, notices), image_schema(seen.table, target, options),
                       kind=_kind(options, table), positive=options.positive)  # fmt: skip
     seen = _with_target(seen, task, notices)
-    schema = _schema(seen.table, target, options)
+    schema = image_schema(seen.table, target, options)
     groups = group_codes(seen.table.raw, schema)
     if test_table is None:
         y = seen.y
@@ -220,7 +240,7 @@ def image_table(workspace: Workspace, raw: RawTable, schema: Schema) -> ImageTab
     return ImageTable(raw.source, FilePictures(files, tuple(unique)), table, FILE, list(raw.notices))
 
 
-def keep_images(workspace: Workspace, dataset: str, prepared: PreparedImages, named: Named | None) -> dict[str, Any]:
+def keep_images(workspace: Workspace, dataset: str, prepared: OfImages, named: Named | None) -> dict[str, Any]:
     """Write the images of a fit as dataset versions, each file once, however many versions name it.
 
     Returns
@@ -301,7 +321,8 @@ class _Seen:
         return _Seen(self.table, np.concatenate([self.x, more.x]), columns, np.concatenate([self.y, more.y]))
 
 
-def _refuse(options: FitOptions) -> None:
+def refuse_tables_options(options: FitOptions) -> None:
+    """Refuse options that are for tables."""
     wrong = []
     if options.time_column is not None:
         wrong.append("--time-column")
@@ -399,7 +420,8 @@ def _with_target(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
     return seen.take(np.flatnonzero(known), y)
 
 
-def _schema(table: ImageTable, target: str, options: FitOptions) -> Schema:
+def image_schema(table: ImageTable, target: str, options: FitOptions) -> Schema:
+    """Columns of a table of images: the image, the target, the group; a model sees nothing of the others."""
     columns = [Column(IMAGE, SemanticType.IMAGE)]
     for name in table.table.column_names:
         if name == target:
@@ -463,7 +485,7 @@ def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[n
 
 
 def _keep(
-    workspace: Workspace, name: str, table: ImageTable, prepared: PreparedImages, parent: DatasetVersion | None
+    workspace: Workspace, name: str, table: ImageTable, prepared: OfImages, parent: DatasetVersion | None
 ) -> DatasetVersion:
     """Write a version; the bytes of every file go to the artifact store first."""
     if parent is not None and parent.rows == len(table.pictures):
@@ -501,7 +523,7 @@ def _keep(
         return write_version(workspace, name, raw, schema, parents=parents, parameters={"images": len(pictures)})
 
 
-def report_schema(prepared: PreparedImages) -> Schema:
+def report_schema(prepared: OfImages) -> Schema:
     """The image, and its properties as columns by which slices can be cut."""
     columns = [c for c in prepared.schema if c.type is not SemanticType.IGNORED]
     for name in PROPERTIES:

@@ -16,8 +16,9 @@ _TABLE = "table of 200 rows, 4 numbers and a category"
 _SIDE = 32
 _IMAGES = f"{_SIDE} × {_SIDE} pixels of 3 channels, 10 classes"
 _TEXTS = "1,000 texts of 120 characters, 10 classes"
+_LINES = "1,000 lines of 32 × 256 pixels, 26 characters"
 _TASKS = ("binary", "multiclass", "regression")
-_BARS = {"table": 1e-5, "image": 1e-4, "text": 1e-4}
+_BARS = {"table": 1e-5, "image": 1e-4, "text": 1e-4, "line": 1e-4}
 """How far graph and model may be apart, as for a bundle."""
 
 
@@ -28,7 +29,7 @@ class Entry:
     Parameters
     ----------
     name, modality : str
-        Its name, and what it learns from: ``"table"``, ``"image"`` or ``"text"``.
+        Its name, and what it learns from: ``"table"``, ``"image"``, ``"text"`` or ``"line"``.
     about : str
         One sentence.
     tasks : tuple of str
@@ -91,10 +92,11 @@ def entries() -> list[Entry]:
 
     Examples
     --------
-    >>> {"table", "image", "text"} <= {entry.modality for entry in entries()}
+    >>> {"table", "image", "text", "line"} <= {entry.modality for entry in entries()}
     True
     """
     from tidemill.models import pool as tables
+    from tidemill.models.recognition import pool as lines
     from tidemill.models.text import pool as texts
     from tidemill.models.vision import pool as images
 
@@ -110,6 +112,10 @@ def entries() -> list[Entry]:
     out += [
         Entry(e.name, "text", e.about, _TASKS, e.weights, e.licence, e.export, e.origin, e.absent)
         for e in texts.entries()
+    ]
+    out += [
+        Entry(e.name, "line", e.about, ("recognition",), e.weights, e.licence, e.export, e.origin, e.absent)
+        for e in lines.entries()
     ]
     return out
 
@@ -159,7 +165,7 @@ def show_pool(name: str) -> dict[str, Any]:
         "modality": entry.modality,
         "about": entry.about,
         "tasks": list(entry.tasks),
-        "input": {"table": _TABLE, "image": _IMAGES, "text": _TEXTS}[entry.modality],
+        "input": {"table": _TABLE, "image": _IMAGES, "text": _TEXTS, "line": _LINES}[entry.modality],
         "licence": entry.licence,
         "weights": list(entry.weights),
         "export": entry.export,
@@ -195,6 +201,15 @@ def _entry(name: str) -> Entry:
 def _counted(entry: Entry) -> dict[str, Any]:
     """Parameters of the space, and what the default costs where that is known before training."""
     task = Task(TaskKind.MULTICLASS, "y", tuple("abcdefghij"))
+    if entry.modality == "line":
+        from tidemill.models.recognition import pool as lines
+        from tidemill.models.recognition._base import LineProfile
+
+        wanted = Task(TaskKind.RECOGNITION, "y")
+        seen = LineProfile(1000, _SIDE, 256.0, "abcdefghijklmnopqrstuvwxyz", 128.0, 64.0)
+        config = lines.space(wanted, seen, [entry.name]).default()
+        cost = lines.families([entry.name])[entry.name].cost(config, wanted, seen)
+        return {"space": sorted(set(config) - {"family"}), "params": cost.params, "flops": cost.flops}
     if entry.modality == "text":
         from tidemill.models.text import pool as texts
         from tidemill.models.text._base import TextProfile
@@ -231,6 +246,7 @@ def _checked(entry: Entry) -> Check:
         return Check(entry.name, entry.modality, True, f"not tried: {entry.absent}", None, 0.0)
     begun = time.monotonic()
     hows: dict[str, Callable[[str], float | None]] = {"table": _try_table, "image": _try_image, "text": _try_text}
+    hows["line"] = _try_line
     how = hows[entry.modality]
     try:
         apart = how(entry.name)
@@ -299,6 +315,38 @@ def _try_text(name: str) -> float | None:
     run = session(graph.model().SerializeToString())
     got = answer_texts(run, [reader.read for reader in kept.readers], [str(text) for text in x])["scores"]
     return float(np.abs(model.predict(x) - got).max())
+
+
+def _try_line(name: str) -> float:
+    """Train for an epoch on small lines of stripes, export, compare."""
+    from tidemill.bundle.graph import GraphBuilder
+    from tidemill.bundle.latency import session
+    from tidemill.core import transcripts
+    from tidemill.models.recognition import pool as lines
+    from tidemill.models.recognition._base import LineData, LineProfile
+    from tidemill.models.recognition.samples import side_by_side
+    from tidemill.models.vision._base import TrainBudget
+
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, (24, 3))
+    x = np.empty(24, dtype=object)
+    for place, row in enumerate(codes):
+        line = rng.integers(180, 255, (16, 48)).astype(np.uint8)
+        for at, code in enumerate(row):
+            line[2 + 4 * code : 6 + 4 * code, 16 * at + 4 : 16 * at + 12] = 20
+        x[place] = line
+    y = transcripts.to_codes(["".join("abc"[c] for c in row) for row in codes])
+    task, profile = Task(TaskKind.RECOGNITION, "y"), LineProfile.of(x, y)
+    family = lines.families([name])[name]
+    config = lines.space(task, profile, [name]).default()
+    config = {k: 1 if k.endswith(".epochs") else v for k, v in config.items()}
+    train, valid = LineData(x, y, np.arange(18)), LineData(x, y, np.arange(18, 24))
+    net = family.restore(family.fit(config, task, profile, train, valid, TrainBudget(), seed=0).checkpoint(), task)
+    graph = GraphBuilder()
+    frames = net.emit(graph, graph.input("x", np.float32, ["N", 1, 16, "V"]))
+    graph.output(frames, "frames", np.float32, ["N", "T", len(net.alphabet) + 1])
+    got = session(graph.model().SerializeToString()).run(None, {"x": side_by_side(list(x))})[0]
+    return float(np.abs(np.exp(net.frames(list(x))) - np.exp(got)).max())
 
 
 def _try_table(name: str) -> float:

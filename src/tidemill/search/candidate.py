@@ -18,7 +18,7 @@ from tidemill.core.objective import ConstraintResult, Objective
 from tidemill.core.pack import unpack
 from tidemill.core.protocols import ArtifactStore
 from tidemill.core.schema import Schema
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Cost, Trial
 from tidemill.search.ensembles.stack import LinearStack
 from tidemill.search.judge import Verdict
@@ -94,7 +94,7 @@ class Candidate:
 
     def scores(self, predictions: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float64]:
         """Combine and calibrate stored predictions of its trials."""
-        joined = join(self.weights, predictions, self.stack, shares=self.task.kind.is_classification)
+        joined = join(self.weights, predictions, self.stack, self.task.kind)
         return self.calibration.apply(joined) if self.task.kind.is_classification else joined
 
     def recipe(
@@ -167,11 +167,16 @@ def join(
     weights: Mapping[int, float],
     predictions: Mapping[int, NDArray[np.float32]],
     stack: LinearStack | None = None,
-    *,
-    shares: bool = True,
+    kind: TaskKind | None = None,
 ) -> NDArray[np.float64]:
-    """Join scores of trials: the weighted mean, or what the stack makes of them; ``shares`` of classes sum to 1."""
+    """Join scores of trials: the weighted mean, or what the stack makes of them.
+
+    Probabilities of one class among several sum to 1. Transcripts are those of one trial.
+    """
+    if kind is TaskKind.RECOGNITION:
+        (number,) = weights
+        return predictions[number].astype(np.float64)
     if stack is not None:
         return stack.predict([predictions[n] for n in weights]).astype(np.float64)
     out = np.asarray(np.sum([w * predictions[n].astype(np.float64) for n, w in weights.items()], axis=0))
-    return out if out.shape[1] == 1 or not shares else np.asarray(out / out.sum(axis=1, keepdims=True))
+    return out if out.shape[1] == 1 or kind is TaskKind.MULTILABEL else np.asarray(out / out.sum(axis=1, keepdims=True))

@@ -66,6 +66,8 @@ def combine(
             "No trial came to an end, so there is nothing to choose from.",
             hint="Give the search more time, or look at the failed trials.",
         )
+    if judge.task.kind is TaskKind.RECOGNITION:  # transcripts can't be averaged
+        return min(_singles({t.number: t.cost for t in trials}, predictions, judge), key=lambda c: c.verdict.key)
     models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
     bags = {t.number: t.cost for t in trials}
     loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
@@ -111,7 +113,7 @@ def _candidate(
         stack = stack_where_it_pays(
             judge.task, judge.y, members, list(weights.values()), loss, judge.weight, seed=judge.seed
         )
-    scores = join(weights, predictions, stack, shares=_calibrates(judge))
+    scores = join(weights, predictions, stack, judge.task.kind)
     calibration = (
         fit_calibration(judge.y, scores, judge.weight, seed=judge.seed) if _calibrates(judge) else Calibration()
     )

@@ -29,7 +29,7 @@ from tidemill.search.ledger import TRUTH
 from tidemill.search.lock import only_search
 from tidemill.search.material import Material
 from tidemill.search.modality import IMAGE, SETTING, TABLE
-from tidemill.search.runner import Limits, Runner
+from tidemill.search.runner import SHARE, Limits, Runner
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits
 from tidemill.search.study import ENCODER, HASTE, SCHEMA, Study
@@ -251,6 +251,7 @@ def _run(
                 on_event=on_event,
                 call=table.call,
                 proof_rows=allowance.proof_rows,
+                share=getattr(table, "share", SHARE),
                 **more,
             )
             return runner.run()

@@ -115,6 +115,8 @@ class Runner:
         What the executor runs, with the arguments of `tidemill.search.evaluate.run_trial`.
     proof_rows : int
         Rows that the export after the search is going to be proven on; time is kept for them.
+    share : float
+        Share of the time that is left which one trial may take, as long as it isn't the last.
     """
 
     study: str
@@ -136,6 +138,7 @@ class Runner:
     call: str = CALL
     clock: Callable[[], float] = time.monotonic
     proof_rows: int = 0
+    share: float = SHARE
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _ends: dict[int, float] = field(default_factory=dict, init=False)
     _limits_s: dict[int, float] = field(default_factory=dict, init=False)
@@ -280,7 +283,7 @@ class Runner:
         if self.limits.deadline is None:
             return None
         left = self._left_s()
-        return min(left, max(SHARE * left, 0.25 * self._whole_s()))
+        return min(left, max(self.share * left, 0.25 * self._whole_s()))
 
     def _whole_s(self) -> float:
         return np.inf if self.limits.deadline is None else self.limits.deadline - self.limits.began

@@ -10,6 +10,7 @@ import pytest
 from tests.models.vision.made import CLASSES
 
 from tidemill.core.errors import NotFoundError, SpaceError
+from tidemill.models.registry import Entry
 from tidemill.models.vision import pool
 from tidemill.models.vision._base import ImageProfile
 
@@ -20,7 +21,7 @@ def test_the_pool_is_listed_without_loading_torch() -> None:
 
 
 def test_an_entry_says_what_is_absent_and_how_to_get_it() -> None:
-    entry = pool.Entry("x", "nowhere:X", packages=("no_such_package", "neither_this"))
+    entry = Entry("x", "nowhere:X", packages=("no_such_package", "neither_this"))
     assert entry.absent is not None
     assert "'no_such_package', 'neither_this' are not installed" in entry.absent
     assert "tidemill[deep]" in entry.absent

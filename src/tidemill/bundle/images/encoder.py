@@ -18,7 +18,7 @@ from tidemill.core.schema import Columns
 
 IMAGE = "image"
 """The column, and the graph's input."""
-_GREY = (0.299, 0.587, 0.114)
+GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in the brightness (ITU-R BT.601)."""
 
 
@@ -62,7 +62,7 @@ class ImageEncoder:
         """Write the encoder; from uint8 (N, H, W, 3) to float32 (N, channels, height, width) of whole numbers."""
         x = graph.cast(graph.op("Transpose", inputs[IMAGE], perm=[0, 3, 1, 2]), np.float32)
         if self.channels == 1:
-            shares = graph.const(np.array(_GREY, dtype=np.float32).reshape(1, 3, 1, 1))
+            shares = graph.const(np.array(GREY, dtype=np.float32).reshape(1, 3, 1, 1))
             x = graph.op("ReduceSum", graph.op("Mul", x, shares), graph.const([1], np.int64), keepdims=1)
         size = graph.const([self.height, self.width], np.int64)
         x = graph.op(

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES
+from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES
 from tidemill.bundle.evidence import Evidence, point_values
 from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.runner.answers import answer_header
@@ -95,7 +95,7 @@ class ImageBundle(Bundle):
     def predict_records(self, data: Any) -> list[dict[str, Any]]:
         """Predict into one dictionary for each image, with the columns of `to_csv`; None where it can't be read."""
         pictures = self._images(data).pictures
-        header = answer_header(self.task.classes)
+        header = self._header()
         out: list[dict[str, Any]] = [{FILE: str(n), **dict.fromkeys(header)} for n in pictures.names]
         for places, outputs in self._answers(pictures, []):
             for place, row in zip(places, self._rows(outputs), strict=True):
@@ -139,6 +139,10 @@ class ImageBundle(Bundle):
     def _images(self, data: Any) -> ImageTable:
         return read_images(data)
 
+    def _header(self) -> list[str]:
+        """Columns of an answer."""
+        return answer_header(self.task.classes)
+
     def _target(self, data: Any) -> str | None:
         """A folder's labels take the target's name; a table may lack the column, which is told in better words."""
         is_table = isinstance(data, (str, Path)) and Path(data).expanduser().is_file()
@@ -170,7 +174,7 @@ class ImageBundle(Bundle):
 
     def _write(self, pictures: Pictures, file: TextIO, unread: list[Unreadable]) -> None:
         writer = csv.writer(file, lineterminator="\n")
-        header = answer_header(self.task.classes)
+        header = self._header()
         writer.writerow([FILE, *header])
         done = 0
         for places, outputs in self._answers(pictures, unread):
@@ -190,7 +194,8 @@ def cells_of(outputs: dict[str, NDArray[Any]]) -> list[list[str]]:
     [['0.1']]
     """
     if PREDICTION in outputs:
-        return [[str(value)] for value in outputs[PREDICTION]]
+        shown = [outputs[name] for name in (PREDICTION, CONFIDENCE) if name in outputs]
+        return [list(map(str, row)) for row in zip(*shown, strict=True)]
     return [[str(label), *map(str, row)] for label, row in zip(outputs[LABEL], outputs[PROBABILITIES], strict=True)]
 
 

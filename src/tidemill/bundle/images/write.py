@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,8 @@ BATCHES = (1, 8, 64)
 _GOLDEN = 6
 _MOST_SIDE = 512
 """Golden images are kept in the bundle: larger ones are cut to so many pixels a side."""
+Prove = Callable[[Recipe, Mapping[str, Pictures]], ImageProof]
+"""Builds the graph of a recipe and proves it on images by table."""
 
 
 def write_image_bundle(
@@ -37,6 +39,7 @@ def write_image_bundle(
     tables: Mapping[str, Pictures],
     info: BundleInfo | None = None,
     evidence: Sequence[Evidence] = (),
+    prove: Prove = prove,
 ) -> Bundle:
     """Prove a recipe's graph on images and write it as a bundle.
 
@@ -52,6 +55,8 @@ def write_image_bundle(
         Name, objective, lineage, notes.
     evidence : sequence of Evidence
         Scores on images that the nets did not see, for metrics and pictures.
+    prove : callable
+        Builds the graph and holds it against the nets.
 
     Returns
     -------

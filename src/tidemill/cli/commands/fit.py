@@ -51,7 +51,8 @@ def fit(
         str | None,
         typer.Option(
             "--kind",
-            help="binary, multiclass, regression, or image- or text-classification, -regression or -multilabel.",
+            help="binary, multiclass, regression, {image,text}-{classification,regression,multilabel}, "
+            "text-recognition.",
         ),
     ] = None,
     separator: Annotated[

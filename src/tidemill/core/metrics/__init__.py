@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tidemill.core.errors import NotFoundError, OptionError
-from tidemill.core.metrics import decision, labels, probability, ranking, regression
+from tidemill.core.metrics import decision, labels, probability, ranking, regression, transcripts
 from tidemill.core.metrics._base import Evidence, Metric, confusion_matrix
 from tidemill.core.metrics.regression import pinball
 from tidemill.core.task import TaskKind
@@ -14,7 +14,8 @@ __all__ = ["Evidence", "Metric", "confusion_matrix", "default_metric", "get_metr
 
 _METRICS: dict[str, Metric] = {
     m.name: labels.widened(m)
-    for m in (*ranking.METRICS, *probability.METRICS, *decision.METRICS, *regression.METRICS, *labels.METRICS)
+    for group in (ranking, probability, decision, regression, labels, transcripts)
+    for m in group.METRICS
 }
 _PINBALL = re.compile(r"pinball@(?P<alpha>\d*\.?\d+(?:e-?\d+)?)", re.ASCII)
 _DEFAULTS = {
@@ -22,6 +23,7 @@ _DEFAULTS = {
     TaskKind.MULTICLASS: "log_loss",
     TaskKind.REGRESSION: "rmse",
     TaskKind.MULTILABEL: "log_loss",
+    TaskKind.RECOGNITION: "cer",
 }
 
 
@@ -75,7 +77,7 @@ def metrics_for(kind: TaskKind) -> tuple[Metric, ...]:
 
 
 def default_metric(kind: TaskKind) -> Metric:
-    """Return the metric that is optimised when nobody says which: roc_auc, log_loss, rmse, log_loss.
+    """Return the metric that is optimised when nobody says which: roc_auc, log_loss, rmse, log_loss, cer.
 
     Examples
     --------

@@ -19,6 +19,7 @@ Codes = NDArray[np.int64]
 BINARY = frozenset({TaskKind.BINARY})
 CLASSIFICATION = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS})
 REGRESSION = frozenset({TaskKind.REGRESSION})
+RECOGNITION = frozenset({TaskKind.RECOGNITION})
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ class Evidence:
     Parameters
     ----------
     y : ndarray, shape (n,)
-        int64 class codes, or float64 targets; for several labels a row int64 of shape (n, K), 1 where a label stands.
+        int64 class codes, or float64 targets; for several labels a row int64 of shape (n, K), 1 where a label stands;
+        of transcripts int32 code points (n, length).
     scores : ndarray of float64, shape (n, n_outputs)
-        Probabilities in the order of the classes, or the predicted value in one column.
+        Probabilities in the order of the classes, or the predicted value in one column; of transcripts confidence and
+        code points, see `tidemill.core.transcripts`.
     n_classes : int
         Number of classes; 0 for regression.
     weight : ndarray of float64, shape (n,), or None
@@ -237,13 +240,16 @@ def _collect(
     cost_matrix: ArrayLike | None,
     label: str | None,
 ) -> Evidence:
+    read = task.kind is TaskKind.RECOGNITION
     truth = np.asarray(y, dtype=np.int64 if task.kind.has_labels else np.float64)
     table = np.asarray(scores, dtype=np.float64)
     rows = len(truth)
     if rows == 0:
         raise DataError("A metric needs at least one row.")
+    if read and (truth.ndim != 2 or table.ndim != 2 or len(table) != rows or not table.shape[1]):
+        raise DataError(f"Transcripts are rows of code points, but got {truth.shape} and {table.shape}.")
     shape = (rows, task.n_classes) if task.kind is TaskKind.MULTILABEL else (rows,)
-    if truth.shape != shape or table.shape != (rows, task.n_outputs):
+    if not read and (truth.shape != shape or table.shape != (rows, task.n_outputs)):
         raise DataError(
             f"Scores must have the shape ({rows}, {task.n_outputs}) for answers of shape {shape}, "
             f"but got {table.shape} and {truth.shape}."

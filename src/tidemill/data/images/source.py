@@ -23,6 +23,8 @@ FILE, LABEL = "file", "label"
 """Columns of a table that is made from a folder: where an image lies, and the class folder that it stands in."""
 KINDS = ("image-classification", "image-regression", "image-multilabel")
 """Values of ``--kind`` that say that it is about images."""
+RECOGNITION = "text-recognition"
+"""The value of ``--kind`` that says that lines of text are read from images."""
 _TABLES = frozenset({".csv", ".tsv", ".txt", ".tab", ".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".xlsx"})
 _NAMES = ("file", "filename", "file_name", "image", "image_file", "path", "filepath", "file_path", "image_path")
 _ENDING = re.compile(r"\.(png|jpe?g|gif|bmp|webp|tiff?|ppm|pgm)[\"']?\s*(?=[,;\t|]|$)", re.IGNORECASE | re.MULTILINE)

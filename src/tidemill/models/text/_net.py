@@ -23,8 +23,8 @@ from tidemill.bundle.texts.readers import Reader
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
+from tidemill.models.export import to_onnx
 from tidemill.models.text._base import TextData, TextProfile, Texts
-from tidemill.models.text.export import to_onnx
 from tidemill.models.text.folders import content_key
 from tidemill.models.text.nets import (
     Answer,
@@ -132,7 +132,10 @@ class TextModel:
 
     def model(self) -> onnx.ModelProto:
         """Export the net alone: tokens in, answers out."""
-        return to_onnx(self._answer, self.reader.length)
+        example = torch.zeros(2, min(8, self.reader.length), dtype=torch.int64)
+        example[1, -2:] = -1  # a shorter text
+        axes = {"tokens": (0, 1)}
+        return to_onnx(self._answer, {"tokens": example}, axes, noun="encoder", extra="text")
 
     def checkpoint(self) -> dict[str, Any]:
         """State as plain values and arrays."""

@@ -22,14 +22,14 @@ from tidemill.bundle.splice import splice
 from tidemill.core.errors import TrialError, TrialTimeoutError
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
+from tidemill.models.export import to_onnx
 from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
 from tidemill.models.vision.augment import Augment
-from tidemill.models.vision.export import to_onnx
 from tidemill.models.vision.nets.parts import Answer, Classifier, LabelClassifier, Regressor
 from tidemill.models.vision.samples import ImageSamples
 from tidemill.train import runtime
 from tidemill.train.device import find_device
-from tidemill.train.types import Limits, Placement, Recipe, Stop
+from tidemill.train.types import Limits, Placement, Recipe, Samples, Stop
 
 _BATCH = 256
 """Images that are predicted at a time."""
@@ -100,7 +100,8 @@ class TrainedNet:
     def model(self) -> onnx.ModelProto:
         """Export the net alone: pixels 0 to 255 in, answers out."""
         shape = (self.profile.channels, self.profile.height, self.profile.width)
-        return to_onnx(self._answer, shape)
+        example = torch.zeros(2, *shape)  # of one row the exporter would think that there is never another
+        return to_onnx(self._answer, {"images": example}, {"images": (0,)})
 
     def checkpoint(self) -> dict[str, Any]:
         """State as plain values and arrays."""
@@ -331,7 +332,7 @@ def planned(
 
 
 def measure_step_s(
-    net: nn.Module, loss: Any, samples: ImageSamples, batch: int, device: torch.device, most_s: float = 0.0
+    net: nn.Module, loss: Any, samples: Samples, batch: int, device: torch.device, most_s: float = 0.0
 ) -> float:
     """Seconds of one step's two passes on a copy; the first one warms up, of the others the quickest counts."""
     twin = copy.deepcopy(net).to(device).train()

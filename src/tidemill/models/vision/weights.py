@@ -209,11 +209,14 @@ class Origin:
         Its config, which says the shapes.
     channels : int
         Of the images that it saw.
+    alphabet : str
+        The characters that it can write, where it reads lines.
     """
 
     family: str
     config: dict[str, Any]
     channels: int
+    alphabet: str = ""
 
 
 def origin_of(place: str | Path) -> Origin | None:
@@ -232,7 +235,8 @@ def origin_of(place: str | Path) -> Origin | None:
         return None
     try:
         found = json.loads(told)
-        return Origin(str(found["family"]), dict(found["config"]), int(found["channels"]))
+        alphabet = str(found.get("alphabet", ""))
+        return Origin(str(found["family"]), dict(found["config"]), int(found["channels"]), alphabet)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"The weights don't say where they come from ({error!r}).", where=str(path)) from error
 
@@ -261,7 +265,10 @@ def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
     family = str(state["family"])
     if not any(name.startswith("linear.") for name in body) or "description" in state or family in NOT_BEGUN_FROM:
         raise DataError(f"A model of the family {family!r} has no weights that another fit could begin from.")
-    origin = {"family": family, "config": dict(state["config"]), "channels": int(state["profile"]["channels"])}
+    profile = state["profile"]
+    origin = {"family": family, "config": dict(state["config"]), "channels": int(profile["channels"])}
+    if "alphabet" in profile:
+        origin["alphabet"] = str(profile["alphabet"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

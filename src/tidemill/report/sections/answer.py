@@ -11,6 +11,7 @@ from tidemill.core.metrics import confusion_matrix
 from tidemill.core.task import Task, TaskKind
 from tidemill.report.analysis import Analysis
 from tidemill.report.blocks import Block, Cards, Items, Note, Section, Text
+from tidemill.report.sections.lines import recognition_words
 from tidemill.report.words import (
     count,
     interval,
@@ -47,7 +48,9 @@ def answer(analysis: Analysis) -> Section:
 def _in_words(analysis: Analysis) -> list[str]:
     evidence, task = analysis.evidence, analysis.facts.task
     assert evidence is not None
-    if analysis.decisions is None:
+    if task.kind is TaskKind.RECOGNITION:
+        words = recognition_words(task, evidence)
+    elif analysis.decisions is None:
         words = regression_words(task, evidence.y, np.asarray(evidence.scores, np.float64)[:, 0], _unit(analysis))
     elif task.kind is TaskKind.MULTILABEL:
         words = label_words(task, evidence.y, analysis.decisions)

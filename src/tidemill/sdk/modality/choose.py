@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tidemill.search.modality import IMAGE, TEXT, modality_of
+from tidemill.search.modality import IMAGE, LINE, TEXT, modality_of
 
 if TYPE_CHECKING:
     from tidemill.sdk.modality._base import Asked, Modality
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def modality_asked(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
-    """Look at what a person named: a dataset version, images, texts, or a table.
+    """Look at what a person named: a dataset version, images, lines of text, texts, or a table.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     DataError
         Where a dataset version is blocked.
     """
-    from tidemill.data.images.source import KINDS, is_images
+    from tidemill.data.images.source import KINDS, RECOGNITION, is_images
     from tidemill.sdk.modality._base import Asked
     from tidemill.sdk.sources import read_version
 
@@ -33,9 +33,11 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     if named is not None:
         asked = Asked(data, target or named.target, named.options(options, target or named.target), named)
         if _of_images(named.version.schema):
-            return _images(), asked
+            return (_lines() if options.kind == RECOGNITION else _images()), asked
         texts = _of_texts(named.raw, asked.target, asked.options)
         return (_texts(options.weights) if texts else _tables()), asked
+    if options.kind == RECOGNITION:
+        return _lines(), Asked(data, target, options)
     if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
         return _images(), Asked(data, target, options)
     texts = _of_texts(data, target, options)
@@ -47,6 +49,8 @@ def modality_kept(settings: Mapping[str, Any]) -> Modality:
     name = modality_of(settings).name
     if name == TEXT:
         return _texts(tuple(settings.get("source", {}).get("options", {}).get("weights", ())))
+    if name == LINE:
+        return _lines()
     return _images() if name == IMAGE else _tables()
 
 
@@ -108,6 +112,12 @@ def _images() -> Modality:
     from tidemill.sdk.modality.images import Images
 
     return Images()
+
+
+def _lines() -> Modality:
+    from tidemill.sdk.modality.lines import Lines
+
+    return Lines()
 
 
 def _texts(weights: tuple[str, ...]) -> Modality:

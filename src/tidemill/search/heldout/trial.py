@@ -68,7 +68,7 @@ class Fitted(Protocol):
         """As counted."""
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Raw scores of shape (n, n_outputs)."""
+        """Raw scores of shape (n, n_outputs), or transcripts."""
 
     def checkpoint(self) -> dict[str, Any]:
         """State as plain values and arrays."""
@@ -169,7 +169,7 @@ def judged(
         raise TrialError(f"{family} gives answers that are no numbers.", hint="Its learning rate was too large.")
     scores = predicted.astype(np.float64)
     truth = y[rows.held_out]
-    oof = np.full((len(y), task.n_outputs), np.nan, dtype=np.float32)
+    oof = np.full((len(y), *predicted.shape[1:]), np.nan, dtype=np.float32)
     oof[rows.held_out] = predicted
     return {
         "oof": oof,

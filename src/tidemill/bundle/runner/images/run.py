@@ -1,8 +1,8 @@
 """Predict images with the model beside this program: python run.py photos/ out.csv
 
 INPUT is a folder, an image, a CSV file with a column `file`, or a .npy array of pixels. Needs onnxruntime, numpy and
-Pillow (for .npy no Pillow). Writes `file`, `prediction`, then `proba_<label>` for each class; an image that can't be
-read is named and has empty cells. Exit code 0: done, 2: the input can't be used.
+Pillow (for .npy no Pillow). Writes `file`, `prediction`, then `proba_<label>` for each class, or `confidence` of a text
+that was read; an image that can't be read is named and has empty cells. Exit code 0: done, 2: the input can't be used.
 """  # noqa: D400 - the first line is the program's usage
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def predict_all(session: Any, names: list[str], read: Callable[[int], Any], out:
     """Predict image after image; returns those that can't be read, with the reason."""
     header = answer_header(json.loads(session.get_modelmeta().custom_metadata_map["tidemill.task"])["classes"])
     outputs = [output.name for output in session.get_outputs()]
+    header += [name for name in outputs if name == "confidence"]
     source = session.get_inputs()[0].name
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["file", *header])
@@ -150,7 +151,8 @@ def predict_all(session: Any, names: list[str], read: Callable[[int], Any], out:
 def cells(answers: dict[str, Any]) -> list[list[str]]:
     """Cells of answers as text; a float32 has the fewest digits that give it back."""
     if "prediction" in answers:
-        return [[str(value)] for value in answers["prediction"]]
+        shown = [answers[name] for name in ("prediction", "confidence") if name in answers]
+        return [list(map(str, row)) for row in zip(*shown, strict=True)]
     pairs = zip(answers["label"], answers["probabilities"], strict=True)
     return [[str(label), *map(str, row)] for label, row in pairs]
 

@@ -1,4 +1,4 @@
-"""From a PyTorch module to ONNX."""
+"""From a PyTorch module to ONNX. Loads torch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,38 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tidemill.bundle.graph import OPSET
 from tidemill.core.errors import MissingExtraError, TrialError
 
 
-def to_onnx(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Export a module whose only argument ``images`` has any number of rows.
+def to_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    free: Mapping[str, Sequence[int]],
+    *,
+    noun: str = "net",
+    extra: str = "deep",
+) -> onnx.ModelProto:
+    """Export a module whose answers are one tensor, ``answers``.
 
     Parameters
     ----------
     module : nn.Module
         In evaluation mode.
-    shape : tuple of int
-        Shape of one image: (channels, height, width).
+    inputs : mapping of str to Tensor
+        An example of every argument. Of an axis of one the exporter would think that there is never another.
+    free : mapping of str to sequence of int
+        Axes of each argument that may have any length.
+    noun : str
+        What it is, for messages.
+    extra : str
+        What brings the exporter.
 
     Returns
     -------
@@ -42,19 +55,19 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
     from importlib.util import find_spec
 
     if find_spec("onnxscript") is None:
-        raise MissingExtraError.of("onnxscript", "to export deep models", extra="deep")
+        raise MissingExtraError.of("onnxscript", "to export deep models", extra=extra)
     twin = copy.deepcopy(module).cpu()
     twin.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # its types forget it
-    example = torch.zeros(2, *shape)  # of one row the exporter would think that there is never another
+    axes = {name: dict.fromkeys(free[name], torch.export.Dim.DYNAMIC) for name in inputs}
     with quiet():
         try:
             program = torch.onnx.export(
                 twin,
                 (),
-                kwargs={"images": example},
-                input_names=["images"],
+                kwargs=dict(inputs),
+                input_names=list(inputs),
                 output_names=["answers"],
-                dynamic_shapes={"images": {0: torch.export.Dim("rows")}},
+                dynamic_shapes=axes,
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -63,7 +76,7 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
             )
         except Exception as error:
             line = next((s for s in str(error).splitlines() if s.strip()), type(error).__name__)
-            raise TrialError(f"PyTorch can't export the net to ONNX: {line[:300]}") from error
+            raise TrialError(f"PyTorch can't export the {noun} to ONNX: {line[:300]}") from error
     if program is None:
         raise TrialError("PyTorch's exporter gave nothing.")
     model: onnx.ModelProto = program.model_proto

@@ -1,0 +1,118 @@
+"""Tidemill on lines of text: what is read rightly on the test part that no fit ever saw.
+
+    python bench/deep/lines.py captcha8 --time 25m
+    python bench/deep/lines.py early_printed_lines --time 8m
+
+``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters.
+``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
+beginning; and a fit that distorts and begins from a study of other open lines, which are those of uw3_50lines and lines
+drawn in the open typefaces that come with matplotlib. What that study takes is told. The value is the share of plain
+training's character errors that is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from fits import fit, measured, parser_for, run_sets
+
+BARS = {"captcha8": ("25m", 0.90), "early_printed_lines": ("8m", 0.6)}
+"""Time of each fit, and what is asked: share of strings that are right; share of errors that may be left."""
+WORDS = ("--target", "text", "--kind", "text-recognition")
+DRAWN = 3000
+_TYPEFACES = ("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf", "cmr10.ttf")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def captcha(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
+    words = (*WORDS, "--objective", "maximize exact_nocase")
+    found = fit(folder / name / "train_labels.csv", out, name, limit, given, *words)
+    scores = measured(out / f"{name}.tm", folder / name / "test_labels.csv")
+    return {**found, **scores, "value": scores["exact_nocase"]}
+
+
+def early(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
+    data = folder / name
+    plain = plainly(data, limit, given)
+    others = drawn(folder, data, out / "drawn", given.seed)
+    before = fit(others, out, "others", limit, given, *WORDS, "--family", "crnn")
+    found = fit(data / "train_labels.csv", out, name, limit, given, *WORDS, "--family", "crnn", "--weights", "others")
+    scores = measured(out / f"{name}.tm", data / "test_labels.csv")
+    return {**found, **scores, "plain_cer": plain, "pretraining": before, "value": scores["cer"] / plain}
+
+
+def plainly(data: Path, limit: str, given: argparse.Namespace) -> float:
+    """Character error rate of the default net, trained as long on lines as they are."""
+    import numpy as np
+    import torch
+
+    from tidemill.core.metrics import get_metric
+    from tidemill.models.recognition import pool
+    from tidemill.models.recognition._base import LineData
+    from tidemill.models.vision._base import TrainBudget
+    from tidemill.sdk.lines import prepare_lines
+    from tidemill.sdk.options import FitOptions
+
+    begun = time.monotonic()
+    torch.set_num_threads(given.cpus or os.cpu_count() or 1)
+    lines = prepare_lines(data / "train_labels.csv", "text", FitOptions(test=data / "test_labels.csv"))
+    order = np.random.default_rng(given.seed).permutation(lines.train)
+    valid, train = np.sort(order[: len(order) // 8]), np.sort(order[len(order) // 8 :])
+    config = {**pool.space(lines.task, lines.profile, ["crnn"]).default(), "crnn.augment": 0.0}
+    budget = TrainBudget(deadline=begun + float(limit[:-1]) * _UNITS[limit[-1]])
+    net = pool.families(["crnn"])["crnn"].fit(
+        config, lines.task, lines.profile, LineData(lines.x, lines.y, train), LineData(lines.x, lines.y, valid), budget,
+        given.seed,
+    )  # fmt: skip
+    return get_metric("cer")(lines.y[lines.test], net.predict(lines.x[lines.test]), task=lines.task)
+
+
+def drawn(folder: Path, data: Path, out: Path, seed: int) -> Path:
+    """Draw texts of the training parts in open typefaces, and add the lines of uw3_50lines."""
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
+    out.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(seed)
+    places = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    faces = [ImageFont.truetype(str(places / face), 34) for face in _TYPEFACES if (places / face).is_file()]
+    other = folder / "uw3_50lines"
+    texts = [row["text"] for place in (data, other) for row in rows_of(place / "train_labels.csv")]
+    words = [word for text in texts for word in text.split()]
+    rows = [("file", "text")]
+    for number in range(DRAWN):
+        text = " ".join(draw.choices(words, k=draw.randint(2, 7)))
+        face = draw.choice(faces)
+        left, _, right, _ = face.getbbox(text)
+        image = Image.new("L", (int(right - left) + 16, 48), 255)
+        ImageDraw.Draw(image).text((8 - left, draw.randint(0, 6)), text, fill=0, font=face)
+        image.save(out / f"{number:05d}.png")
+        rows.append((f"{number:05d}.png", text))
+    for row in rows_of(other / "train_labels.csv"):
+        name = f"uw3-{Path(row['file']).name}"
+        (out / name).write_bytes((other / row["file"]).read_bytes())
+        rows.append((name, row["text"]))
+    path = out / "labels.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
+    run = captcha if name == "captcha8" else early
+    return run(folder, out, name, limit, given)
+
+
+if __name__ == "__main__":
+    run_sets(parser_for(__doc__, BARS), BARS, "ocr", one_set, most=frozenset({"early_printed_lines"}))

@@ -1,0 +1,31 @@
+"""From a recipe for lines to one ONNX model: an image in, its text and how sure it is out."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from tidemill.bundle.assemble import CONFIDENCE, PREDICTION, about
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.bundle.images.encoder import IMAGE
+from tidemill.bundle.lines.decode import write_greedy
+from tidemill.bundle.lines.parts import the_part
+from tidemill.bundle.parts import Recipe
+
+
+def assemble_lines(recipe: Recipe) -> onnx.ModelProto:
+    """Write the whole recipe as one graph.
+
+    The input is ``image``, uint8 (N, H, W, 3), RGB, of any size, all of one. Outputs are ``prediction``, string (N),
+    and ``confidence``, float32 (N): the probability of the best path.
+    """
+    part = the_part(recipe)
+    graph = GraphBuilder()
+    image = graph.input(IMAGE, np.uint8, ["N", "H", "W", 3])
+    frames = part.emit(graph, recipe.encoder.emit(graph, {IMAGE: image}))
+    text, confidence = write_greedy(graph, frames, part.alphabet, recipe.tie_margin)
+    graph.output(text, PREDICTION, str, ["N"])
+    graph.output(confidence, CONFIDENCE, np.float32, ["N"])
+    model = graph.model()
+    onnx.helper.set_model_props(model, about(recipe.task, recipe.schema))
+    return model

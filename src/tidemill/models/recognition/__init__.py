@@ -1,0 +1,1 @@
+"""Families that read lines of text from images."""

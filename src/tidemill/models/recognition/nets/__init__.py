@@ -1,0 +1,1 @@
+"""Plain modules of PyTorch that read lines; they know neither trials nor hardware."""

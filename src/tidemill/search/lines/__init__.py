@@ -1,0 +1,1 @@
+"""What a search does otherwise where its rows are lines of text."""

@@ -1,0 +1,49 @@
+"""Lines of text as what a search learns from. Nothing here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from tidemill.data.images.lines import write_lines
+from tidemill.models.recognition import pool
+from tidemill.search.heldout.material import HeldOutMaterial, Pool
+from tidemill.search.lines.evaluate import CALL
+from tidemill.search.modality import LINE
+from tidemill.search.settings import SearchSettings
+
+PARTS = 8
+"""One of so many is held out: a recogniser needs every line."""
+
+
+@dataclass(frozen=True)
+class LineMaterial(HeldOutMaterial):
+    """Encoded training lines, objects of shape (n,), and all that `HeldOutMaterial` holds.
+
+    The encoder is a `LineEncoder`, the profile a `LineProfile`, ``y`` code points of shape (n, length); columns are the
+    properties of the images: width, height, brightness, contrast.
+    """
+
+    modality: ClassVar[str] = LINE
+    call: ClassVar[str] = CALL
+    share: ClassVar[float] = 0.7
+    """One net is shipped and none is averaged with another: most of the time that is left goes into the next one."""
+    kinds: ClassVar[str] = "Wanted are those of a study of lines, of a family that is searched here."
+
+    @property
+    def pool(self) -> Pool:
+        """Families for lines."""
+        return pool
+
+    def settled(self, settings: SearchSettings) -> SearchSettings:
+        """Choose how many parts there are, of which the first is held out."""
+        folds = settings.folds or PARTS
+        return replace(settings, folds=max(2, min(folds, len(self.x) // 2)), repeats=1)
+
+    def files(self, folder: Path) -> dict[str, str]:
+        """Write the lines as plain arrays."""
+        out = {"x": write_lines(self.x, folder / "x")}
+        if self.x_test is not None:
+            out["x_test"] = write_lines(self.x_test, folder / "x_test")
+        return out

@@ -1,0 +1,71 @@
+"""Prefix beam search finds what all ways to write a text together say."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from tidemill.bundle.lines.decode import greedy
+from tidemill.models.recognition.beam import beam_search, probability_of
+
+ALPHABET = "ab"
+
+
+@st.composite
+def frames(draw: st.DrawFn, most: int = 5) -> np.ndarray:  # type: ignore[type-arg]
+    logits = draw(arrays.arrays(np.float64, (draw(st.integers(1, most)), 3), elements=st.floats(-4, 4)))
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+
+
+def written(path: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(o for i, o in enumerate(path) if o and (i == 0 or path[i - 1] != o))
+
+
+def every(given_frames: np.ndarray) -> dict[tuple[int, ...], float]:  # type: ignore[type-arg]
+    """Probability of every text, by summing over all paths."""
+    out: dict[tuple[int, ...], float] = {}
+    for path in product(range(3), repeat=len(given_frames)):
+        p = float(np.exp(sum(given_frames[t, o] for t, o in enumerate(path))))
+        out[written(path)] = out.get(written(path), 0.0) + p
+    return out
+
+
+@given(frames())
+def test_without_dropping_it_finds_the_most_probable_text(given_frames: np.ndarray) -> None:  # type: ignore[type-arg]
+    ids, log = beam_search(given_frames, width=10_000)
+    known = every(given_frames)
+    assert np.isclose(known[ids], max(known.values()))
+    assert np.isclose(np.exp(log), known[ids])
+
+
+@given(frames())
+def test_all_ways_together_are_the_probability(given_frames: np.ndarray) -> None:  # type: ignore[type-arg]
+    for ids, p in every(given_frames).items():
+        assert np.isclose(np.exp(probability_of(given_frames, ids)), p)
+
+
+@given(frames(most=8), st.integers(1, 6))
+def test_what_it_claims_is_never_more_than_the_text_has(given_frames: np.ndarray, width: int) -> None:  # type: ignore[type-arg]
+    ids, log = beam_search(given_frames, width)
+    assert log <= probability_of(given_frames, ids) + 1e-9
+
+
+@given(frames())
+def test_a_wide_beam_is_at_least_as_probable_as_the_best_path(given_frames: np.ndarray) -> None:  # type: ignore[type-arg]
+    texts, confidence = greedy(given_frames[None], ALPHABET, 0.0)
+    path = tuple(ALPHABET.index(c) + 1 for c in texts[0])
+    ids, _ = beam_search(given_frames, width=10_000)
+    assert probability_of(given_frames, ids) >= probability_of(given_frames, path) - 1e-9
+    assert np.log(confidence[0]) <= probability_of(given_frames, path) + 1e-5
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=8))
+def test_where_every_step_is_sure_a_beam_of_one_is_the_best_path(path: list[int]) -> None:
+    sure = np.full((len(path), 3), np.log(1e-6))
+    sure[np.arange(len(path)), path] = np.log(1 - 2e-6)
+    ids, _ = beam_search(sure, width=1)
+    assert ids == written(tuple(path))

@@ -1,0 +1,127 @@
+"""The main job on lines of text: a table of images and transcripts in; a study, a bundle and a report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.models.recognition.made import drawn, table, words
+
+import tidemill as tm
+from tidemill.core import transcripts
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.task import TaskKind
+from tidemill.data.images.pictures import ArrayPictures
+from tidemill.sdk.lines import choose_encoder, prepare_lines
+from tidemill.sdk.options import FitOptions
+
+QUICK: dict[str, Any] = {"trials": 1, "families": ("crnn",), "cpus": 1, "in_process": True, "kind": "text-recognition"}
+
+
+def texts_of(y: np.ndarray[Any, Any]) -> list[str]:
+    return transcripts.to_texts(y)
+
+
+def test_what_can_t_be_used_is_left_out_counted_and_named(tmp_path: Path) -> None:
+    path = table(tmp_path, [*words(30), "", "7"])
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("bad.png,12\ngone.png,12\n")
+    found = prepare_lines(path, "text", FitOptions(test_size=0.0))
+    assert found.task.kind is TaskKind.RECOGNITION
+    assert texts_of(found.y) == [*words(30), "7"]
+    told = " ".join(found.notices)
+    assert "1 of 34 rows name files that are not there; left out: 'gone.png'" in told
+    assert "1 of 33 images can't be read and are left out: bad.png: it is no image" in told
+    assert "1 of 32 lines have no transcript, and are left out: 'lines0030.png'" in told
+    assert any(f.code == "rare_character" and "'7'" in f.message for f in found.findings)
+    assert found.columns["file"].tolist()[-1] == "lines0031.png"
+
+
+def test_lines_of_any_size_become_one_height(tmp_path: Path) -> None:
+    path = table(tmp_path, words(12))
+    Image.new("L", (1, 1)).save(tmp_path / "lines0000.png")
+    Image.new("RGB", (6000, 20), (9, 9, 9)).save(tmp_path / "lines0001.png")
+    Image.new("L", (30, 2000)).save(tmp_path / "lines0002.png")
+    found = prepare_lines(path, "text", FitOptions(test_size=0.0))
+    assert {line.shape[0] for line in found.x} == {32}
+    assert max(line.shape[1] for line in found.x) == 2048
+    assert any("lines are squeezed into 2,048 pixels" in n for n in found.notices)
+
+
+def test_lines_that_are_too_short_for_their_text_are_told(tmp_path: Path) -> None:
+    path = table(tmp_path, words(12))
+    Image.new("L", (16, 32), 255).save(tmp_path / "lines0000.png")
+    path.write_text(path.read_text().replace(f"lines0000.png,{words(12)[0]}", "lines0000.png,11223"))
+    found = prepare_lines(path, "text", FitOptions(test_size=0.0))
+    assert any("1 of 12 lines have more characters than can be read along their width" in n for n in found.notices)
+
+
+def test_characters_that_training_never_saw_are_told(tmp_path: Path) -> None:
+    train, test = table(tmp_path / "a", words(20)), table(tmp_path / "b", ["0x", "11"])
+    found = prepare_lines(train, "text", FitOptions(test=test))
+    assert any("1 characters stand in 1 of 2 locked lines and in no training line" in n for n in found.notices)
+    assert len(found.test) == 2
+    same = prepare_lines(train, "text", FitOptions(test=train))
+    assert any(f.code == "image_in_train_and_test" for f in same.findings)
+
+
+def test_transcripts_are_composed_and_trimmed(tmp_path: Path) -> None:
+    path = table(tmp_path, ["a\u0308 b", "  00012 ", "NA", "null"])
+    found = prepare_lines(path, "text", FitOptions(test_size=0.0))
+    assert texts_of(found.y) == ["\u00e4 b", "00012", "NA", "null"]
+
+
+def test_the_height_is_chosen_by_the_lines() -> None:
+    for height, chosen in ((20, 32), (40, 32), (48, 48), (200, 48)):
+        assert choose_encoder(ArrayPictures(np.zeros((2, height, 90)))).height == chosen
+    assert choose_encoder(ArrayPictures(np.zeros((2, 20, 90))), 24).height == 24
+    with pytest.raises(OptionError, match="at least 16 pixels"):
+        choose_encoder(ArrayPictures(np.zeros((2, 20, 90))), 8)
+
+
+def test_wrong_questions_are_told(tmp_path: Path) -> None:
+    path = table(tmp_path, words(10))
+    with pytest.raises(OptionError, match="Which column holds what stands in the lines"):
+        prepare_lines(path, None, FitOptions())
+    with pytest.raises(NotFoundError, match="Did you mean 'text'"):
+        prepare_lines(path, "texd", FitOptions())
+    with pytest.raises(DataError, match="names the images"):
+        prepare_lines(path, "file", FitOptions())
+    (tmp_path / "x").mkdir()
+    drawn("1").save(tmp_path / "x" / "1.png")
+    with pytest.raises(DataError, match="class folders"):
+        prepare_lines(tmp_path, "text", FitOptions())
+    empty = table(tmp_path / "empty", [""] * 5)
+    with pytest.raises(DataError, match="No line has a transcript"):
+        prepare_lines(empty, "text", FitOptions())
+    columns = {"a": [1, 2, 3, 4] * 9, "y": ["p", "q"] * 18}
+    with pytest.raises(OptionError, match="not from the columns of a table"):
+        tm.fit(columns, "y", workspace=tmp_path / "w", kind="recognition", trials=1)
+
+
+@pytest.mark.slow
+def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="a fit on lines trains nets")
+    pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+    path = table(tmp_path / "lines", words(60))
+    test = table(tmp_path / "test", words(12, seed=4))
+    with tm.fit(path, "text", workspace=tmp_path / "w", name="read", test=test, **QUICK) as study:
+        assert str(study.objective) == "minimize cer"
+        bundle = study.best.export(tmp_path / "read.tm")
+        report = study.report(tmp_path / "report.html", bundle=bundle).read_text(encoding="utf-8")
+        kept = study.best.evidence()
+    assert "What it reads wrongly" in report
+    assert "Characters that it confuses" in report
+    assert "Character error rate" in report
+    assert "wholly right on" in report
+    assert bundle.evaluate(test)["cer"] == pytest.approx(study.search.report_locked_slice()["value"])
+    assert kept[0].source == "test"
+    with tm.fit(None, workspace=tmp_path / "w", resume="read", trials=2, cpus=1, in_process=True) as more:
+        assert len(more.search.trials()) == 2
+    words_of = {**QUICK, "weights": ("read",)}
+    with tm.fit(path, "text", workspace=tmp_path / "w", name="next", **words_of) as other:
+        assert "scratch" in other.search.trials()[0].config["crnn.weights"]

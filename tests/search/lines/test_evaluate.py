@@ -1,0 +1,87 @@
+"""A trial on lines gives what every trial gives, and its ledger answers another metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="a trial trains a net")
+pytest.importorskip("onnxscript", reason="a measured trial exports it")
+
+from tests.models.recognition.made import READ  # noqa: E402
+from tests.search.lines.test_material import material  # noqa: E402
+
+from tidemill.core import transcripts  # noqa: E402
+from tidemill.core.budget import Budget  # noqa: E402
+from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.core.metrics import get_metric  # noqa: E402
+from tidemill.core.objective import parse_objective  # noqa: E402
+from tidemill.core.pack import unpack  # noqa: E402
+from tidemill.jobs.executors.inprocess import InProcessExecutor  # noqa: E402
+from tidemill.models.recognition import pool  # noqa: E402
+from tidemill.search.fit import run_search  # noqa: E402
+from tidemill.search.lines.evaluate import run_trial  # noqa: E402
+from tidemill.search.settings import SearchSettings  # noqa: E402
+from tidemill.search.splits import VALID  # noqa: E402
+from tidemill.store.workspace import Workspace  # noqa: E402
+
+SMALL = {"crnn.width": 8, "crnn.epochs": 6, "crnn.augment": 0.0}
+
+
+def test_it_judges_what_was_held_out_and_measures_its_graph(tmp_path: Path) -> None:
+    rows = material()
+    settings = rows.settled(SearchSettings(families=("crnn",)))
+    splits = rows.splits(READ, settings)
+    objective = parse_objective("minimize cer").resolve(READ)
+    config = {**rows.space(READ, settings).default(), **SMALL}
+    threads = torch.get_num_threads()
+    with rows.assigned(tmp_path / "scratch", READ, objective, splits) as assignment:
+        result = run_trial(config=config, assignment=assignment, seed=1, probe=True)
+    assert torch.get_num_threads() == threads
+    held_out = splits[0] == VALID
+    assert np.isnan(result["oof"][~held_out]).all()
+    read = result["oof"][held_out]
+    assert get_metric("cer")(rows.y[held_out], read, task=READ) == pytest.approx(result["fold_scores"][0])
+    assert {"cer", "exact", "cer_nocase", "exact_nocase", "models"} <= set(result["scores"])
+    assert result["probe"].row_ms > 0
+    assert result["probe_flops"] == result["cost"].flops
+    state = unpack(result["checkpoint"])["models"][0]
+    assert np.array_equal(pool.restore(state, READ).predict(rows.x[held_out]), read)
+
+
+def test_without_time_it_says_so(tmp_path: Path) -> None:
+    rows = material()
+    settings = rows.settled(SearchSettings(families=("crnn",)))
+    objective = parse_objective("minimize cer").resolve(READ)
+    config, splits = rows.space(READ, settings).default(), rows.splits(READ, settings)
+    with (
+        rows.assigned(tmp_path / "scratch", READ, objective, splits) as assignment,
+        pytest.raises(TrialTimeoutError),
+    ):
+        run_trial(config=config, assignment=assignment, seed=1, time_s=0.001)
+
+
+@pytest.mark.slow
+def test_another_metric_is_answered_from_the_ledger_with_one_net(tmp_path: Path) -> None:
+    rows = material()
+    with Workspace.open(tmp_path / "w") as workspace:
+        study = run_search(
+            workspace, "s", rows, READ, parse_objective("minimize cer"), Budget(trials=3), SearchSettings(),
+            executor=InProcessExecutor(),
+        )  # fmt: skip
+        for metric in ("cer", "exact", "exact_nocase"):
+            better = "minimize" if metric.startswith("cer") else "maximize"
+            chosen = study.reobjective(f"{better} {metric}")
+            assert len(chosen.weights) == 1, "transcripts can't be averaged"
+            values = [row[metric] for row in study.leaderboard(f"{better} {metric}")]
+            assert values == sorted(values, reverse=better == "maximize")
+            assert chosen.value == values[0]
+        scores = study.best.scores(study.predictions())
+        assert get_metric("cer")(study.judge().y, scores, task=READ) == pytest.approx(study.best.value)
+        lines = rows.x[study.covered_rows]
+        part = study.recipe().members[0].parts[0]
+        assert transcripts.to_texts(transcripts.codes_of(part.predict(lines))) == transcripts.to_texts(
+            transcripts.codes_of(scores)
+        )

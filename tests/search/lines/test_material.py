@@ -1,0 +1,74 @@
+"""What a search on lines holds out, hands to workers, and keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.models.recognition.made import ENCODER, READ, data
+
+from tidemill.bundle.images.encoder import IMAGE
+from tidemill.core.objective import parse_objective
+from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.data.images.lines import read_lines
+from tidemill.models.recognition._base import LineProfile
+from tidemill.search.lines.material import LineMaterial
+from tidemill.search.modality import modality_of
+from tidemill.search.settings import SearchSettings
+from tidemill.search.splits import VALID, covered
+
+
+def material(count: int = 48) -> LineMaterial:
+    profile, lines, _ = data(count)
+    schema = Schema((Column(IMAGE, SemanticType.IMAGE), Column("text", SemanticType.TARGET)))
+    columns = {"width": np.full(count, 12.0), "file": np.array([f"{i}.png" for i in range(count)], dtype=object)}
+    return LineMaterial(ENCODER, schema, profile, lines.x, lines.y, np.arange(count), columns)
+
+
+def test_an_eighth_is_held_out() -> None:
+    rows = material()
+    splits = rows.splits(READ, rows.settled(SearchSettings(seed=3)))
+    assert splits.shape == (1, 48)
+    assert (splits[0] == VALID).sum() == 6
+
+
+def test_what_the_ledger_keeps_are_the_transcripts() -> None:
+    rows = material()
+    truth = rows.truth(rows.splits(READ, rows.settled(SearchSettings())))
+    again = type(truth).unpack(truth.pack())
+    assert np.array_equal(again.y, rows.y)
+    assert again.y.dtype == np.int32
+    assert covered(again.splits).sum() == 6
+
+
+def test_workers_find_the_lines_in_files_that_are_gone_afterwards(tmp_path: Path) -> None:
+    rows = material()
+    splits = rows.splits(READ, rows.settled(SearchSettings()))
+    objective = parse_objective("minimize cer").resolve(READ)
+    with rows.assigned(tmp_path / "scratch", READ, objective, splits) as assignment:
+        found = read_lines(assignment.files["x"])
+        assert len(found) == len(rows.x)
+        assert all(np.array_equal(a, b) for a, b in zip(found, rows.x, strict=True))
+        assert LineProfile.from_json(assignment.profile) == rows.profile
+        assert np.array_equal(np.load(assignment.files["y"]), rows.y)
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_study_of_lines_is_opened_as_one() -> None:
+    assert modality_of({"modality": "line"}).name == "line"
+
+
+def test_trainings_on_rungs_are_refused(tmp_path: Path) -> None:
+    from tidemill.core.budget import Budget
+    from tidemill.core.errors import OptionError
+    from tidemill.jobs.executors.inprocess import InProcessExecutor
+    from tidemill.search.fit import run_search
+    from tidemill.store.workspace import Workspace
+
+    pytest.importorskip("torch", reason="without it no family is there")
+    with Workspace.open(tmp_path / "w") as workspace, pytest.raises(OptionError, match="can't pause"):
+        run_search(
+            workspace, "s", material(), READ, parse_objective("minimize cer"), Budget(trials=1),
+            SearchSettings(schedule="rungs"), executor=InProcessExecutor(),
+        )  # fmt: skip
