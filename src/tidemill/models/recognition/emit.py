@@ -1,7 +1,7 @@
 """Writes recognisers into graphs, layer by layer.
 
-PyTorch's exporter is not asked: with a width that is free it thinks about inequalities for a minute, and with some nets in
-vain. These nets have few kinds of layers, and their graphs are proven like all others.
+PyTorch's exporter is not asked: with a width that is free it thinks about inequalities for a minute, and with some nets
+in vain. These nets have few kinds of layers, and their graphs are proven like all others.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ def _mixing(graph: GraphBuilder, mixing: Mixing, x: str) -> str:
     near, length = mixing.near, mixing.near.out_channels
     side = int(near.kernel_size[0])
     assert near.bias is not None
+    columns = graph.op("Transpose", x, perm=[0, 2, 1])
     local = graph.op(
-        "Conv", graph.op("Transpose", x, perm=[0, 2, 1]), graph.const(_plain(near.weight)), graph.const(_plain(near.bias)),
+        "Conv", columns, graph.const(_plain(near.weight)), graph.const(_plain(near.bias)),
         kernel_shape=[side], pads=[side // 2, side // 2], group=length,
     )  # fmt: skip
     x = graph.op("Add", x, graph.op("Transpose", local, perm=[0, 2, 1]))
