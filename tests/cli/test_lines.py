@@ -18,8 +18,8 @@ def test_a_table_of_lines_becomes_a_bundle_that_reads(tmp_path: Path, capsys: py
     pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
     lines = table(tmp_path / "lines", words(300))
     bundle, workspace = tmp_path / "digits.tm", ["--workspace", str(tmp_path / "w")]
-    fit = ["fit", str(lines), "--kind", "text-recognition", "--target", "text", "--time", "40s", "--cpus", "1",
-           "--family", "crnn", "--name", "digits", "--out", str(bundle), "--json"]  # fmt: skip
+    fit = ["fit", str(lines), "--kind", "text-recognition", "--target", "text", "--time", "100s", "--trials", "1",
+           "--cpus", "1", "--family", "crnn", "--name", "digits", "--out", str(bundle), "--json"]  # fmt: skip
     assert run([*fit, *workspace]) == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert Path(said[-1]["report"]).is_file()

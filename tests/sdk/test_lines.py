@@ -89,7 +89,7 @@ def test_wrong_questions_are_told(tmp_path: Path) -> None:
         prepare_lines(path, None, FitOptions())
     with pytest.raises(NotFoundError, match="Did you mean 'text'"):
         prepare_lines(path, "texd", FitOptions())
-    with pytest.raises(DataError, match="names the images"):
+    with pytest.raises(DataError, match="no column with names of image files"):
         prepare_lines(path, "file", FitOptions())
     (tmp_path / "x").mkdir()
     drawn("1").save(tmp_path / "x" / "1.png")
@@ -104,9 +104,13 @@ def test_wrong_questions_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path) -> None:
+def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="a fit on lines trains nets")
     pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+    from tidemill.models.recognition.families._trained import TrainedFamily
+
+    for name, value in (("epochs", (5, 5)), ("width", 8)):
+        monkeypatch.setattr(TrainedFamily, name, value)
     path = table(tmp_path / "lines", words(60))
     test = table(tmp_path / "test", words(12, seed=4))
     with tm.fit(path, "text", workspace=tmp_path / "w", name="read", test=test, **QUICK) as study:

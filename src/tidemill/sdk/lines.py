@@ -283,10 +283,10 @@ def _encode(encoder: LineEncoder, table: ImageTable, notices: list[str]) -> _See
     if bad:
         shown = "; ".join(str(b) for b in bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
         notices.append(f"{len(bad):,} of {n:,} images can't be read and are left out: {shown}.")
-    places = np.array(kept, dtype=np.int64)
-    read = table if len(places) == n else table.take(places)
-    empty = np.empty((len(places), 0), dtype=np.int32)
-    return _Seen(read, x[places], {name: values[places] for name, values in columns.items()}, empty)
+    good = np.array(kept, dtype=np.int64)
+    read = table if len(good) == n else table.take(good)
+    empty = np.empty((len(good), 0), dtype=np.int32)
+    return _Seen(read, x[good], {name: values[good] for name, values in columns.items()}, empty)
 
 
 def _known(seen: _Seen, target: str, notices: list[str]) -> _Seen:
@@ -296,7 +296,7 @@ def _known(seen: _Seen, target: str, notices: list[str]) -> _Seen:
     if not len(known):
         raise DataError(f"No line has a transcript in the column {target!r}.", where=seen.table.source)
     if len(known) < len(texts):
-        gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(texts == "")]
+        gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(texts == "").tolist()]
         notices.append(
             f"{len(gone):,} of {len(texts):,} lines have no transcript, and are left out: "
             f"{', '.join(map(repr, gone[:_NAMED]))}{', …' if len(gone) > _NAMED else ''}."

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -19,13 +18,12 @@ from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.lines.decode import BLANK, greedy
 from tidemill.bundle.lines.encoder import STEP, Lines
 from tidemill.bundle.parts import TIE_MARGIN
-from tidemill.bundle.splice import splice
 from tidemill.core import transcripts
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.core.trial import Config, Cost
-from tidemill.models.export import to_onnx
 from tidemill.models.recognition._base import STRIDE, LineData, LineProfile
 from tidemill.models.recognition.augment import Distortion
+from tidemill.models.recognition.emit import emit_net
 from tidemill.models.recognition.nets.parts import Answer, Recogniser
 from tidemill.models.recognition.samples import PADDING, LineSamples, side_by_side
 from tidemill.models.vision._base import TrainBudget
@@ -101,13 +99,8 @@ class TrainedRecogniser:
         return found
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
-        """Write the net into ``graph`` as PyTorch's exporter writes it."""
-        return splice(graph, self.model(), {"images": x})[0]
-
-    def model(self) -> onnx.ModelProto:
-        """Export the net alone: pixels 0 to 255 of any width in, logarithms of probabilities out."""
-        example = torch.zeros(2, 1, self.profile.height, 4 * STEP)
-        return to_onnx(self._answer, {"images": example}, {"images": (0, 3)}, noun="recogniser")
+        """Write the net into ``graph``."""
+        return emit_net(graph, self.net, x)
 
     def checkpoint(self) -> dict[str, Any]:
         """State as plain values and arrays."""

@@ -37,7 +37,7 @@ PORTFOLIO: tuple[Config, ...] = (
     {"family": "svtr"},
     {"family": "crnn", "crnn.width": 32, "crnn.augment": 1.5},
     {"family": "crnn", "crnn.lr": 6e-3, "crnn.depth": 0},
-    {"family": "crnn", "crnn.weights": "", "crnn.augment": 0.5},
+    {"family": "crnn", "crnn.weights": "", "crnn.augment": 1.0},
     {"family": "svtr", "svtr.depth": 4, "svtr.augment": 1.5},
 )
 """Configs that are worth a try on any lines, in this order; what they leave open is the default."""
