@@ -190,8 +190,8 @@ def _refuse(options: FitOptions) -> None:
     wrong = []
     if options.time_column is not None:
         wrong.append("--time-column")
-    if options.schedule != "full":
-        wrong.append(f"--schedule {options.schedule}")
+    if options.schedule == "rows":
+        wrong.append("--schedule rows")
     if options.image_size is not None:
         wrong.append("--image-size")
     if options.images is not None:
@@ -200,6 +200,12 @@ def _refuse(options: FitOptions) -> None:
         wrong.append("--separator, without --kind text-multilabel")
     if wrong:
         raise OptionError(f"These options are not for texts: {', '.join(wrong)}.")
+    if options.schedule == "rungs" and not options.weights:
+        raise OptionError(
+            "Of models for texts encoders alone can pause, and there is none.",
+            where="--schedule",
+            hint="Name one with --weights, or leave --schedule out.",
+        )
 
 
 def _with_labels(

@@ -52,6 +52,7 @@ class Texts:
         TaskKind.REGRESSION: "minimize rmse",
         TaskKind.MULTILABEL: "minimize log_loss",
     }
+    epochs: ClassVar[int] = 6
 
     weights: tuple[str, ...] = ()
 
