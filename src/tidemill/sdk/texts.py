@@ -127,7 +127,10 @@ def prepare_texts(source: Any, target: str | None, options: FitOptions, named: N
     raw = _read(source, options) if named is None else named.raw
     test = None if options.test is None else read(options.test)
     if _kind(options.kind) == TaskKind.MULTILABEL.value:
+        columns = set(raw.table.column_names)
         raw, test = _with_labels(raw, test, target, options)
+        gone = columns - set(raw.table.column_names)  # of several columns that became one, a version may know the types
+        options = replace(options, types={n: kind for n, kind in options.types.items() if n not in gone})
     if target not in raw.table.column_names:
         raise NotFoundError.of("target column", target, raw.table.column_names)
     schema = text_schema(raw, target, types=options.types, group=options.group)
