@@ -114,6 +114,22 @@ def test_images_are_searched_on_two_nodes(
     assert len(fake_ray.actors) == 2
 
 
+def test_texts_are_searched_on_two_nodes(
+    tmp_path: Path,
+    fake_ray: FakeRay,  # noqa: F811  the fixture
+) -> None:
+    from tests.sdk.test_texts import reviews
+
+    rows = reviews(tmp_path / "reviews.csv", 150)
+    words: dict[str, Any] = {"kind": "text-classification", "trials": 2, "families": ("ngrams",)}
+    with tm.fit(rows, "animal", workspace=tmp_path / "one", engine="inprocess", cpus=1, **words) as study:
+        wanted = ledger(study)
+    with tm.fit(rows, "animal", workspace=tmp_path / "two", engine="ray", **words) as study:
+        assert ledger(study) == wanted
+    assert len(fake_ray.actors) == 2
+    assert len(fake_ray.puts) >= 3  # the other node had the texts sent
+
+
 def test_trained_weights_go_along(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     files, weights = {"x": "/x.npy", "cache": "/cache"}, [str(tmp_path / "net"), "some/hub-name"]

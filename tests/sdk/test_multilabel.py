@@ -254,3 +254,24 @@ def test_images_with_several_labels_are_searched_and_shipped(place: Path, pictur
     with open_study("photos", place / "wi") as opened:
         assert opened.prepared.task.classes == LABELS
         assert opened.prepared.y.shape == (120, 3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_dataset_version_is_a_source_too(tmp_path: Path, several: bool) -> None:
+    from tidemill.sdk.data.keep import add
+    from tidemill.sdk.studies import open_study
+
+    table = reviews(tmp_path / "r.csv", 90, separator="|")
+    if several:
+        with table.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["review", *LABELS])
+            writer.writerows([text, *(int(label in labels) for label in LABELS)] for text, labels in rows(90))
+    add(table, name="kept", target=None if several else "tags", workspace=tmp_path / "w")
+    target = ",".join(LABELS) if several else None  # the version knows its target
+    with tm.fit("kept", target, workspace=tmp_path / "w", name="s", **{**TEXTS, "trials": 1}) as study:
+        wanted = study.prepared.y.tolist()
+        assert study.task.classes == LABELS
+    with open_study("s", tmp_path / "w") as opened:
+        assert opened.prepared.y.tolist() == wanted
+        assert opened.best.export(tmp_path / "m.tm").evaluate(table)["f1_micro"] > 0.8

@@ -88,7 +88,7 @@ def test_a_class_that_only_the_test_knows_is_told(table: Path, tmp_path: Path) -
     ("words", "error", "message"),
     [
         ({"time_column": "id"}, OptionError, "not for texts: --time-column"),
-        ({"schedule": "rungs"}, OptionError, "not for texts: --schedule rungs"),
+        ({"schedule": "rungs"}, OptionError, "encoders alone can pause"),
         ({"weights": ("nowhere",)}, NotFoundError, "There are no weights at 'nowhere'"),
     ],
 )

@@ -12,7 +12,7 @@ from tidemill.core.objective import parse_objective
 from tidemill.core.protocols import Ensembler
 from tidemill.core.task import Task, TaskKind
 from tidemill.search.ensembles.greedy import GreedyEnsembler
-from tidemill.search.losses import BinaryAuc, LogLoss, RootMeanSquare, of_objective
+from tidemill.search.losses import BinaryAuc, LabelLogLoss, LogLoss, RootMeanSquare, of_objective
 from tidemill.testing.ensembler import EnsemblerSuite
 
 BINARY = Task(TaskKind.BINARY, "y", ("no", "yes"), positive="yes")
@@ -92,3 +92,41 @@ def test_forty_trials_of_36k_rows_take_less_than_two_seconds() -> None:
     begun = time.process_time()
     GreedyEnsembler(25).combine(predictions, BinaryAuc(y), lambda w: 1e-6 * len(w))
     assert time.process_time() - begun < 2.0
+
+
+TAGS = Task(TaskKind.MULTILABEL, "tags", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("text", ["minimize log_loss", "maximize f1_macro", "maximize lrap", "minimize hamming_loss"])
+def test_every_objective_of_several_labels_has_a_loss_that_prefers_the_truth(text: str) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random((300, 3)) < 0.4).astype(np.int8)
+    loss = of_objective(parse_objective(text).resolve(TAGS), TAGS, y)
+    good, poor = np.where(y > 0, 0.9, 0.1), rng.random((300, 3))
+    assert loss(good) < loss(poor)
+    assert loss.of_compact(loss.compact(good.astype(np.float32))) == pytest.approx(loss(good), rel=1e-3)
+
+
+def test_the_loss_of_labels_is_the_metric_whatever_the_weights() -> None:
+    rng = np.random.default_rng(1)
+    y, p, weight = (rng.random((200, 3)) < 0.4).astype(np.int8), rng.random((200, 3)), rng.random(200)
+    metric = get_metric("log_loss")
+    for each in (None, weight):
+        loss = LabelLogLoss(y, each)
+        wanted = metric(y, p, task=TAGS, weight=each)
+        assert loss(p) == pytest.approx(wanted, rel=1e-5)
+        assert loss.of_compact(loss.compact(p)) == pytest.approx(wanted, rel=1e-5)
+        half = np.arange(0, 600, 2)
+        assert np.isfinite(loss.take(half).of_compact(loss.compact(p)[half]))
+
+
+def test_ensembles_of_many_labels_take_seconds_not_minutes() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random((2_000, 200)) < 0.1).astype(np.int8)
+    noise = [np.clip(0.6 * y + rng.random(y.shape) * 0.4, 0.01, 0.99).astype(np.float32) for _ in range(8)]
+    loss = LabelLogLoss(y)
+    begun = time.process_time()
+    found = GreedyEnsembler(25).combine(dict(enumerate(noise)), loss, lambda w: 0.0)
+    assert time.process_time() - begun < 10.0
+    assert len(found.weights) > 1
+    assert found.loss < min(loss(p) for p in noise)

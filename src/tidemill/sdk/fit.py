@@ -240,7 +240,7 @@ def _search(
             families=modality.families(options.families),
             test_share=options.test_size or 0.0,
             schedule=options.schedule,
-            epochs=options.epochs or SearchSettings.epochs,
+            epochs=options.epochs or modality.epochs,
         )
         with _executor(modality, options, budget, settings) as executor:
             tell = _teller(name, "", begin, on_event)

@@ -127,7 +127,10 @@ def prepare_texts(source: Any, target: str | None, options: FitOptions, named: N
     raw = _read(source, options) if named is None else named.raw
     test = None if options.test is None else read(options.test)
     if _kind(options.kind) == TaskKind.MULTILABEL.value:
+        columns = set(raw.table.column_names)
         raw, test = _with_labels(raw, test, target, options)
+        gone = columns - set(raw.table.column_names)  # of several columns that became one, a version may know the types
+        options = replace(options, types={n: kind for n, kind in options.types.items() if n not in gone})
     if target not in raw.table.column_names:
         raise NotFoundError.of("target column", target, raw.table.column_names)
     schema = text_schema(raw, target, types=options.types, group=options.group)
@@ -190,8 +193,8 @@ def _refuse(options: FitOptions) -> None:
     wrong = []
     if options.time_column is not None:
         wrong.append("--time-column")
-    if options.schedule != "full":
-        wrong.append(f"--schedule {options.schedule}")
+    if options.schedule == "rows":
+        wrong.append("--schedule rows")
     if options.image_size is not None:
         wrong.append("--image-size")
     if options.images is not None:
@@ -200,6 +203,12 @@ def _refuse(options: FitOptions) -> None:
         wrong.append("--separator, without --kind text-multilabel")
     if wrong:
         raise OptionError(f"These options are not for texts: {', '.join(wrong)}.")
+    if options.schedule == "rungs" and not options.weights:
+        raise OptionError(
+            "Of models for texts encoders alone can pause, and there is none.",
+            where="--schedule",
+            hint="Name one with --weights, or leave --schedule out.",
+        )
 
 
 def _with_labels(

@@ -28,7 +28,7 @@ from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.ledger import TRUTH
 from tidemill.search.lock import only_search
 from tidemill.search.material import Material
-from tidemill.search.modality import IMAGE, SETTING, TABLE
+from tidemill.search.modality import IMAGE, SETTING, TABLE, TEXT
 from tidemill.search.runner import SHARE, Limits, Runner
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits
@@ -42,7 +42,7 @@ ANSWERS = 3.0
 LEAST_PROOF_S = 1.0
 """Where less than this is left for the proof, the limit is missed rather than all but the smallest models dropped."""
 _FAMILY_HOME = "tidemill.models.tabular.families"
-PAUSING = (IMAGE,)
+PAUSING = (IMAGE, TEXT)
 """Modalities whose trials can pause on a rung."""
 _RECORDED = (
     "tidemill",
@@ -271,15 +271,25 @@ def _conductor(
             "Trainings on these rows can't pause: --schedule rungs is for nets.", hint="Choose full or rows.",
             where="--schedule",
         )  # fmt: skip
-    from tidemill.models.vision import pool as nets
     from tidemill.search.rungs.ladder import Ladder
     from tidemill.search.rungs.runner import RungRunner
     from tidemill.search.rungs.schedule import RungSchedule
 
     schedule = RungSchedule(Ladder.of(settings.epochs))
-    families = nets.families(settings.families or None)
+    families = _pool(table.modality).families(settings.families or None)
     pausing = frozenset(name for name, family in families.items() if getattr(family, "fidelity", "") == "epochs")
     return RungRunner, {"schedule": schedule, "folder": workspace.path / "rungs" / scratch.name, "pausing": pausing}
+
+
+def _pool(modality: str) -> Any:
+    """Families of a modality whose trials can pause."""
+    if modality == TEXT:
+        from tidemill.models.text import pool as texts
+
+        return texts
+    from tidemill.models.vision import pool as nets
+
+    return nets
 
 
 def _chosen(workspace: Workspace, name: str, finished: bool, allowance: _Allowance, on_event: Listener) -> Study:

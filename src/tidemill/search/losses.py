@@ -68,28 +68,53 @@ class LogLoss:
 
 
 class LabelLogLoss:
-    """Mean negative logarithm of the probability of what is true, over rows and labels of which several may stand."""
+    """Mean negative logarithm of the probability of what is true, over pairs of a row and a label.
 
-    def __init__(self, y: NDArray[np.generic], weight: Floats | None = None) -> None:
-        self._stands = y > 0  # type: ignore[operator]  # numbers, whatever their type
+    Parameters
+    ----------
+    y : ndarray, shape (n, K)
+        1 where a label stands, else 0.
+    weight : ndarray, shape (n,), optional
+        Row weights.
+    places : ndarray of int64, optional
+        Pairs that averages are judged by, as positions in the table; default all, of many some by chance.
+    """
+
+    MOST_PAIRS = 200_000
+    """So many pairs tell one average from another."""
+
+    def __init__(
+        self, y: NDArray[np.generic], weight: Floats | None = None, places: NDArray[np.int64] | None = None
+    ) -> None:
+        self._stands = np.asarray(y, dtype=np.bool_)
         self._weight = weight
+        pairs = self._stands.size
+        if places is None:
+            some = np.random.default_rng(0).permutation(pairs)[: self.MOST_PAIRS] if pairs > self.MOST_PAIRS else None
+            places = np.arange(pairs) if some is None else np.sort(some)
+        self._places = places
+        self._each = None if weight is None else weight[places // self._stands.shape[1]]
 
     def __call__(self, scores: Floats) -> float:
         """Loss of scores of shape (n, n_outputs)."""
-        return self.of_compact(self.compact(np.asarray(scores)))
+        logs = np.log(np.clip(self._of_truth(np.asarray(scores)), CLIP, 1)).mean(axis=1, dtype=float)
+        return -float(np.average(logs, weights=self._weight))
 
     def compact(self, scores: Singles) -> Singles:
-        """Probability of what is true, shape (n, K)."""
-        return np.where(self._stands, scores, 1 - scores)
+        """Probability of what is true, one number for each pair."""
+        return np.asarray(self._of_truth(scores).ravel()[self._places])
 
     def of_compact(self, compact: Singles) -> float:
         """Mean negative logarithm."""
-        logs = np.log(np.clip(compact, CLIP, 1)).mean(axis=1, dtype=float)
-        return -float(np.average(logs, weights=self._weight))
+        logs = np.log(np.clip(compact, CLIP, 1))
+        return -float(np.average(logs, weights=self._each) if self._each is not None else logs.mean(dtype=float))
 
     def take(self, rows: NDArray[np.int64]) -> LabelLogLoss:
-        """Some rows."""
-        return LabelLogLoss(self._stands[rows], None if self._weight is None else self._weight[rows])
+        """Some pairs (repetitions allowed)."""
+        return LabelLogLoss(self._stands, self._weight, self._places[rows])
+
+    def _of_truth(self, scores: Singles) -> Singles:
+        return np.where(self._stands, scores, 1 - scores)
 
 
 class RootMeanSquare:

@@ -49,16 +49,16 @@ class PackedTexts:
         return out
 
 
-def write_texts(texts: Iterable[str], stem: Path) -> str:
-    """Write texts into two files; returns the place for `read_texts`."""
+def write_texts(texts: Iterable[str], folder: Path) -> str:
+    """Write texts into two files of a folder of their own, which can be sent elsewhere; returns it for `read_texts`."""
     packed = PackedTexts.of(texts)
-    np.save(stem.with_name(f"{stem.name}.data.npy"), packed.data)
-    np.save(stem.with_name(f"{stem.name}.ends.npy"), packed.ends)
-    return str(stem)
+    folder.mkdir()
+    for name in ("data", "ends"):
+        np.save(folder / f"{name}.npy", getattr(packed, name))
+    return str(folder)
 
 
 def read_texts(place: str) -> NDArray[Any]:
     """Read what `write_texts` wrote."""
-    stem = Path(place)
-    data, ends = (np.load(stem.with_name(f"{stem.name}.{part}.npy")) for part in ("data", "ends"))
+    data, ends = (np.load(Path(place) / f"{part}.npy") for part in ("data", "ends"))
     return PackedTexts(data, ends).unpack()

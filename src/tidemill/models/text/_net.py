@@ -46,7 +46,7 @@ from tidemill.models.vision.features import FeatureCache
 from tidemill.models.vision.linear import MOST_ROWS, fit_head
 from tidemill.train import runtime
 from tidemill.train.device import find_device
-from tidemill.train.types import Limits, Placement, Recipe
+from tidemill.train.types import Limits, Placement, Recipe, Stop
 
 _BATCH = 64
 """Texts of about one length that are answered at a time."""
@@ -342,7 +342,7 @@ def tune(
     budget: TrainBudget,
     seed: int,
 ) -> None:
-    """Train the whole net on one device within its time.
+    """Train the whole net on one device within its time, or up to the rung that its budget names.
 
     Raises
     ------
@@ -352,12 +352,22 @@ def tune(
         Where the loss is no number.
     """
     loss = loss_of(net, smoothing)
-    recipe = planned(recipe, net, loss, train, 0 if valid is None else len(valid), budget)
+    if budget.of is None:
+        recipe = planned(recipe, net, loss, train, 0 if valid is None else len(valid), budget)
+    else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
+        recipe = replace(recipe, batch=min(recipe.batch, len(train)), epochs=budget.of, evaluate_every=1.0)
     large = sum(p.numel() for p in net.parameters()) > _LARGE
     plan = Placement(device=budget.device, micro_batch=min(recipe.batch, 8) if large else recipe.batch)
-    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline)
-    trained = runtime.train(net, loss, train, recipe, validation=valid, limits=limits, seed=seed, plan=plan)
+    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline, epochs=budget.epochs)
+    folder = None if budget.folder is None else Path(budget.folder)
+    trained = runtime.train(
+        net, loss, train, recipe, validation=valid, limits=limits, seed=seed, folder=folder, plan=plan
+    )
     budget.curve += [(p.step, float(p.loss)) for p in trained.curve if p.loss is not None and math.isfinite(p.loss)]
+    if budget.epochs is not None and trained.stop is Stop.TIME:
+        raise TrialTimeoutError(
+            "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
+        )
     if trained.step == 0:
         raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
     net.eval()

@@ -96,6 +96,8 @@ class Modality(Protocol):
     """As in `tidemill.search.modality`."""
     default_objective: ClassVar[Mapping[TaskKind, str]]
     """What is wanted where nobody says it."""
+    epochs: ClassVar[int]
+    """Length of a whole training on rungs where nobody says it."""
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; raises `NotFoundError`."""

@@ -45,6 +45,7 @@ class Images:
         TaskKind.REGRESSION: "minimize rmse",
         TaskKind.MULTILABEL: "minimize log_loss",
     }
+    epochs: ClassVar[int] = 27
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; without PyTorch there is none."""

@@ -45,6 +45,7 @@ class Tables:
         TaskKind.MULTICLASS: "minimize log_loss",
         TaskKind.REGRESSION: "minimize rmse",
     }
+    epochs: ClassVar[int] = 27
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families."""

@@ -12,7 +12,6 @@ from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.bundle.texts.write import write_text_bundle
 from tidemill.core.budget import Budget
-from tidemill.core.errors import OptionError
 from tidemill.core.protocols import Executor
 from tidemill.core.schema import Schema, take_rows
 from tidemill.core.task import TaskKind
@@ -52,6 +51,7 @@ class Texts:
         TaskKind.REGRESSION: "minimize rmse",
         TaskKind.MULTILABEL: "minimize log_loss",
     }
+    epochs: ClassVar[int] = 6
 
     weights: tuple[str, ...] = ()
 
@@ -65,10 +65,8 @@ class Texts:
         return tuple(pool.families(names)) if names else ()
 
     def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
-        """Start workers; they share what encoders said of the texts, so they are on one machine."""
-        if cluster is not None:
-            raise OptionError("A search over texts runs on one machine.", where="--engine", hint="Leave out Ray.")
-        return open_executor(budget, settings, self.weights)
+        """Start workers; those of one machine share what encoders said of the texts."""
+        return open_executor(budget, settings, self.weights, cluster)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedTexts, dict[str, Any]]:
         """Read, check, split, and keep a version."""

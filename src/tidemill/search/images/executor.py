@@ -31,7 +31,7 @@ def open_executor(
     """
     need_torch("to learn from images")
     if cluster is not None:
-        return _on_cluster(cluster, budget, settings)
+        return on_cluster(cluster, budget, settings, PRELOAD)
     workers = workers_for(budget, settings)
     return ProcessExecutor(workers, PRELOAD, budget.memory_bytes, threads=max(1, budget.cores // workers))
 
@@ -45,7 +45,8 @@ def _side_by_side(cores: int, settings: SearchSettings) -> int:
     return max(1, min(settings.lag, cores if cores < 4 else cores // 2))
 
 
-def _on_cluster(cluster: Cluster, budget: Budget, settings: SearchSettings) -> RayExecutor:
+def on_cluster(cluster: Cluster, budget: Budget, settings: SearchSettings, preload: tuple[str, ...]) -> RayExecutor:
+    """Start workers for nets on a cluster, on every node as many as it would have alone."""
     cores, gpus = min(cluster.cores, budget.cpus or cluster.cores), cluster.gpus
     threads = max(1, cores // (gpus or _side_by_side(cores, settings)))
-    return RayExecutor(cluster, budget.cpus // threads or None, PRELOAD, threads=threads, gpus=min(gpus, 1))
+    return RayExecutor(cluster, budget.cpus // threads or None, preload, threads=threads, gpus=min(gpus, 1))

@@ -23,10 +23,12 @@ from tidemill.search.heldout.trial import (
     Rows,
     deadline_of,
     judged,
+    limited,
     measure_graph,
     torch_threads,
 )
 from tidemill.search.latency import Speed
+from tidemill.search.rungs.ladder import Rung
 
 CALL = "tidemill.search.texts.evaluate:run_trial"
 """The name under which an executor finds `run_trial`."""
@@ -44,6 +46,7 @@ def run_trial(
     bonus_s: float | None = None,
     race: Race | None = None,
     probe: bool = False,
+    rung: Rung | None = None,
 ) -> dict[str, Any]:
     """Train a config and say what came of it.
 
@@ -63,6 +66,8 @@ def run_trial(
         Of no account: there is one split.
     probe : bool
         Export the model and measure its speed and size.
+    rung : Rung, optional
+        Train up to there and pause; what was trained before goes on in place. Of no account for `LIGHT` families.
 
     Returns
     -------
@@ -83,12 +88,12 @@ def run_trial(
     x, y = read_texts(files["x"]), np.load(files["y"])
     x_test = read_texts(files["x_test"]) if "x_test" in files else None
     deadline = deadline_of(started, time_s, probe)
-    budget = TrainBudget(deadline=deadline, threads=threads, cache=files.get("cache"))
+    budget = limited(TrainBudget(deadline=deadline, threads=threads, cache=files.get("cache")), rung)
     with nullcontext() if config["family"] in LIGHT else torch_threads(threads):
         train, valid = TextData(x, y, rows.train), TextData(x, y, rows.held_out)
         model = family.fit(config, task, profile, train, valid, budget, seed)
         return judged(
-            model, assignment, rows, x, x_test, y, family=str(config["family"]), budget=budget, rung=None,
+            model, assignment, rows, x, x_test, y, family=str(config["family"]), budget=budget, rung=rung,
             started=started, measure=(lambda: measure(model, x[rows.held_out])) if probe else None,
         )  # fmt: skip
 

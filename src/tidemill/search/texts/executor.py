@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from tidemill.core.budget import Budget
 from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.jobs.executors.ray.cluster import Cluster
+from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.models.text.extra import need_text
-from tidemill.search.images.executor import workers_for
+from tidemill.search.images.executor import on_cluster, workers_for
 from tidemill.search.settings import SearchSettings
 
 _LIGHT = ("tidemill.search.texts.evaluate", "tidemill.models.text.families.ngrams", "sklearn.linear_model")
 _NETS = ("torch", "transformers", "tidemill.models.text._net")
 
 
-def open_executor(budget: Budget, settings: SearchSettings, weights: tuple[str, ...]) -> ProcessExecutor:
+def open_executor(
+    budget: Budget, settings: SearchSettings, weights: tuple[str, ...], cluster: Cluster | None = None
+) -> ProcessExecutor | RayExecutor:
     """Start the workers; without trained encoders nothing heavy is loaded.
+
+    On a cluster every node keeps what encoders said of the texts for itself.
 
     Raises
     ------
@@ -22,6 +28,8 @@ def open_executor(budget: Budget, settings: SearchSettings, weights: tuple[str, 
     """
     if weights:
         need_text("to begin from trained encoders")
-    workers = workers_for(budget, settings)
     preload = (*_LIGHT, *(_NETS if weights else ()))
+    if cluster is not None:
+        return on_cluster(cluster, budget, settings, preload)
+    workers = workers_for(budget, settings)
     return ProcessExecutor(workers, preload, budget.memory_bytes, threads=max(1, budget.cores // workers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tidemill.core.errors import TrialError
@@ -23,6 +24,8 @@ class EncoderFamily:
     """`tidemill.models.text.nets.TextNet`, trained by `tidemill.train.runtime`."""
 
     name: ClassVar[str] = "encoder"
+    fidelity: ClassVar[str] = "epochs"
+    """Its trainings can pause after some epochs and go on in place: see `TrainBudget`."""
 
     def supports(self, task: Task, profile: TextProfile) -> bool:
         """Where there is a trained encoder; from the beginning one learns too little from few texts."""
@@ -95,7 +98,8 @@ class EncoderFamily:
         torch.manual_seed(seed)
         folder, pool, length = _how(config)
         net, reader, description = opened(folder, pool, length, task, train.truth)
-        head_on_features(net, Features.kept(net, reader, folder, budget), train, valid, task, budget)
+        if budget.folder is None or not any(Path(budget.folder).glob("*")):  # else a leg that goes on has its head
+            head_on_features(net, Features.kept(net, reader, folder, budget), train, valid, task, budget)
         rank = int(config["encoder.lora"])
         if rank and not adapt(net.body.model, rank):
             raise TrialError("The attention of this encoder is of a kind that can't be adapted with low rank.")
