@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidemill.bundle.runtime import Bundle as Bundle
+    from tidemill.deploy.client import Client as Client
     from tidemill.sdk.deploy import endpoint as endpoint
     from tidemill.sdk.deploy import endpoints as endpoints
     from tidemill.sdk.estimators import TidemillClassifier as TidemillClassifier
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bundle",
+    "Client",
     "Study",
     "TidemillClassifier",
     "TidemillRegressor",
@@ -40,6 +42,7 @@ __all__ = [
 
 _HOMES = {
     "Bundle": "tidemill.bundle.runtime",
+    "Client": "tidemill.deploy.client",
     "Study": "tidemill.sdk.study",
     "TidemillClassifier": "tidemill.sdk.estimators",
     "TidemillRegressor": "tidemill.sdk.estimators",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tidemill
 from tidemill.core.errors import OptionError
 from tidemill.deploy.client import Client, ServingError
 
@@ -102,3 +103,7 @@ def test_an_absent_server_is_told_so() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(OptionError, match="no address"):
         Client(url)
+
+
+def test_it_is_a_public_name() -> None:
+    assert tidemill.Client is Client

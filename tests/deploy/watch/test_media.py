@@ -19,12 +19,13 @@ from tests.deploy.engine.conftest import Running, Start, start, until  # noqa: F
 
 from tidemill.cli.main import run
 from tidemill.core.errors import RoleError
-from tidemill.core.schema import SemanticType
+from tidemill.core.schema import Schema, SemanticType
 from tidemill.data.images.decode import decode
 from tidemill.data.ingest import RawTable
-from tidemill.data.versions import find_version, load_version
+from tidemill.data.versions import find_version, load_version, write_version
 from tidemill.data.versions.collect import collect as collect_garbage
 from tidemill.data.versions.governance import audit_of, say
+from tidemill.data.versions.operations.images import import_images
 from tidemill.data.versions.verify import verify
 from tidemill.deploy.bundles import bundle_hash
 from tidemill.deploy.types import CapturePolicy, Endpoint, Revision
@@ -33,7 +34,10 @@ from tidemill.deploy.watch.capture import LONGEST, META, collect
 from tidemill.deploy.watch.cases import as_version
 from tidemill.deploy.watch.media import is_blob
 from tidemill.deploy.watch.observer import Watch
-from tidemill.sdk.images import holds_images, image_table
+from tidemill.sdk.data import merge
+from tidemill.sdk.images import holds_images, image_table, prepare_images
+from tidemill.sdk.options import FitOptions
+from tidemill.sdk.sources import read_version
 from tidemill.sdk.watch import captured_version
 from tidemill.store.artifacts import content_key
 from tidemill.store.workspace import Workspace
@@ -204,3 +208,28 @@ def test_a_cell_is_a_blob_only_where_it_looks_like_one() -> None:
     cell = f"blob:{'a' * 64}{ARRAY}"
     assert is_blob(cell, ARRAY)
     assert not any(is_blob(c, ARRAY) for c in (f"blob:{'a' * 64}.txt", "blob:a.npy", f"x{cell}", f"{cell}\n", None, 3))
+
+
+def test_what_was_captured_joins_a_dataset_of_images_and_is_learnt_from(
+    images: Served, workspace: Workspace, tmp_path: Path
+) -> None:
+    asked = [ask_for(images, packed(picture(seed))) for seed in range(8)]
+    images.fold(8)
+    for number, request in enumerate(asked[:6]):
+        images.tell(request, ("light", "dark")[number % 2])
+    captured_version("m", name="cases", workspace=workspace, actor="mia")
+    for label in ("light", "dark"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label / "a.png").write_bytes(packed(picture(ord(label[0]))))
+    import_images(workspace, "photos", tmp_path / "photos")
+    relabelled = load_version(workspace, "photos")[0].rename_columns({"label": "tone"})
+    _, meant = load_version(workspace, "photos")
+    columns = tuple(replace(c, name="tone") if c.name == "label" else c for c in meant)
+    write_version(workspace, "photos", relabelled, Schema(columns))
+    merged = merge(["photos", "cases"], name="both", identity=["image"], missing=True, workspace=workspace, actor="mia")
+    assert merged["rows"] == 10
+    named = read_version("both", workspace, actor="mia")
+    assert named is not None
+    ready = prepare_images(image_table(workspace, named.raw, named.version.schema), "tone", FitOptions())
+    assert (len(ready.y), ready.task.classes) == (8, ("dark", "light"))
+    assert "2 of 10 images have no label" in ready.notices[0]
