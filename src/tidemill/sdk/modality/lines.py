@@ -40,6 +40,7 @@ class Lines:
 
     name: ClassVar[str] = LINE
     default_objective: ClassVar[Mapping[TaskKind, str]] = {TaskKind.RECOGNITION: "minimize cer"}
+    epochs: ClassVar[int] = 27
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; without PyTorch there is none."""
