@@ -145,7 +145,8 @@ def _quality(spec: BundleSpec) -> str:
     if spec.info.objective:
         lines += [f"Objective: `{spec.info.objective}`", ""]
     for source in dict.fromkeys(m.source for m in spec.metrics):
-        chosen = [m for m in spec.metrics if m.source == source and not m.name.endswith(_LEFT_OUT)]
+        left_out = () if spec.task.kind is TaskKind.MULTILABEL else _LEFT_OUT  # which has few, and none twice
+        chosen = [m for m in spec.metrics if m.source == source and not m.name.endswith(left_out)]
         lines += [f"On {chosen[0].rows:,} {_SOURCES.get(source, source)}; intervals are 95 %, by bootstrap:", ""]
         lines += ["| metric | value | interval | better |", "|---|---:|---:|---|"]
         lines += [_metric_line(m) for m in chosen] + [""]

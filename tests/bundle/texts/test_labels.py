@@ -67,6 +67,7 @@ def test_it_is_whole_and_opens_again(bundle: Bundle) -> None:
     assert {m.name for m in opened.spec.metrics} >= {"f1_micro", "subset_accuracy", "log_loss", "lrap"}
     card = (bundle.path / "README.md").read_text()
     assert "any of `calm`" in card
+    assert "| f1_micro |" in card
     assert "its own threshold: `calm` 0.19" in card
     nothing = {COLUMN: objects([])}
     assert opened.predict_columns(nothing).shape == (0,)
