@@ -227,6 +227,7 @@ def test_replicas_follow_the_load_between_their_bounds(start: Start, models: Mod
     until(lambda: model.alive == 1, 30)
     stop.set()
     watcher.join()
+    alive.append(model.alive)
     load.assert_whole(50)
     assert (min(alive), max(alive)) == (1, 3)
 

@@ -55,7 +55,7 @@ def serve(
                 raise OptionError(f"Two models are called {called!r}.", hint="Serve them from folders of other names.")
             models[called] = path
 
-        def started(server: Server) -> None:
+        def started(server: "Server") -> None:
             from tidemill.cli import show
 
             served = getattr(server, "names", None) or [s.name for s in server.serving.all()]
