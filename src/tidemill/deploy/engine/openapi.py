@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill import __version__
 from tidemill.core.schema import Column, SemanticType
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
 from tidemill.deploy.engine.layout import TensorSpec
 from tidemill.deploy.engine.model import Model
 from tidemill.deploy.engine.served import Served
@@ -233,6 +233,8 @@ def _predictions(task: Task) -> dict[str, Any]:
         label = {"type": kinds.get(task.label_type, "string")}
         probabilities = _object({c: {"type": ["number", "null"]} for c in task.classes})
         prediction = _object({"label": label, "probabilities": probabilities})
+    elif task.kind is TaskKind.RECOGNITION:
+        prediction = _object({"text": _TEXT, "confidence": {"type": ["number", "null"]}})
     else:
         prediction = _object({"value": {"type": ["number", "null"]}})
     answer = _object({"model": _TEXT, "revision": _TEXT, "request_id": _TEXT, "predictions": _list(prediction)})

@@ -10,6 +10,7 @@ import numpy as np
 
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.core.task import TaskKind
 from tidemill.deploy.watch.capture import META, collect
 from tidemill.deploy.watch.facts import Facts
 from tidemill.deploy.watch.sources import RecordSources
@@ -108,7 +109,7 @@ def _typed(rows: pa.Table, facts: Facts) -> tuple[pa.Table, Schema]:
         held = rows[column.name].to_pylist() if column.name in used else [None] * rows.num_rows
         arrays[column.name] = _feature(held, column)
     truth = [None if v is None else v for v in rows[f"{META}truth"].to_pylist()]
-    numeric = facts.spec is not None and not facts.spec.task.kind.is_classification
+    numeric = facts.spec is not None and facts.spec.task.kind is TaskKind.REGRESSION
     arrays[target] = (
         pa.array([number(v) for v in truth], pa.float64())
         if numeric
