@@ -21,6 +21,7 @@ from tidemill.core.objective import parse_objective  # noqa: E402
 from tidemill.core.pack import unpack  # noqa: E402
 from tidemill.jobs.executors.inprocess import InProcessExecutor  # noqa: E402
 from tidemill.models.recognition import pool  # noqa: E402
+from tidemill.models.recognition.families._trained import TrainedFamily  # noqa: E402
 from tidemill.search.fit import run_search  # noqa: E402
 from tidemill.search.lines.evaluate import run_trial  # noqa: E402
 from tidemill.search.settings import SearchSettings  # noqa: E402
@@ -64,7 +65,11 @@ def test_without_time_it_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_metric_is_answered_from_the_ledger_with_one_net(tmp_path: Path) -> None:
+def test_another_metric_is_answered_from_the_ledger_with_one_net(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("epochs", (5, 5)), ("width", 8)):
+        monkeypatch.setattr(TrainedFamily, name, value)
     rows = material()
     with Workspace.open(tmp_path / "w") as workspace:
         study = run_search(

@@ -43,8 +43,8 @@ def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> t
     --------
     >>> p = np.array([[[0.1, 0.9, 0], [0.2, 0.8, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]])
     >>> texts, confidence = greedy(np.log(np.maximum(p, 1e-30)), "ab")
-    >>> texts, confidence.round(2).tolist()
-    (['aab'], [0.72])
+    >>> texts, round(float(confidence[0]), 2)
+    (['aab'], 0.72)
     """
     frames = np.asarray(frames, dtype=np.float32)
     ids = (frames - handicap(len(alphabet), margin)).argmax(axis=2)

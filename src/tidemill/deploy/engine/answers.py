@@ -1,4 +1,4 @@
-"""What a model answered as people read it: labels in the type of the training data with probabilities, or values."""
+"""What a model answered as people read it: labels in the type of the training data and probabilities, values, texts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from tidemill.core.decision import lists_of
 from tidemill.core.task import Task, TaskKind
 from tidemill.deploy.engine.query import Outputs
 
-_LABEL, _PROBABILITIES, _PREDICTION = "label", "probabilities", "prediction"
+_LABEL, _PROBABILITIES, _PREDICTION, _CONFIDENCE = "label", "probabilities", "prediction", "confidence"
 
 
 def answers_of(task: Task, outputs: Outputs, start: int, stop: int) -> list[dict[str, Any]]:
-    """Labels and probabilities, or values, for some rows of a batch."""
+    """Labels and probabilities, values, or texts and how sure they are, for some rows of a batch."""
     found = outputs.by_name()
+    if task.kind is TaskKind.RECOGNITION:
+        texts, sure = found[_PREDICTION][start:stop], _plain(found[_CONFIDENCE][start:stop])
+        return [{"text": str(text), "confidence": value} for text, value in zip(texts, sure, strict=True)]
     if _LABEL not in found:
         return [{"value": v} for v in _plain(found[_PREDICTION][start:stop])]
     labels = labels_of(task, found[_LABEL][start:stop])

@@ -237,6 +237,8 @@ def _predictions(task: Task) -> dict[str, Any]:
         label = {"type": kinds.get(task.label_type, "string")}
         probabilities = _object({c: {"type": ["number", "null"]} for c in task.classes})
         prediction = _object({"label": label, "probabilities": probabilities})
+    elif task.kind is TaskKind.RECOGNITION:
+        prediction = _object({"text": _TEXT, "confidence": {"type": ["number", "null"]}})
     else:
         prediction = _object({"value": {"type": ["number", "null"]}})
     answer = _object({"model": _TEXT, "revision": _TEXT, "request_id": _TEXT, "predictions": _list(prediction)})

@@ -12,6 +12,7 @@ import numpy as np
 
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.core.task import TaskKind
 from tidemill.deploy.watch.blobs import BlobFolder
 from tidemill.deploy.watch.capture import META, collect
 from tidemill.deploy.watch.facts import Facts
@@ -149,7 +150,7 @@ def _typed(rows: pa.Table, facts: Facts, images: Images | None = None) -> tuple[
         arrays[column.name] = _feature(held, column)
         columns.append(column)
     truth = [None if v is None else v for v in rows[f"{META}truth"].to_pylist()]
-    numeric = facts.spec is not None and not facts.spec.task.kind.has_labels
+    numeric = facts.spec is not None and facts.spec.task.kind is TaskKind.REGRESSION
     arrays[target] = (
         pa.array([number(v) for v in truth], pa.float64())
         if numeric
