@@ -137,3 +137,9 @@ def test_lists_are_joined_and_taken_from() -> None:
     some = both.take(np.array([4, 0])).take(np.array([0]))
     assert int(some.pixels(0)[0, 0, 0]) == 4
     assert list(some.names) == ["2"]
+
+
+def test_a_table_whose_rows_are_long_is_not_about_images(tmp_path: Path) -> None:
+    table = tmp_path / "wide.csv"
+    table.write_text(",".join(f"c{i}" for i in range(5000)) + "\n" + (",".join(["0.125"] * 5000) + "\n") * 8)
+    assert not is_images(table)

@@ -99,7 +99,8 @@ def is_images(source: Any) -> bool:
             lines = file.read(_HEAD_BYTES).decode("utf-8", "replace").splitlines()[1:]
     except (OSError, ValueError, DataError):
         return False
-    return len(lines) > 0 and sum(bool(_ENDING.search(line)) for line in lines) >= 0.9 * len(lines) - 1
+    # The last line may be cut off.
+    return sum(bool(_ENDING.search(line)) for line in lines) >= max(1.0, 0.9 * len(lines) - 1)
 
 
 def read_images(source: Any, target: str | None = None, *, images: str | Path | None = None) -> ImageTable:
