@@ -20,7 +20,9 @@ from tests.bundle.small import make
 from tidemill.bundle import golden
 from tidemill.cli.main import run
 from tidemill.core.errors import OptionError
+from tidemill.deploy.presence import living
 from tidemill.sdk.up import UpOptions, is_loopback, up
+from tidemill.store.workspace import Workspace
 
 
 def say(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
@@ -94,6 +96,15 @@ class Platform:
         self.urls: dict[str, str] = {}
         while not {"front-1", "api", "control"} <= set(self.urls):
             self.listen()
+        self.wait_living()
+
+    def wait_living(self) -> None:
+        """Wait for the first sign of life, which a deployment looks for; it comes a moment after the last `ready`."""
+        until = time.monotonic() + 60
+        with Workspace.open(self.place) as workspace:
+            while not living(workspace.records):
+                assert time.monotonic() < until
+                time.sleep(0.05)
 
     def listen(self) -> dict[str, Any]:
         assert self.process.stdout is not None

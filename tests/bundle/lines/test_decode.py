@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.latency import session
@@ -18,7 +20,7 @@ ALPHABET = "aß€𝄞 "
 
 
 @pytest.fixture(scope="module")
-def run():  # type: ignore[no-untyped-def]  # a session of onnxruntime
+def run() -> Any:
     graph = GraphBuilder()
     frames = graph.input("frames", np.float32, ["N", "T", len(ALPHABET) + 1])
     text, confidence = write_greedy(graph, frames, ALPHABET)
@@ -34,7 +36,7 @@ FRAMES = arrays.arrays(
 
 
 @given(FRAMES)
-def test_the_graph_reads_what_numpy_reads(run, frames: np.ndarray) -> None:  # type: ignore[no-untyped-def,type-arg]
+def test_the_graph_reads_what_numpy_reads(run: Any, frames: NDArray[Any]) -> None:
     texts, confidence = greedy(frames, ALPHABET)
     text, sure = run.run(None, {"frames": frames})
     assert text.tolist() == texts

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from tests.bundle.lines.made import WORDS, line_of, make
 from tests.deploy.engine.conftest import Start
@@ -15,7 +17,7 @@ from tests.deploy.engine.conftest import Start
 from tidemill.deploy.engine.limits import Limits
 
 
-def packed(image: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def packed(image: NDArray[Any]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()

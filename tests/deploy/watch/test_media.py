@@ -15,7 +15,7 @@ from PIL import Image
 from tests.bundle.images.made import make as make_images
 from tests.bundle.texts.made import COLUMN
 from tests.bundle.texts.made import make as make_texts
-from tests.deploy.engine.conftest import Running, Start, start, until  # noqa: F401  the fixture is used here, too
+from tests.deploy.engine.conftest import Running, Start, until
 
 from tidemill.cli.main import run
 from tidemill.core.errors import RoleError
@@ -84,14 +84,14 @@ class Served:
 
 
 @pytest.fixture
-def images(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:  # noqa: F811  the fixture
+def images(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:
     served = Served(workspace, make_images(tmp_path / "tone.tm").path, start)
     yield served
     served.watch.close()
 
 
 @pytest.fixture
-def texts(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:  # noqa: F811  the fixture
+def texts(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:
     served = Served(workspace, make_texts(tmp_path / "mood.tm").path, start)
     yield served
     served.watch.close()

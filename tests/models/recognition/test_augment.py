@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def batch() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("change", [bend, ink, blur, shade, lambda x, rng, _: Distortion(2.0)(x, rng)])
-def test_shape_and_range_stay_and_the_same_draws_give_the_same_batch(change) -> None:  # type: ignore[no-untyped-def]
+def test_shape_and_range_stay_and_the_same_draws_give_the_same_batch(change: Any) -> None:
     images = batch()
     before = images.clone()
     one, two = (change(images, np.random.default_rng(3), 1.0) for _ in range(2))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from tidemill.bundle.lines.decode import greedy
 from tidemill.models.recognition.beam import beam_search, probability_of
@@ -16,7 +18,7 @@ ALPHABET = "ab"
 
 
 @st.composite
-def frames(draw: st.DrawFn, most: int = 5) -> np.ndarray:  # type: ignore[type-arg]
+def frames(draw: st.DrawFn, most: int = 5) -> NDArray[Any]:
     logits = draw(arrays.arrays(np.float64, (draw(st.integers(1, most)), 3), elements=st.floats(-4, 4)))
     return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
@@ -25,7 +27,7 @@ def written(path: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(o for i, o in enumerate(path) if o and (i == 0 or path[i - 1] != o))
 
 
-def every(given_frames: np.ndarray) -> dict[tuple[int, ...], float]:  # type: ignore[type-arg]
+def every(given_frames: NDArray[Any]) -> dict[tuple[int, ...], float]:
     """Probability of every text, by summing over all paths."""
     out: dict[tuple[int, ...], float] = {}
     for path in product(range(3), repeat=len(given_frames)):
@@ -35,7 +37,7 @@ def every(given_frames: np.ndarray) -> dict[tuple[int, ...], float]:  # type: ig
 
 
 @given(frames())
-def test_without_dropping_it_finds_the_most_probable_text(given_frames: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_without_dropping_it_finds_the_most_probable_text(given_frames: NDArray[Any]) -> None:
     ids, log = beam_search(given_frames, width=10_000)
     known = every(given_frames)
     assert np.isclose(known[ids], max(known.values()))
@@ -43,19 +45,19 @@ def test_without_dropping_it_finds_the_most_probable_text(given_frames: np.ndarr
 
 
 @given(frames())
-def test_all_ways_together_are_the_probability(given_frames: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_all_ways_together_are_the_probability(given_frames: NDArray[Any]) -> None:
     for ids, p in every(given_frames).items():
         assert np.isclose(np.exp(probability_of(given_frames, ids)), p)
 
 
 @given(frames(most=8), st.integers(1, 6))
-def test_what_it_claims_is_never_more_than_the_text_has(given_frames: np.ndarray, width: int) -> None:  # type: ignore[type-arg]
+def test_what_it_claims_is_never_more_than_the_text_has(given_frames: NDArray[Any], width: int) -> None:
     ids, log = beam_search(given_frames, width)
     assert log <= probability_of(given_frames, ids) + 1e-9
 
 
 @given(frames())
-def test_a_wide_beam_is_at_least_as_probable_as_the_best_path(given_frames: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_wide_beam_is_at_least_as_probable_as_the_best_path(given_frames: NDArray[Any]) -> None:
     texts, confidence = greedy(given_frames[None], ALPHABET, 0.0)
     path = tuple(ALPHABET.index(c) + 1 for c in texts[0])
     ids, _ = beam_search(given_frames, width=10_000)

@@ -137,17 +137,15 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     from tidemill.data.ingest._base import existing_file
 
     existing_file(path)
+    import yaml
+
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         if path.suffix.lower() == ".json":
             found = json.loads(text)
         else:
-            import yaml
-
             found = yaml.safe_load(text)
-    except Exception as error:
-        if not isinstance(error, ValueError) and type(error).__module__.split(".")[0] != "yaml":
-            raise
+    except (ValueError, yaml.YAMLError) as error:
         raise OptionError(f"The definition can't be read: {error}.", where=str(path)) from error
     if not isinstance(found, Mapping):
         raise OptionError("A definition is a mapping with `name`, `entity` and `features`.", where=str(path))
