@@ -23,7 +23,7 @@ class Ask:
 
 
 def _line(name: str, row_ms: float, *, bulk: bool = False, most: int = 32, target_ms: float = 100.0) -> Line[Ask]:
-    curve = [(b, b * row_ms) for b in (1, 2, 4, 8, 16, 32) if b <= most]
+    curve = [(b, b * row_ms) for b in (1, 2, 4, 8, 16, 32) if b <= max(most, 2)]  # one alone would be a guess
     line: Line[Ask] = Line(name, bulk, target_ms, curve)
     line.best = most
     return line
@@ -35,6 +35,34 @@ def test_the_batch_is_the_smallest_near_the_best_rate() -> None:
     flat = [(1, 1 / 31.8), (32, 32 / 38.6), (256, 256 / 34.1)]
     assert best_batch(flat) == 32
     assert best_batch(flat, target_ms=1.0) == 1
+
+
+@pytest.mark.parametrize(("batch_ms", "row_ms", "best"), [(1.0, 0.01, 256), (0.0, 40.0, 1), (0.5, 1.0, 16)])
+def test_batches_nobody_measured_grow_as_far_as_that_pays(batch_ms: float, row_ms: float, best: int) -> None:
+    now = 0.0
+    device: Device[Ask] = Device(lambda: now)
+    line: Line[Ask] = Line("a", target_ms=100.0)
+    device.add(line)
+    for _ in range(4000):
+        device.push(line, Ask(1, 1e9))
+    batches = 0
+    while (turn := device.take(lambda _: True)) is not None:
+        batches += 1
+        ms = batch_ms + row_ms * len(turn[1])
+        now += ms / 1e3
+        device.finished(*turn, ms)
+    assert line.best == best
+    assert batches < 4000 / best + 20
+
+
+def test_a_measured_size_stays() -> None:
+    line: Line[Ask] = Line("a", curve=[(1, 1.0), (8, 2.0)])
+    for _ in range(10):
+        line.grow(8, 0.1)
+    assert line.best == 8
+    alone: Line[Ask] = Line("a", together=False)
+    alone.grow(1, 0.1)
+    assert alone.best == 1
 
 
 @given(

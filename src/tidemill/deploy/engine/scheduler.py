@@ -31,6 +31,10 @@ A longer line would answer no more: it is there to keep workers busy while their
 nothing is told so late."""
 _BATCH_MS = 0.03
 """What a batch costs beside the model: frames, calls, waking a worker. The larger the batch, the fewer pay for it."""
+_UNMEASURED_ROWS = 256
+"""Rows to which batches of a line without a measured curve may grow."""
+_SAME = 1.1
+"""Times by the row that are no further apart are the same; measured in passing, they scatter."""
 SLICE_SHARE = 0.25
 """Share of the tightest target that one slice of bulk work may take."""
 
@@ -71,7 +75,7 @@ class Line(Generic[W]):
     target_ms : float
         Latency that is wanted.
     curve : sequence of (int, float)
-        Measured milliseconds by batch size.
+        Measured milliseconds by batch size. Where only one size is known, batches grow from it as far as that pays.
     together : bool
         False: every request goes alone.
     """
@@ -102,6 +106,19 @@ class Line(Generic[W]):
         self.curve = sorted((int(b), float(ms)) for b, ms in curve) or [(1, 1.0)]
         self.best = best_batch(self.curve, self.target_ms if not self.bulk else None) if self.together else 1
         self.row_ms = self.predict_ms(self.best) / self.best
+
+    def grow(self, rows: int, ms: float) -> None:
+        """Let batches be larger or smaller after one of ``rows``, where nobody has measured which size is best.
+
+        A full batch that took an eighth of the target at most, and no longer by the row than those before it, is
+        followed by one of twice its size; one that took more than half of the target, by one of half its size.
+        """
+        if len(self.curve) > 1 or not self.together or rows < self.best:
+            return
+        if ms > self.target_ms / 2:
+            self.best = max(1, self.best // 2)
+        elif ms <= self.target_ms / 8 and ms / rows <= _SAME * self.row_ms and self.best < _UNMEASURED_ROWS:
+            self.best *= 2
 
     def predict_ms(self, rows: int) -> float:
         """Milliseconds that a batch takes, by the measured curve."""
@@ -332,5 +349,6 @@ class Device(Generic[W]):
         line.used_ms += ms
         line.passed += ms / WEIGHTS[line.bulk]
         if counted and rows:
+            line.grow(rows, ms)
             found = ms / rows
             line.row_ms += (_SLOWER if found > line.row_ms else _QUICKER) * (found - line.row_ms)
