@@ -75,6 +75,14 @@ def test_transcripts_are_composed_and_trimmed(tmp_path: Path) -> None:
     assert texts_of(found.y) == ["\u00e4 b", "00012", "NA", "null"]
 
 
+def test_case_counts_nothing_where_that_is_said(tmp_path: Path) -> None:
+    path = table(tmp_path, ["aB", "\u00c4 B", "\u00df"])
+    found = prepare_lines(path, "text", FitOptions(test_size=0.0, ignore_case=True))
+    assert texts_of(found.y) == ["ab", "\u00e4 b", "\u00df"]
+    assert found.task.ignores_case
+    assert not prepare_lines(path, "text", FitOptions(test_size=0.0)).task.ignores_case
+
+
 def test_the_height_is_chosen_by_the_lines() -> None:
     for height, chosen in ((20, 32), (40, 32), (48, 48), (200, 48)):
         assert choose_encoder(ArrayPictures(np.zeros((2, height, 90)))).height == chosen
@@ -111,9 +119,9 @@ def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monke
 
     for name, value in (("epochs", (5, 5)), ("width", 8)):
         monkeypatch.setattr(TrainedFamily, name, value)
-    path = table(tmp_path / "lines", words(60))
-    test = table(tmp_path / "test", words(12, seed=4))
-    with tm.fit(path, "text", workspace=tmp_path / "w", name="read", test=test, **QUICK) as study:
+    path = table(tmp_path / "lines", words(60, "01aB"))
+    test = table(tmp_path / "test", [word.upper() for word in words(12, "01ab", seed=4)])
+    with tm.fit(path, "text", workspace=tmp_path / "w", name="read", test=test, ignore_case=True, **QUICK) as study:
         assert str(study.objective) == "minimize cer"
         bundle = study.best.export(tmp_path / "read.tm")
         report = study.report(tmp_path / "report.html", bundle=bundle).read_text(encoding="utf-8")
@@ -124,8 +132,11 @@ def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monke
     assert "wholly right on" in report
     assert bundle.evaluate(test)["cer"] == pytest.approx(study.search.report_locked_slice()["value"])
     assert kept[0].source == "test"
+    assert kept[0].y.max() < ord("c"), "case counts nothing here"
+    assert not any(c.isupper() for text in bundle.predict(test)["prediction"] for c in text)
     with tm.fit(None, workspace=tmp_path / "w", resume="read", trials=2, cpus=1, in_process=True) as more:
         assert len(more.search.trials()) == 2
+        assert more.task.ignores_case
     words_of = {**QUICK, "weights": ("read",)}
     with tm.fit(path, "text", workspace=tmp_path / "w", name="next", **words_of) as other:
         assert "scratch" in other.search.trials()[0].config["crnn.weights"]

@@ -33,6 +33,10 @@ class TaskKind(str, Enum):
         return self.is_classification or self is TaskKind.MULTILABEL
 
 
+FOLDED = "folded"
+"""Labels of lines of text whose case counts nothing."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A problem: predict ``target`` from the other columns.
@@ -50,7 +54,8 @@ class Task:
         The positive class of a binary task: ``classes[1]``, which is also filled in where it is None.
     label_type : str
         How labels looked in the data, so that predictions look the same: ``"string"``, ``"integer"``,
-        ``"number"`` or ``"boolean"``. For regression ``"number"`` or ``"integer"``.
+        ``"number"`` or ``"boolean"``. For regression ``"number"`` or ``"integer"``. For recognition ``"string"``, or
+        ``"folded"`` where upper and lower case are the same: what is read comes in lower case.
 
     Examples
     --------
@@ -96,6 +101,11 @@ class Task:
                 f"A label must not be empty or hold {JOINT!r}, which stands between labels, but got {wrong[0]!r}.",
                 hint="Rename the label.",
             )
+
+    @property
+    def ignores_case(self) -> bool:
+        """True where lines of text are read in lower case."""
+        return self.label_type == FOLDED
 
     @property
     def n_classes(self) -> int:

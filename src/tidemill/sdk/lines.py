@@ -19,7 +19,7 @@ from tidemill.core import transcripts
 from tidemill.core.errors import DataError, NotFoundError, OptionError, WorkspaceError
 from tidemill.core.pack import unpack
 from tidemill.core.schema import Columns, Schema, SemanticType
-from tidemill.core.task import Task, TaskKind
+from tidemill.core.task import FOLDED, Task, TaskKind
 from tidemill.data.checks import Finding
 from tidemill.data.coerce import group_codes
 from tidemill.data.images.pictures import JoinedPictures, Pictures, Unreadable, look
@@ -142,15 +142,15 @@ def prepare_lines(
     test_table = None if test is None else _transcribed(read_images(test, target), target)
     encoder = encoder or choose_encoder(table.pictures, options.image_size)
     notices: list[str] = []
-    task = Task(TaskKind.RECOGNITION, target)
-    seen = _known(_encode(encoder, table, notices), target, notices)
+    task = Task(TaskKind.RECOGNITION, target, label_type=FOLDED if options.ignore_case else "string")
+    seen = _known(_encode(encoder, table, notices), task, notices)
     schema = image_schema(seen.table, target, options)
     groups = group_codes(seen.table.raw, schema)
     if test_table is None:
         train, locked = lock(task, seen.y, options, groups, None)
         whole = seen
     else:
-        more = _known(_encode(encoder, test_table, notices), target, notices)
+        more = _known(_encode(encoder, test_table, notices), task, notices)
         train, locked = np.arange(len(seen.y)), np.arange(len(seen.y), len(seen.y) + len(more.y))
         whole, test_table = seen.joined(more), more.table
     notices += _said(whole, train, locked)
@@ -289,8 +289,9 @@ def _encode(encoder: LineEncoder, table: ImageTable, notices: list[str]) -> _See
     return _Seen(read, x[good], {name: values[good] for name, values in columns.items()}, empty)
 
 
-def _known(seen: _Seen, target: str, notices: list[str]) -> _Seen:
-    """Leave out lines without a transcript."""
+def _known(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
+    """Leave out lines without a transcript; where case counts nothing, all letters are small ones."""
+    target = task.target
     texts = transcripts_of(seen.table.table[target])
     known = np.flatnonzero(texts != "")
     if not len(known):
@@ -303,7 +304,8 @@ def _known(seen: _Seen, target: str, notices: list[str]) -> _Seen:
         )
     columns = {name: values[known] for name, values in seen.columns.items()}
     table = seen.table if len(known) == len(texts) else seen.table.take(known)
-    return _Seen(table, seen.x[known], columns, transcripts.to_codes(texts[known]))
+    codes = transcripts.to_codes(texts[known])
+    return _Seen(table, seen.x[known], columns, transcripts.folded(codes) if task.ignores_case else codes)
 
 
 def _said(seen: _Seen, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[str]:

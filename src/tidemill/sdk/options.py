@@ -79,6 +79,8 @@ class FitOptions:
         this machine.
     separator : str or None
         What stands between the labels of a cell where a row has several, or ``"json"``; None looks at the cells.
+    ignore_case : bool
+        Lines of text are read in lower case, whatever their letters look like.
     """
 
     kind: str | None = None
@@ -109,6 +111,7 @@ class FitOptions:
     engine: str = "process"
     ray_address: str | None = None
     separator: str | None = None
+    ignore_case: bool = False
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:

@@ -46,6 +46,8 @@ class LineBundle(ImageBundle):
         if not seen:
             raise DataError("No image with a known transcript can be read.", where=table.source)
         truth = transcripts.to_codes(texts[known[np.array(seen)]])
+        if self.task.ignores_case:
+            truth = transcripts.folded(truth)
         evidence = Evidence("given", truth, transcripts.joined(found))
         return point_values(evidence, self.task, self.spec.decision, None)
 

@@ -96,6 +96,9 @@ def fit(
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="Resize images to so many pixels a side; default by the images.")
     ] = None,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", help="Read lines of text in lower case: case counts nothing.")
+    ] = False,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +147,7 @@ def fit(
             epochs=epochs,
             images=images,
             image_size=image_size,
+            ignore_case=ignore_case,
             weights=tuple(weights or ()),
             database=database,
             sheet=sheet,

@@ -26,6 +26,7 @@ from tidemill.models.recognition.augment import Distortion
 from tidemill.models.recognition.emit import emit_net
 from tidemill.models.recognition.nets.parts import Answer, Recogniser
 from tidemill.models.recognition.samples import PADDING, LineSamples, side_by_side
+from tidemill.models.recognition.start import begin
 from tidemill.models.vision._base import TrainBudget
 from tidemill.models.vision._net import measure_step_s
 from tidemill.train import runtime
@@ -218,6 +219,8 @@ def fit_net(
     valid: LineData | None,
     budget: TrainBudget,
     seed: int,
+    *,
+    new: bool = True,
 ) -> Recogniser:
     """Train a net on one device within its time.
 
@@ -233,6 +236,8 @@ def fit_net(
         What may be spent; its curve gets character error rates.
     seed : int
         Of order and distortion.
+    new : bool
+        False where the net begins from weights; else its first steps are those of `tidemill.models.recognition.start`.
 
     Returns
     -------
@@ -251,6 +256,8 @@ def fit_net(
     loss = CtcLoss()
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    if new:
+        begin(net, recipe, samples, budget, seed)
     recipe = _planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget)
     limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline)
     # Nets of this size need a hundredth of the memory that there is; to measure it would take longer than a training.

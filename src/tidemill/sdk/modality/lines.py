@@ -71,8 +71,12 @@ class Lines:
         return load_lines(workspace, study, options, training=training)
 
     def kept(self, options: FitOptions) -> dict[str, Any]:
-        """Height and weights belong to the question."""
-        return {"image_size": options.image_size, "weights": list(options.weights)}
+        """Height, weights and whether case counts belong to the question."""
+        return {
+            "image_size": options.image_size,
+            "weights": list(options.weights),
+            "ignore_case": options.ignore_case,
+        }
 
     def material(self, prepared: PreparedLines) -> LineMaterial:
         """What a search learns from; the lines are encoded already."""

@@ -114,7 +114,10 @@ class TrainedFamily(ABC):
         if self._weights(config):
             self._begin_from(net, config, profile)
         distortion = Distortion(float(config[f"{self.name}.augment"]))
-        net = fit_net(net, self.recipe(config, profile), distortion, profile, train, valid, budget, seed)
+        net = fit_net(
+            net, self.recipe(config, profile), distortion, profile, train, valid, budget, seed,
+            new=not self._weights(config),
+        )  # fmt: skip
         return TrainedRecogniser(self.name, kept, profile, net, self.cost(kept, task, profile))
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedLines:
