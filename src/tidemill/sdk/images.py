@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.runner.stacks import stacks
-from tidemill.core.errors import DataError, OptionError, WorkspaceError
-from tidemill.core.pack import unpack
+from tidemill.core.errors import DataError, OptionError
 from tidemill.core.schema import Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
@@ -27,7 +26,7 @@ from tidemill.data.images.source import FILE, KINDS, LABEL, ImageTable, read_ima
 from tidemill.data.ingest import RawTable
 from tidemill.data.multilabel import unknown_labels, with_labels
 from tidemill.data.problem import infer_task
-from tidemill.data.versions import DatasetVersion, find_version, load_version, write_version
+from tidemill.data.versions import DatasetVersion, write_version
 from tidemill.data.versions.governance import inherit
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
@@ -35,8 +34,7 @@ from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.image_weights import weights_at_hand
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
-from tidemill.sdk.sources import LIMITS, SOURCE, Named, admit
-from tidemill.search.study import ENCODER
+from tidemill.sdk.sources import Kept, Named, admit
 from tidemill.store.workspace import Workspace
 
 MOST_SIDE = 64
@@ -272,32 +270,19 @@ def load_images(
     DataError
         Where the version is blocked.
     """
-    record = workspace.metadata.get_study(study)
-    source = record.settings.get(SOURCE)
-    if not source:
-        raise WorkspaceError(f"The study {study!r} does not say which images it was made from.")
-    if training:
-        admit(workspace, find_version(workspace, source["version"]))
-    kept: Mapping[str, Any] = source["options"]
-    words = replace(
-        options,
-        **{key: value for key, value in kept.items() if key not in (LIMITS, "types", "weights", "kind")},
-        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        weights=weights_at_hand(workspace, kept.get("weights", ())) if training else (),
-        kind=str(record.task["kind"]),
-        test=None,
-        images=None,
-    )
-    encoder = ImageEncoder.restore(unpack(workspace.artifacts.get(record.artifacts[ENCODER])))
-    target = str(record.task["target"])
+    kept = Kept.of(workspace, study, "images", training=training)
+    weights = weights_at_hand(workspace, kept.weights) if training else ()
+    words = kept.options(options, weights=weights, kind=kept.kind, images=None)
+    encoder = ImageEncoder.restore(kept.encoder_state())
+    table, test = kept_images(kept)
+    return prepare_images(table, kept.target, words, test=test, encoder=encoder), kept.versions
 
-    def table(version: str, name: str) -> ImageTable:
-        rows, schema = load_version(workspace, version)
-        return image_table(workspace, RawTable(rows, name), schema)
 
-    test = None if source["test_version"] is None else table(source["test_version"], f"{source['dataset']}.test")
-    found = prepare_images(table(source["version"], source["dataset"]), target, words, test=test, encoder=encoder)
-    return found, {key: source[key] for key in ("dataset", "version", "test_version")}
+def kept_images(kept: Kept) -> tuple[ImageTable, ImageTable | None]:
+    """The images of a study, and the locked ones, where they were given."""
+    test = kept.test_rows()
+    locked = None if test is None else image_table(kept.workspace, *test)
+    return image_table(kept.workspace, *kept.rows()), locked
 
 
 # ---------------------------------------------------------------------------------------------------------- inside

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -16,24 +15,20 @@ from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.lines.encoder import STEP, LineEncoder, Lines
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.core import transcripts
-from tidemill.core.errors import DataError, NotFoundError, OptionError, WorkspaceError
-from tidemill.core.pack import unpack
-from tidemill.core.schema import Columns, Schema, SemanticType
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.schema import Columns, Schema
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
 from tidemill.data.coerce import group_codes
 from tidemill.data.images.pictures import JoinedPictures, Pictures, Unreadable, look
 from tidemill.data.images.source import FILE, ImageTable, read_images
 from tidemill.data.images.transcripts import transcripts_of
-from tidemill.data.ingest import RawTable
-from tidemill.data.versions import find_version, load_version
 from tidemill.models.recognition._base import STRIDE, LineProfile, steps_needed
 from tidemill.sdk.image_weights import weights_at_hand
-from tidemill.sdk.images import image_schema, image_table, refuse_tables_options
+from tidemill.sdk.images import image_schema, kept_images, refuse_tables_options
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
-from tidemill.sdk.sources import LIMITS, SOURCE, admit
-from tidemill.search.study import ENCODER
+from tidemill.sdk.sources import Kept
 from tidemill.store.workspace import Workspace
 
 HEIGHTS = (32, 48)
@@ -196,31 +191,12 @@ def load_lines(
     DataError
         Where the version is blocked.
     """
-    record = workspace.metadata.get_study(study)
-    source = record.settings.get(SOURCE)
-    if not source:
-        raise WorkspaceError(f"The study {study!r} does not say which lines it was made from.")
-    if training:
-        admit(workspace, find_version(workspace, source["version"]))
-    kept: Mapping[str, Any] = source["options"]
-    words = replace(
-        options,
-        **{key: value for key, value in kept.items() if key not in (LIMITS, "types", "weights", "kind")},
-        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        weights=weights_at_hand(workspace, kept.get("weights", ())) if training else (),
-        test=None,
-        images=None,
-    )
-    encoder = LineEncoder.restore(unpack(workspace.artifacts.get(record.artifacts[ENCODER])))
-
-    def table(version: str, name: str) -> ImageTable:
-        rows, schema = load_version(workspace, version)
-        return image_table(workspace, RawTable(rows, name), schema)
-
-    test = None if source["test_version"] is None else table(source["test_version"], f"{source['dataset']}.test")
-    first = table(source["version"], source["dataset"])
-    found = prepare_lines(first, str(record.task["target"]), words, test=test, encoder=encoder)
-    return found, {key: source[key] for key in ("dataset", "version", "test_version")}
+    kept = Kept.of(workspace, study, "lines", training=training)
+    weights = weights_at_hand(workspace, kept.weights) if training else ()
+    words = kept.options(options, weights=weights, kind=options.kind, images=None)
+    encoder = LineEncoder.restore(kept.encoder_state())
+    table, test = kept_images(kept)
+    return prepare_lines(table, kept.target, words, test=test, encoder=encoder), kept.versions
 
 
 # ---------------------------------------------------------------------------------------------------------- inside
