@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.core.errors import DataError, NotFoundError
+from tidemill.core.errors import DataError, NotFoundError, OptionError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -277,8 +277,21 @@ def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
     return folder / FILE
 
 
-def misfit(place: str, channels: int, families: Sequence[str]) -> str | None:
-    """Say why weights that Tidemill trained can't be begun from; None where they can, and for those of others."""
+def refuse_misfits(places: Iterable[str], channels: int, families: Container[str]) -> None:
+    """Refuse weights that Tidemill trained for other images or other families; those of others may pass.
+
+    Raises
+    ------
+    OptionError
+        With what doesn't fit.
+    """
+    for place in places:
+        why = _misfit(place, channels, families)
+        if why is not None:
+            raise OptionError(f"These weights can't be begun from: {place}. {why}", where="--weights")
+
+
+def _misfit(place: str, channels: int, families: Container[str]) -> str | None:
     origin = origin_of(place)
     if origin is None:
         return None
