@@ -14,7 +14,7 @@ from tidemill.core.space import Categorical, Float, Int, Param, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.recognition._base import FittedLines, LineData, LineProfile
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.train.types import Recipe
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class TrainedFamily(ABC):
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedLines:
         """Build again, and fill."""
-        from tidemill.models.recognition._net import TrainedRecogniser, fill
+        from tidemill.models.recognition._net import TrainedRecogniser
+        from tidemill.models.training.trained import fill
 
         profile = LineProfile.from_json(state["profile"])
         net = fill(self._made(state["config"], profile), state["state"])
@@ -127,7 +128,7 @@ class TrainedFamily(ABC):
 
     def recipe(self, config: Config, profile: LineProfile) -> Recipe:
         """How the config trains."""
-        from tidemill.models.vision._net import rounded_batch
+        from tidemill.models.training.pace import rounded_batch
 
         batch = rounded_batch(profile.rows, _BATCHES)
         gentle = _GENTLER if self._weights(config) else 1.0

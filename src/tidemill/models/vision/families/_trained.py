@@ -14,7 +14,8 @@ from tidemill.core.errors import DataError
 from tidemill.core.space import Categorical, Float, Int, Param, Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile, TrainBudget
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 from tidemill.train.types import Recipe
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class TrainedFamily(ABC):
 
     def recipe(self, config: Config, profile: ImageProfile) -> Recipe:
         """How the config trains."""
-        from tidemill.models.vision._net import rounded_batch
+        from tidemill.models.training.pace import rounded_batch
 
         batch = rounded_batch(profile.rows, self.batches)
         gentle = _GENTLER if self._weights(config) else 1.0
@@ -185,7 +186,8 @@ class TrainedFamily(ABC):
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedNet:
         """Build again, and fill."""
-        from tidemill.models.vision._net import TrainedNet, count, fill
+        from tidemill.models.training.trained import fill
+        from tidemill.models.vision._net import TrainedNet, count
 
         profile = ImageProfile.from_json(state["profile"])
         config = self.settled(state["config"], state["state"])
