@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.images.properties import PROPERTIES
-from tidemill.bundle.runner.stacks import stacks
 from tidemill.core.errors import DataError, OptionError
 from tidemill.core.schema import Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
@@ -32,6 +30,7 @@ from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.image_weights import weights_at_hand
+from tidemill.sdk.looking import NAMED, decoded, in_both, marks_of
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
 from tidemill.sdk.sources import Kept, Named, admit
@@ -42,8 +41,6 @@ MOST_SIDE = 64
 _LEAST_SIDE = 8
 _SAMPLE = 200
 """Images that tell size and colour of all."""
-_NAMED = 5
-"""So many files are named in a message."""
 _UNITS = {"width": "px", "height": "px", "brightness": "of 1", "contrast": "of 1"}
 _BLOB_UNIT, _PACK_UNIT = f"{BLOB}image", f"{BLOB}images"
 """Units of a column that names the bytes of one image, as `tidemill data add` keeps them, or a pack of many."""
@@ -359,32 +356,16 @@ def _encode(encoder: ImageEncoder, table: ImageTable, notices: list[str]) -> _Se
     """Decode and resize all images, some at a time; only what models see stays in memory."""
     n = len(table.pictures)
     x = np.empty((n, *encoder.shape), dtype=np.uint8)
-    columns = {name: np.full(n, np.nan) for name in PROPERTIES}
-    bad: list[Unreadable] = []
+    columns: Columns = {name: np.full(n, np.nan) for name in PROPERTIES}
 
-    def seen() -> Any:
-        for place, found in enumerate(look(table.pictures)):
-            if isinstance(found, Unreadable):
-                bad.append(found)
-                yield None
-                continue
-            columns["height"][place], columns["width"][place] = found.shape[:2]
-            yield found
-
-    kept: list[int] = []
-    for places, stack in stacks(seen()):
+    def take(places: list[int], stack: Any) -> None:
         x[places] = encoder.encode(stack).astype(np.uint8)
-        kept += places
-    if not kept:
-        raise DataError("None of the images can be read.", where=table.source, hint=f"The first: {bad[0]}.")
+
+    readable = decoded(table, columns, notices, take)
     for start in range(0, n, 1024):
         part = x[start : start + 1024].reshape(len(x[start : start + 1024]), -1) / np.float32(255)
         columns["brightness"][start : start + 1024] = part.mean(axis=1)
         columns["contrast"][start : start + 1024] = part.std(axis=1)
-    if bad:
-        shown = "; ".join(str(b) for b in bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
-        notices.append(f"{len(bad):,} of {n:,} images can't be read and are left out: {shown}.")
-    readable = np.array(kept, dtype=np.int64)
     if len(readable) == n:
         return _Seen(table, x, columns, np.zeros(n))
     return _Seen(table, x, columns, np.zeros(n)).take(readable, np.zeros(n))
@@ -397,10 +378,10 @@ def _with_target(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
         return replace(seen, y=y)
     if not known.any():
         raise DataError("No image has a label that can be used.", where=seen.table.source)
-    gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(~known)[:_NAMED]]
+    gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(~known)[:NAMED]]
     notices.append(
         f"{int((~known).sum()):,} of {len(y):,} images have no label that can be used, and are left out: "
-        f"{', '.join(map(repr, gone))}{', …' if (~known).sum() > _NAMED else ''}."
+        f"{', '.join(map(repr, gone))}{', …' if (~known).sum() > NAMED else ''}."
     )
     return seen.take(np.flatnonzero(known), y)
 
@@ -426,17 +407,8 @@ def image_schema(table: ImageTable, target: str, options: FitOptions) -> Schema:
 
 def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[Finding]:
     """Images that stand twice, and classes that are rare."""
-    marks = np.array(
-        [int.from_bytes(blake2b(image.tobytes(), digest_size=8).digest(), "big") for image in seen.x], dtype=np.uint64
-    )
-    found: list[Finding] = []
-    shared = np.intersect1d(marks[train], marks[test])
-    if len(shared):
-        found.append(Finding(
-            "warning", "image_in_train_and_test", None,
-            f"{int(np.isin(marks[test], shared).sum()):,} of {len(test):,} locked images stand among the training "
-            "images, too.", "Figures on the locked images are too good; remove the copies.",
-        ))  # fmt: skip
+    marks = marks_of(seen.x)
+    found = in_both(marks, train, test, "images")
     order = np.argsort(marks, kind="stable")
     same = marks[order][1:] == marks[order][:-1]
     if task.kind.has_labels:
@@ -456,10 +428,10 @@ def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[n
         noun = "labels" if several else "classes"
         rare = [f"{c!r} ({k})" for c, k in zip(task.classes, counts.tolist(), strict=True) if k < 10]
         if rare:
-            more = ", …" if len(rare) > _NAMED else ""
+            more = ", …" if len(rare) > NAMED else ""
             found.append(Finding(
                 "warning", "few_images_of_a_class", task.target,
-                f"{len(rare):,} {noun} have fewer than ten images: {', '.join(rare[:_NAMED])}{more}.", "Add images.",
+                f"{len(rare):,} {noun} have fewer than ten images: {', '.join(rare[:NAMED])}{more}.", "Add images.",
             ))  # fmt: skip
     if same.any():
         found.append(Finding(

@@ -172,25 +172,12 @@ class Kept:
 
     @classmethod
     def of(cls, workspace: Workspace, study: str, noun: str, *, training: bool) -> Kept:
-        """Look at a study.
-
-        Parameters
-        ----------
-        workspace : Workspace
-            Where it is.
-        study : str
-            Its name.
-        noun : str
-            What it was made from, for a message: ``"images"``.
-        training : bool
-            As in `read_version`.
+        """Look at a study, as `load_source` does; ``noun`` says in a message what it was made from.
 
         Raises
         ------
-        WorkspaceError
-            If the study was not made by a fit.
-        DataError
-            Where the version is blocked.
+        WorkspaceError, DataError
+            As `load_source`.
         """
         record = workspace.metadata.get_study(study)
         source = record.settings.get(SOURCE)

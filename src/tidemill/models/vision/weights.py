@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.trial import Config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -239,6 +240,34 @@ def origin_of(place: str | Path) -> Origin | None:
         return Origin(str(found["family"]), dict(found["config"]), int(found["channels"]), alphabet)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"The weights don't say where they come from ({error!r}).", where=str(path)) from error
+
+
+def laid_like(config: Config, family: str, layout: Sequence[str]) -> Config:
+    """A config with the shapes of the weights that it names, which it names no more; as it is where it names none.
+
+    Parameters
+    ----------
+    config : Config
+        Of a net of ``family``.
+    family : str
+        Name of the family, with which its parameters begin.
+    layout : sequence of str
+        Parameters that decide the shapes of its tensors, without the family's name.
+
+    Raises
+    ------
+    DataError
+        Where the weights don't say one of them.
+    """
+    named = str(config.get(f"{family}.weights", ""))
+    origin = origin_of(named) if named else None
+    if origin is None:
+        return config
+    shapes = {f"{family}.{p}": origin.config.get(f"{family}.{p}") for p in layout}
+    lost = [name for name, value in shapes.items() if value is None]
+    if lost:
+        raise DataError(f"The weights don't say their {lost[0]!r}.", where=named)
+    return {**config, **shapes, f"{family}.weights": ""}
 
 
 def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
