@@ -25,15 +25,13 @@ from tidemill.data.ingest import RawTable
 from tidemill.data.multilabel import unknown_labels, with_labels
 from tidemill.data.problem import infer_task
 from tidemill.data.versions import DatasetVersion, write_version
-from tidemill.data.versions.governance import inherit
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
-from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.image_weights import weights_at_hand
 from tidemill.sdk.looking import NAMED, decoded, in_both, marks_of
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
-from tidemill.sdk.sources import Kept, Named, admit
+from tidemill.sdk.sources import Kept, Named, admit, kept_as
 from tidemill.store.workspace import Workspace
 
 MOST_SIDE = 64
@@ -248,11 +246,7 @@ def keep_images(workspace: Workspace, dataset: str, prepared: OfImages, named: N
     locked = None
     if prepared.test_table is not None:
         locked = _keep(workspace, f"{dataset}.test", prepared.test_table, prepared, None)
-    if named is not None:  # images of a dataset are no more open under another name
-        for made in (version, locked):
-            if made is not None:
-                inherit(workspace, made, actor=actor_name(), of=[named.version.dataset])
-    return {"dataset": dataset, "version": version.hash, "test_version": None if locked is None else locked.hash}
+    return kept_as(workspace, dataset, version, locked, named)
 
 
 def load_images(

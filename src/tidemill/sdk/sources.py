@@ -121,15 +121,18 @@ def keep_source(workspace: Workspace, dataset: str, prepared: Prepared, named: N
     admit(workspace, version)
     test = prepared.test_raw
     locked = None if test is None else write_version(workspace, f"{dataset}.test", test, prepared.schema)
-    if named is not None:  # rows of a dataset are no more open under another name
+    return kept_as(workspace, dataset, version, locked, named)
+
+
+def kept_as(
+    workspace: Workspace, dataset: str, version: DatasetVersion, locked: DatasetVersion | None, named: Named | None
+) -> dict[str, Any]:
+    """Say under which names rows are kept, as `keep_source` does; those of a dataset are no more open under another."""
+    if named is not None:
         for made in (version, locked):
             if made is not None:
                 inherit(workspace, made, actor=actor_name(), of=[named.version.dataset])
-    return {
-        "dataset": dataset,
-        "version": version.hash,
-        "test_version": None if locked is None else locked.hash,
-    }
+    return {"dataset": dataset, "version": version.hash, "test_version": None if locked is None else locked.hash}
 
 
 def _keep(workspace: Workspace, dataset: str, prepared: Prepared, named: Named | None) -> DatasetVersion:
