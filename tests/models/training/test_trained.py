@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="nets are built with torch")
@@ -9,7 +11,7 @@ torch = pytest.importorskip("torch", reason="nets are built with torch")
 from tidemill.models.training.trained import cost_of, fill, in_order, operations, state_of  # noqa: E402
 
 
-def net() -> torch.nn.Module:
+def net() -> Any:
     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
 
 

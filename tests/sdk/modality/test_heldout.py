@@ -35,11 +35,13 @@ def test_every_row_goes_with_its_truth_its_group_and_its_properties(locked: int)
     if locked:
         assert made.rows_test is not None
         assert made.columns_test is not None
+        assert made.x_test is not None
+        assert made.y_test is not None
         assert np.array_equal(made.y_test, made.rows_test * 10)
         assert np.array_equal(made.x_test, made.rows_test + 0.5)
         assert np.array_equal(made.columns_test["length"], made.rows_test + 1)
     else:
-        assert made.x_test is made.y_test is made.rows_test is made.columns_test is None
+        assert [made.x_test, made.y_test, made.rows_test, made.columns_test] == [None] * 4
 
 
 def test_no_more_than_a_part_of_the_time_is_kept_back() -> None:

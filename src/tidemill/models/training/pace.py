@@ -38,7 +38,7 @@ def measure_step_s(
         begun = time.perf_counter()
         inputs, targets = samples.batch(rows, train=True, rng=np.random.default_rng(number))
         out = twin(**{name: tensor.to(device) for name, tensor in inputs.items()})
-        loss(out, targets.to(device)).mean().backward()
+        loss(out, targets.to(device)).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
