@@ -55,7 +55,7 @@ def plainly(data: Path, limit: str, given: argparse.Namespace) -> float:
     from tidemill.core.metrics import get_metric
     from tidemill.models.recognition import pool
     from tidemill.models.recognition._base import LineData
-    from tidemill.models.vision._base import TrainBudget
+    from tidemill.models.training.budget import TrainBudget
     from tidemill.sdk.lines import prepare_lines
     from tidemill.sdk.options import FitOptions
 

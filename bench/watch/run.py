@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from tidemill.bundle.parts import Answers
-from tidemill.bundle.reference import Reference, build
+from tidemill.bundle.reference.build import build
+from tidemill.bundle.reference.file import Reference
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.deploy.engine.layout import Layout, TensorSpec

@@ -14,9 +14,12 @@ import pytest
 
 import tidemill as tm
 from tidemill.core.errors import NotFoundError, OptionError, WorkspaceError
+from tidemill.sdk.images import load_images
+from tidemill.sdk.lines import load_lines
 from tidemill.sdk.options import FitOptions
-from tidemill.sdk.sources import load_source
+from tidemill.sdk.sources import Kept, load_source
 from tidemill.sdk.studies import list_studies, open_study
+from tidemill.sdk.texts import load_texts
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 QUICK: dict[str, Any] = {"trials": 3, "families": ("linear", "lightgbm"), "cpus": 1, "in_process": True}
@@ -133,13 +136,26 @@ def test_every_trial_tells_all(study: tm.Study) -> None:
         study.describe_trial(77)
 
 
+def test_what_a_study_keeps_stands_over_the_options_of_the_next_fit(study: tm.Study) -> None:
+    kept = Kept.of(study.workspace, "mine", "data", training=False)
+    given = FitOptions(seed=9, test="other.csv", kind="regression", families=("linear",))
+    found = kept.options(given)
+    assert (found.seed, found.kind) == (kept.source["options"]["seed"], kept.source["options"]["kind"])
+    assert found.test is None, "the locked rows are those that were kept"
+    assert found.families == ("linear",), "what is not kept is as it was given"
+    assert kept.options(given, kind="regression").kind == "regression", "but for what a modality says itself"
+    assert kept.versions["version"] == study.describe()["dataset_version"]
+
+
 def test_a_study_without_a_source_says_so(study: tm.Study) -> None:
     from dataclasses import replace
 
     bare = replace(study.search.record, name="bare", settings={})
     study.workspace.metadata.create_study(bare)
-    with pytest.raises(WorkspaceError, match="does not say which data"):
-        load_source(study.workspace, "bare", FitOptions())
+    loads = {"data": load_source, "images": load_images, "lines": load_lines, "texts": load_texts}
+    for noun, load in loads.items():
+        with pytest.raises(WorkspaceError, match=f"does not say which {noun}"):
+            load(study.workspace, "bare", FitOptions())
     with open_study("bare", study.workspace.path) as opened:
         assert opened.leaderboard() == []
 

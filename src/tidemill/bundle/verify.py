@@ -14,13 +14,14 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from numpy.typing import NDArray
 
 from tidemill import __version__
-from tidemill.bundle import golden, manifest, reference, spec
+from tidemill.bundle import golden, manifest, spec
 from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES, about, input_names
 from tidemill.bundle.graph import IR_VERSION, ML, ML_OPSET, OPSET
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.latency import session
 from tidemill.bundle.parity import MAX_DP, RTOL
 from tidemill.bundle.programs import programs_of
+from tidemill.bundle.reference import file as reference
 from tidemill.bundle.spec import BundleSpec
 from tidemill.bundle.texts.readers import stored_readers
 from tidemill.core.errors import BundleError

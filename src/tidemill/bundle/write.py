@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill import __version__
-from tidemill.bundle import card, golden, manifest, reference, spec
+from tidemill.bundle import card, golden, manifest, spec
 from tidemill.bundle.assemble import input_names
 from tidemill.bundle.evidence import Evidence, measure
 from tidemill.bundle.folder import atomic_folder, check_replaceable
@@ -26,6 +26,8 @@ from tidemill.bundle.latency import BATCHES, Performance, profile, session
 from tidemill.bundle.parity import Proof, feed_of, prove
 from tidemill.bundle.parts import Answers, Recipe
 from tidemill.bundle.programs import programs_of
+from tidemill.bundle.reference import file as reference
+from tidemill.bundle.reference.build import build
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.serving import mlflow_files, requirements, triton_config
 from tidemill.bundle.spec import BundleInfo, BundleSpec, MetricValue
@@ -151,11 +153,11 @@ def _reference(
     """How inputs look in training, and answers on rows that the model did not see, where there are any."""
     recipe = proof.recipe
     if not evidence:
-        return reference.build(recipe.schema, recipe.task, columns, proof.answers["train"])
+        return build(recipe.schema, recipe.task, columns, proof.answers["train"])
     last = evidence[-1]
     codes = recipe.decide(last.scores) if recipe.task.kind.has_labels else None
     shown = Answers(np.asarray(last.scores, dtype=np.float32), codes)
-    return reference.build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=metrics)
+    return build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=metrics)
 
 
 def complete(info: BundleInfo, out: Path) -> BundleInfo:

@@ -74,7 +74,7 @@ def to_onnx(
                 optimize=True,
                 verbose=False,
             )
-        except Exception as error:
+        except Exception as error:  # its tracer and its passes raise whatever they stumble over: no kind is left out
             line = next((s for s in str(error).splitlines() if s.strip()), type(error).__name__)
             raise TrialError(f"PyTorch can't export the {noun} to ONNX: {line[:300]}") from error
     if program is None:

@@ -35,6 +35,7 @@ class AnyFamily(Protocol):
 
 
 F = TypeVar("F", bound=AnyFamily)
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def _is_there(module: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Registry(Generic[F]):
-    """The families of one modality.
+class Registry(Generic[F, M]):
+    """The families of one modality, and what their trained models are.
 
     Parameters
     ----------
@@ -147,24 +148,26 @@ class Registry(Generic[F]):
         chosen = names or [name for name, entry in known.items() if entry.absent is None]
         return {name: known[name].load() for name in known if name in chosen}
 
-    def able(self, task: Task, profile: Any, names: Sequence[str] | None, hint: str) -> dict[str, F]:
+    def able(self, task: Task, profile: Any, names: Sequence[str] | None, hint: str | None = None) -> dict[str, F]:
         """Load the families that support a task.
 
         Raises
         ------
         SpaceError
-            If there is none; ``hint`` says what to do.
+            If there is none; ``hint`` says what to do, by default other families or more rows.
         """
         found = {name: f for name, f in self.families(names).items() if f.supports(task, profile)}
         if not found:
             message = f"No family can learn {task.kind.value} from {profile.rows} {self.noun}."
-            raise SpaceError(message, hint=hint)
+            more = f"Allow other families, or give more {self.noun}." if names else f"Give more {self.noun}."
+            raise SpaceError(message, hint=hint or more)
         return found
 
-    def restore(self, state: Mapping[str, Any], task: Task) -> Any:
+    def restore(self, state: Mapping[str, Any], task: Task) -> M:
         """Undo the checkpoint of a trained model, whatever family it is of."""
         name = str(state["family"])
-        return self.families([name])[name].restore(dict(state), task)
+        found: M = self.families([name])[name].restore(dict(state), task)
+        return found
 
 
 def joined_space(able: Mapping[str, AnyFamily], task: Task, profile: Any) -> Space:

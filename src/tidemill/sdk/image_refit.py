@@ -14,8 +14,9 @@ from tidemill.bundle.runtime import Bundle
 from tidemill.core.errors import OptionError, TrialTimeoutError
 from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
+from tidemill.models.training.budget import TrainBudget
 from tidemill.models.vision import pool
-from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget, VisionFamily
+from tidemill.models.vision._base import ImageData, ImageProfile, VisionFamily
 from tidemill.sdk.modality.images import Images
 from tidemill.sdk.study import Study
 from tidemill.search.modality import IMAGE

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +12,7 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.images.properties import PROPERTIES
-from tidemill.bundle.runner.stacks import stacks
-from tidemill.core.errors import DataError, OptionError, WorkspaceError
-from tidemill.core.pack import unpack
+from tidemill.core.errors import DataError, OptionError
 from tidemill.core.schema import Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
@@ -27,16 +24,14 @@ from tidemill.data.images.source import FILE, KINDS, LABEL, ImageTable, read_ima
 from tidemill.data.ingest import RawTable
 from tidemill.data.multilabel import unknown_labels, with_labels
 from tidemill.data.problem import infer_task
-from tidemill.data.versions import DatasetVersion, find_version, load_version, write_version
-from tidemill.data.versions.governance import inherit
+from tidemill.data.versions import DatasetVersion, write_version
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
-from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.image_weights import weights_at_hand
+from tidemill.sdk.looking import NAMED, decoded, in_both, marks_of
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
-from tidemill.sdk.sources import LIMITS, SOURCE, Named, admit
-from tidemill.search.study import ENCODER
+from tidemill.sdk.sources import Kept, Named, admit, kept_as
 from tidemill.store.workspace import Workspace
 
 MOST_SIDE = 64
@@ -44,8 +39,6 @@ MOST_SIDE = 64
 _LEAST_SIDE = 8
 _SAMPLE = 200
 """Images that tell size and colour of all."""
-_NAMED = 5
-"""So many files are named in a message."""
 _UNITS = {"width": "px", "height": "px", "brightness": "of 1", "contrast": "of 1"}
 _BLOB_UNIT, _PACK_UNIT = f"{BLOB}image", f"{BLOB}images"
 """Units of a column that names the bytes of one image, as `tidemill data add` keeps them, or a pack of many."""
@@ -253,11 +246,7 @@ def keep_images(workspace: Workspace, dataset: str, prepared: OfImages, named: N
     locked = None
     if prepared.test_table is not None:
         locked = _keep(workspace, f"{dataset}.test", prepared.test_table, prepared, None)
-    if named is not None:  # images of a dataset are no more open under another name
-        for made in (version, locked):
-            if made is not None:
-                inherit(workspace, made, actor=actor_name(), of=[named.version.dataset])
-    return {"dataset": dataset, "version": version.hash, "test_version": None if locked is None else locked.hash}
+    return kept_as(workspace, dataset, version, locked, named)
 
 
 def load_images(
@@ -272,32 +261,19 @@ def load_images(
     DataError
         Where the version is blocked.
     """
-    record = workspace.metadata.get_study(study)
-    source = record.settings.get(SOURCE)
-    if not source:
-        raise WorkspaceError(f"The study {study!r} does not say which images it was made from.")
-    if training:
-        admit(workspace, find_version(workspace, source["version"]))
-    kept: Mapping[str, Any] = source["options"]
-    words = replace(
-        options,
-        **{key: value for key, value in kept.items() if key not in (LIMITS, "types", "weights", "kind")},
-        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        weights=weights_at_hand(workspace, kept.get("weights", ())) if training else (),
-        kind=str(record.task["kind"]),
-        test=None,
-        images=None,
-    )
-    encoder = ImageEncoder.restore(unpack(workspace.artifacts.get(record.artifacts[ENCODER])))
-    target = str(record.task["target"])
+    kept = Kept.of(workspace, study, "images", training=training)
+    weights = weights_at_hand(workspace, kept.weights) if training else ()
+    words = kept.options(options, weights=weights, kind=kept.kind, images=None)
+    encoder = ImageEncoder.restore(kept.encoder_state())
+    table, test = kept_images(kept)
+    return prepare_images(table, kept.target, words, test=test, encoder=encoder), kept.versions
 
-    def table(version: str, name: str) -> ImageTable:
-        rows, schema = load_version(workspace, version)
-        return image_table(workspace, RawTable(rows, name), schema)
 
-    test = None if source["test_version"] is None else table(source["test_version"], f"{source['dataset']}.test")
-    found = prepare_images(table(source["version"], source["dataset"]), target, words, test=test, encoder=encoder)
-    return found, {key: source[key] for key in ("dataset", "version", "test_version")}
+def kept_images(kept: Kept) -> tuple[ImageTable, ImageTable | None]:
+    """The images of a study, and the locked ones, where they were given."""
+    test = kept.test_rows()
+    locked = None if test is None else image_table(kept.workspace, *test)
+    return image_table(kept.workspace, *kept.rows()), locked
 
 
 # ---------------------------------------------------------------------------------------------------------- inside
@@ -374,32 +350,16 @@ def _encode(encoder: ImageEncoder, table: ImageTable, notices: list[str]) -> _Se
     """Decode and resize all images, some at a time; only what models see stays in memory."""
     n = len(table.pictures)
     x = np.empty((n, *encoder.shape), dtype=np.uint8)
-    columns = {name: np.full(n, np.nan) for name in PROPERTIES}
-    bad: list[Unreadable] = []
+    columns: Columns = {name: np.full(n, np.nan) for name in PROPERTIES}
 
-    def seen() -> Any:
-        for place, found in enumerate(look(table.pictures)):
-            if isinstance(found, Unreadable):
-                bad.append(found)
-                yield None
-                continue
-            columns["height"][place], columns["width"][place] = found.shape[:2]
-            yield found
-
-    kept: list[int] = []
-    for places, stack in stacks(seen()):
+    def take(places: list[int], stack: Any) -> None:
         x[places] = encoder.encode(stack).astype(np.uint8)
-        kept += places
-    if not kept:
-        raise DataError("None of the images can be read.", where=table.source, hint=f"The first: {bad[0]}.")
+
+    readable = decoded(table, columns, notices, take)
     for start in range(0, n, 1024):
         part = x[start : start + 1024].reshape(len(x[start : start + 1024]), -1) / np.float32(255)
         columns["brightness"][start : start + 1024] = part.mean(axis=1)
         columns["contrast"][start : start + 1024] = part.std(axis=1)
-    if bad:
-        shown = "; ".join(str(b) for b in bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
-        notices.append(f"{len(bad):,} of {n:,} images can't be read and are left out: {shown}.")
-    readable = np.array(kept, dtype=np.int64)
     if len(readable) == n:
         return _Seen(table, x, columns, np.zeros(n))
     return _Seen(table, x, columns, np.zeros(n)).take(readable, np.zeros(n))
@@ -412,10 +372,10 @@ def _with_target(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
         return replace(seen, y=y)
     if not known.any():
         raise DataError("No image has a label that can be used.", where=seen.table.source)
-    gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(~known)[:_NAMED]]
+    gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(~known)[:NAMED]]
     notices.append(
         f"{int((~known).sum()):,} of {len(y):,} images have no label that can be used, and are left out: "
-        f"{', '.join(map(repr, gone))}{', …' if (~known).sum() > _NAMED else ''}."
+        f"{', '.join(map(repr, gone))}{', …' if (~known).sum() > NAMED else ''}."
     )
     return seen.take(np.flatnonzero(known), y)
 
@@ -441,17 +401,8 @@ def image_schema(table: ImageTable, target: str, options: FitOptions) -> Schema:
 
 def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[Finding]:
     """Images that stand twice, and classes that are rare."""
-    marks = np.array(
-        [int.from_bytes(blake2b(image.tobytes(), digest_size=8).digest(), "big") for image in seen.x], dtype=np.uint64
-    )
-    found: list[Finding] = []
-    shared = np.intersect1d(marks[train], marks[test])
-    if len(shared):
-        found.append(Finding(
-            "warning", "image_in_train_and_test", None,
-            f"{int(np.isin(marks[test], shared).sum()):,} of {len(test):,} locked images stand among the training "
-            "images, too.", "Figures on the locked images are too good; remove the copies.",
-        ))  # fmt: skip
+    marks = marks_of(seen.x)
+    found = in_both(marks, train, test, "images")
     order = np.argsort(marks, kind="stable")
     same = marks[order][1:] == marks[order][:-1]
     if task.kind.has_labels:
@@ -471,10 +422,10 @@ def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[n
         noun = "labels" if several else "classes"
         rare = [f"{c!r} ({k})" for c, k in zip(task.classes, counts.tolist(), strict=True) if k < 10]
         if rare:
-            more = ", …" if len(rare) > _NAMED else ""
+            more = ", …" if len(rare) > NAMED else ""
             found.append(Finding(
                 "warning", "few_images_of_a_class", task.target,
-                f"{len(rare):,} {noun} have fewer than ten images: {', '.join(rare[:_NAMED])}{more}.", "Add images.",
+                f"{len(rare):,} {noun} have fewer than ten images: {', '.join(rare[:NAMED])}{more}.", "Add images.",
             ))  # fmt: skip
     if same.any():
         found.append(Finding(

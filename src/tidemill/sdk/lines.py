@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,26 +12,22 @@ from numpy.typing import NDArray
 from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.lines.encoder import STEP, LineEncoder, Lines
-from tidemill.bundle.runner.stacks import stacks
 from tidemill.core import transcripts
-from tidemill.core.errors import DataError, NotFoundError, OptionError, WorkspaceError
-from tidemill.core.pack import unpack
-from tidemill.core.schema import Columns, Schema, SemanticType
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.schema import Columns, Schema
 from tidemill.core.task import FOLDED, Task, TaskKind
 from tidemill.data.checks import Finding
 from tidemill.data.coerce import group_codes
 from tidemill.data.images.pictures import JoinedPictures, Pictures, Unreadable, look
 from tidemill.data.images.source import FILE, ImageTable, read_images
 from tidemill.data.images.transcripts import transcripts_of
-from tidemill.data.ingest import RawTable
-from tidemill.data.versions import find_version, load_version
 from tidemill.models.recognition._base import STRIDE, LineProfile, steps_needed
 from tidemill.sdk.image_weights import weights_at_hand
-from tidemill.sdk.images import image_schema, image_table, refuse_tables_options
+from tidemill.sdk.images import image_schema, kept_images, refuse_tables_options
+from tidemill.sdk.looking import NAMED, decoded, in_both, marks_of
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
-from tidemill.sdk.sources import LIMITS, SOURCE, admit
-from tidemill.search.study import ENCODER
+from tidemill.sdk.sources import Kept
 from tidemill.store.workspace import Workspace
 
 HEIGHTS = (32, 48)
@@ -43,8 +37,6 @@ _MOST_WIDTH = 2048
 """A longer line is squeezed into so many pixels."""
 _SAMPLE = 200
 """Lines that tell the size of all."""
-_NAMED = 5
-"""So many files are named in a message."""
 _SHOWN = 40
 """So many characters are shown in a message."""
 _RARE = 3
@@ -196,31 +188,12 @@ def load_lines(
     DataError
         Where the version is blocked.
     """
-    record = workspace.metadata.get_study(study)
-    source = record.settings.get(SOURCE)
-    if not source:
-        raise WorkspaceError(f"The study {study!r} does not say which lines it was made from.")
-    if training:
-        admit(workspace, find_version(workspace, source["version"]))
-    kept: Mapping[str, Any] = source["options"]
-    words = replace(
-        options,
-        **{key: value for key, value in kept.items() if key not in (LIMITS, "types", "weights", "kind")},
-        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        weights=weights_at_hand(workspace, kept.get("weights", ())) if training else (),
-        test=None,
-        images=None,
-    )
-    encoder = LineEncoder.restore(unpack(workspace.artifacts.get(record.artifacts[ENCODER])))
-
-    def table(version: str, name: str) -> ImageTable:
-        rows, schema = load_version(workspace, version)
-        return image_table(workspace, RawTable(rows, name), schema)
-
-    test = None if source["test_version"] is None else table(source["test_version"], f"{source['dataset']}.test")
-    first = table(source["version"], source["dataset"])
-    found = prepare_lines(first, str(record.task["target"]), words, test=test, encoder=encoder)
-    return found, {key: source[key] for key in ("dataset", "version", "test_version")}
+    kept = Kept.of(workspace, study, "lines", training=training)
+    weights = weights_at_hand(workspace, kept.weights) if training else ()
+    words = kept.options(options, weights=weights, kind=options.kind, images=None)
+    encoder = LineEncoder.restore(kept.encoder_state())
+    table, test = kept_images(kept)
+    return prepare_lines(table, kept.target, words, test=test, encoder=encoder), kept.versions
 
 
 # ---------------------------------------------------------------------------------------------------------- inside
@@ -261,29 +234,13 @@ def _encode(encoder: LineEncoder, table: ImageTable, notices: list[str]) -> _See
     x = np.empty(n, dtype=object)
     columns: Columns = {name: np.full(n, np.nan) for name in PROPERTIES}
     columns[FILE] = np.array([*map(str, table.pictures.names), ""], dtype=object)[:-1]
-    bad: list[Unreadable] = []
 
-    def seen() -> Any:
-        for place, found in enumerate(look(table.pictures)):
-            if isinstance(found, Unreadable):
-                bad.append(found)
-                yield None
-                continue
-            columns["height"][place], columns["width"][place] = found.shape[:2]
-            yield found
-
-    kept: list[int] = []
-    for places, stack in stacks(seen()):
+    def take(places: list[int], stack: Any) -> None:
         for place, line in zip(places, encoder.encode(stack), strict=True):
             x[place] = line
             columns["brightness"][place], columns["contrast"][place] = line.mean() / 255, line.std() / 255
-        kept += places
-    if not kept:
-        raise DataError("None of the images can be read.", where=table.source, hint=f"The first: {bad[0]}.")
-    if bad:
-        shown = "; ".join(str(b) for b in bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
-        notices.append(f"{len(bad):,} of {n:,} images can't be read and are left out: {shown}.")
-    good = np.array(kept, dtype=np.int64)
+
+    good = decoded(table, columns, notices, take)
     read = table if len(good) == n else table.take(good)
     empty = np.empty((len(good), 0), dtype=np.int32)
     return _Seen(read, x[good], {name: values[good] for name, values in columns.items()}, empty)
@@ -300,7 +257,7 @@ def _known(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
         gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(texts == "").tolist()]
         notices.append(
             f"{len(gone):,} of {len(texts):,} lines have no transcript, and are left out: "
-            f"{', '.join(map(repr, gone[:_NAMED]))}{', …' if len(gone) > _NAMED else ''}."
+            f"{', '.join(map(repr, gone[:NAMED]))}{', …' if len(gone) > NAMED else ''}."
         )
     columns = {name: values[known] for name, values in seen.columns.items()}
     table = seen.table if len(known) == len(texts) else seen.table.take(known)
@@ -336,16 +293,7 @@ def _said(seen: _Seen, train: NDArray[np.int64], test: NDArray[np.int64]) -> lis
 
 def _findings(seen: _Seen, target: str, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[Finding]:
     """Lines that stand twice, and characters that are rare."""
-    found = []
-    marks = np.array([int.from_bytes(blake2b(line.tobytes(), digest_size=8).digest(), "big") for line in seen.x],
-                     dtype=np.uint64)  # fmt: skip
-    shared = np.intersect1d(marks[train], marks[test])
-    if len(shared):
-        found.append(Finding(
-            "warning", "image_in_train_and_test", None,
-            f"{int(np.isin(marks[test], shared).sum()):,} of {len(test):,} locked lines stand among the training "
-            "lines, too.", "Figures on the locked lines are too good; remove the copies.",
-        ))  # fmt: skip
+    found = in_both(marks_of(seen.x), train, test, "lines")
     counts = Counter(seen.y[train][seen.y[train] >= 0].tolist())
     rare = "".join(chr(c) for c, n in sorted(counts.items()) if n < _RARE)
     if rare:

@@ -264,8 +264,9 @@ def _try_image(name: str) -> float | None:
     """Train for an epoch on small images of three classes, export, compare."""
     from tidemill.bundle.graph import GraphBuilder
     from tidemill.bundle.latency import session
+    from tidemill.models.training.budget import TrainBudget
     from tidemill.models.vision import pool as images
-    from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
+    from tidemill.models.vision._base import ImageData, ImageProfile
 
     rng = np.random.default_rng(0)
     y = np.arange(48) % 3
@@ -295,7 +296,7 @@ def _try_text(name: str) -> float | None:
     from tidemill.bundle.runner.texts.reading import answer_texts
     from tidemill.models.text import pool as texts
     from tidemill.models.text._base import TextData, TextProfile
-    from tidemill.models.vision._base import TrainBudget
+    from tidemill.models.training.budget import TrainBudget
 
     words = ("red fox", "blue whale", "green frog")
     y = np.arange(48) % 3
@@ -325,7 +326,7 @@ def _try_line(name: str) -> float:
     from tidemill.models.recognition import pool as lines
     from tidemill.models.recognition._base import LineData, LineProfile
     from tidemill.models.recognition.samples import side_by_side
-    from tidemill.models.vision._base import TrainBudget
+    from tidemill.models.training.budget import TrainBudget
 
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 3, (24, 3))

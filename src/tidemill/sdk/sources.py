@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.core.errors import NotFoundError, WorkspaceError
-from tidemill.core.schema import SemanticType
+from tidemill.core.pack import unpack
+from tidemill.core.schema import Schema, SemanticType
+from tidemill.core.trial import StudyRecord
 from tidemill.data.ingest import RawTable
 from tidemill.data.versions import DatasetVersion, find_version, load_version, write_version
 from tidemill.data.versions.beside import was_judged
@@ -119,15 +121,18 @@ def keep_source(workspace: Workspace, dataset: str, prepared: Prepared, named: N
     admit(workspace, version)
     test = prepared.test_raw
     locked = None if test is None else write_version(workspace, f"{dataset}.test", test, prepared.schema)
-    if named is not None:  # rows of a dataset are no more open under another name
+    return kept_as(workspace, dataset, version, locked, named)
+
+
+def kept_as(
+    workspace: Workspace, dataset: str, version: DatasetVersion, locked: DatasetVersion | None, named: Named | None
+) -> dict[str, Any]:
+    """Say under which names rows are kept, as `keep_source` does; those of a dataset are no more open under another."""
+    if named is not None:
         for made in (version, locked):
             if made is not None:
                 inherit(workspace, made, actor=actor_name(), of=[named.version.dataset])
-    return {
-        "dataset": dataset,
-        "version": version.hash,
-        "test_version": None if locked is None else locked.hash,
-    }
+    return {"dataset": dataset, "version": version.hash, "test_version": None if locked is None else locked.hash}
 
 
 def _keep(workspace: Workspace, dataset: str, prepared: Prepared, named: Named | None) -> DatasetVersion:
@@ -148,6 +153,87 @@ def admit(workspace: Workspace, version: DatasetVersion) -> None:
             from tidemill.data.expectations.gate import gate  # costs time that most fits don't have to spend
 
             gate(workspace, ref)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a study keeps of the data that it was made from.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the study is.
+    record : StudyRecord
+        The study.
+    source : mapping
+        What its settings say of the data.
+    """
+
+    workspace: Workspace
+    record: StudyRecord
+    source: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, workspace: Workspace, study: str, noun: str, *, training: bool) -> Kept:
+        """Look at a study, as `load_source` does; ``noun`` says in a message what it was made from.
+
+        Raises
+        ------
+        WorkspaceError, DataError
+            As `load_source`.
+        """
+        record = workspace.metadata.get_study(study)
+        source = record.settings.get(SOURCE)
+        if not source:
+            raise WorkspaceError(f"The study {study!r} does not say which {noun} it was made from.")
+        if training:
+            admit(workspace, find_version(workspace, source["version"]))
+        return cls(workspace, record, source)
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """Names of its versions, as `keep_source` gave them."""
+        return {key: self.source[key] for key in ("dataset", "version", "test_version")}
+
+    @property
+    def target(self) -> str:
+        """The column that it predicts."""
+        return str(self.record.task["target"])
+
+    @property
+    def kind(self) -> str:
+        """The kind of its task."""
+        return str(self.record.task["kind"])
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Weights that it was told of."""
+        return tuple(self.source["options"].get("weights", ()))
+
+    def encoder_state(self) -> Any:
+        """State of the encoder that its models see the rows through."""
+        from tidemill.search.study import ENCODER  # whoever reads a version here needs nothing of a search
+
+        return unpack(self.workspace.artifacts.get(self.record.artifacts[ENCODER]))
+
+    def options(self, options: FitOptions, **own: Any) -> FitOptions:
+        """Options of a fit that goes on, with what the first one said; ``own`` ones stand in place of both."""
+        said: Mapping[str, Any] = self.source["options"]
+        types = {name: SemanticType(kind) for name, kind in said["types"].items()}
+        same = {key: value for key, value in said.items() if key not in (LIMITS, "types", *own)}
+        return replace(options, **same, types=types, test=None, **own)
+
+    def rows(self) -> tuple[RawTable, Schema]:
+        """The rows, and what their columns mean."""
+        table, schema = load_version(self.workspace, self.source["version"])
+        return RawTable(table, self.source["dataset"]), schema
+
+    def test_rows(self) -> tuple[RawTable, Schema] | None:
+        """The same of the locked rows, where they were given."""
+        if self.source["test_version"] is None:
+            return None
+        table, schema = load_version(self.workspace, self.source["test_version"])
+        return RawTable(table, f"{self.source['dataset']}.test"), schema
 
 
 def load_source(
@@ -173,23 +259,6 @@ def load_source(
     DataError
         Where the version is blocked.
     """
-    source = workspace.metadata.get_study(study).settings.get(SOURCE)
-    if not source:
-        raise WorkspaceError(f"The study {study!r} does not say which data it was made from.")
-    if training:
-        admit(workspace, find_version(workspace, source["version"]))
-    kept: Mapping[str, Any] = source["options"]
-    table, schema = load_version(workspace, source["version"])
-    raw = RawTable(table, source["dataset"])
-    test = None
-    if source["test_version"] is not None:
-        test_table, _ = load_version(workspace, source["test_version"])
-        test = RawTable(test_table, f"{source['dataset']}.test")
-    words = replace(
-        options,
-        **{key: value for key, value in kept.items() if key not in (LIMITS, "types")},
-        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        test=None,
-    )
-    versions = {key: source[key] for key in ("dataset", "version", "test_version")}
-    return prepare_raw(raw, test, schema, words), versions
+    kept = Kept.of(workspace, study, "data", training=training)
+    (raw, schema), test = kept.rows(), kept.test_rows()
+    return prepare_raw(raw, test and test[0], schema, kept.options(options)), kept.versions

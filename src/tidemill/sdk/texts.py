@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,18 +10,17 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.runner.texts.reading import MOST_CHARACTERS
 from tidemill.bundle.texts.encoder import TextEncoder
-from tidemill.core.errors import DataError, NotFoundError, OptionError, WorkspaceError
+from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.schema import TOKENS, Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
 from tidemill.data.ingest import RawTable, read
 from tidemill.data.multilabel import with_labels
 from tidemill.data.texts.column import KINDS, text_column, text_schema
-from tidemill.data.versions import find_version, load_version
 from tidemill.models.text.folders import find_encoders
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import Prepared, prepare_raw
-from tidemill.sdk.sources import LIMITS, SOURCE, Named, admit
+from tidemill.sdk.sources import Kept, Named
 from tidemill.store.workspace import Workspace
 
 PROPERTIES = {"characters": "characters", "words": "words"}
@@ -151,30 +149,14 @@ def load_texts(
     DataError
         Where the version is blocked.
     """
-    record = workspace.metadata.get_study(study)
-    source = record.settings.get(SOURCE)
-    if not source:
-        raise WorkspaceError(f"The study {study!r} does not say which texts it was made from.")
-    if training:
-        admit(workspace, find_version(workspace, source["version"]))
-    kept: Mapping[str, Any] = source["options"]
-    words = replace(
-        options,
-        **{key: value for key, value in kept.items() if key not in (LIMITS, "types", "weights", "kind")},
-        types={name: SemanticType(kind) for name, kind in kept["types"].items()},
-        kind=str(record.task["kind"]),
-        test=None,
-    )
-    table, schema = load_version(workspace, source["version"])
-    test = None
-    if source["test_version"] is not None:
-        test = RawTable(load_version(workspace, source["test_version"])[0], f"{source['dataset']}.test")
-    raw = RawTable(table, source["dataset"])
+    kept = Kept.of(workspace, study, "texts", training=training)
+    words = kept.options(options, weights=options.weights, kind=kept.kind)
+    (raw, schema), locked = kept.rows(), kept.test_rows()
+    test = locked and locked[0]
     if words.kind == TaskKind.MULTILABEL.value:
-        raw, test = _with_labels(raw, test, str(record.task["target"]), words)
-    weights = find_encoders(tuple(kept.get("weights", ()))) if training else ()
-    found = _prepared(raw, test, schema, words, weights)
-    return found, {key: source[key] for key in ("dataset", "version", "test_version")}
+        raw, test = _with_labels(raw, test, kept.target, words)
+    weights = find_encoders(kept.weights) if training else ()
+    return _prepared(raw, test, schema, words, weights), kept.versions
 
 
 def report_schema(prepared: PreparedTexts) -> Schema:

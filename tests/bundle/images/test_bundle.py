@@ -20,7 +20,7 @@ from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.images.parity import MAX_DP, prove
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.images.runtime import ImageBundle
-from tidemill.bundle.reference import NAME, read_reference
+from tidemill.bundle.reference.file import NAME, read_reference
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import BundleError, DataError, ParityError

@@ -18,7 +18,7 @@ from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.lines.parity import prove
 from tidemill.bundle.lines.runtime import LineBundle
 from tidemill.bundle.netparity import MAX_DP
-from tidemill.bundle.reference import read_reference
+from tidemill.bundle.reference.file import read_reference
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import DataError, OptionError, ParityError

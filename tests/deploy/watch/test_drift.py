@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.bundle.parts import Answers
-from tidemill.bundle.reference import LEAST_ROWS, Reference, build
+from tidemill.bundle.reference.build import build
+from tidemill.bundle.reference.file import Reference
+from tidemill.bundle.reference.limits import LEAST_ROWS
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind

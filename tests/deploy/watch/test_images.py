@@ -9,7 +9,8 @@ import pytest
 
 from tidemill.bundle.images.properties import PROPERTIES, properties_of
 from tidemill.bundle.parts import Answers
-from tidemill.bundle.reference import Reference, build
+from tidemill.bundle.reference.build import build
+from tidemill.bundle.reference.file import Reference
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind

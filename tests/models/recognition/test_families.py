@@ -21,8 +21,9 @@ from tidemill.core.metrics import get_metric  # noqa: E402
 from tidemill.core.pack import pack, unpack  # noqa: E402
 from tidemill.core.trial import Config  # noqa: E402
 from tidemill.models.recognition import pool  # noqa: E402
-from tidemill.models.recognition._base import LineData, LineProfile, TrainBudget, steps_needed  # noqa: E402
+from tidemill.models.recognition._base import LineData, LineProfile, steps_needed  # noqa: E402
 from tidemill.models.recognition._net import CtcLoss, FewestErrors  # noqa: E402
+from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.vision.weights import origin_of, read_safetensors, write_weights  # noqa: E402
 
 NAMES = ("crnn", "svtr")

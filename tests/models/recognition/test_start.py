@@ -16,7 +16,7 @@ from tidemill.models.recognition.augment import Distortion  # noqa: E402
 from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
 from tidemill.models.recognition.nets.parts import Recogniser  # noqa: E402
 from tidemill.models.recognition.samples import LineSamples  # noqa: E402
-from tidemill.models.vision._base import TrainBudget  # noqa: E402
+from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.train import runtime  # noqa: E402
 from tidemill.train.types import Recipe  # noqa: E402
 

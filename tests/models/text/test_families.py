@@ -19,7 +19,7 @@ from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.text import pool
 from tidemill.models.text._base import FittedText, TextData, TextProfile
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 
 NAMES = ("ngrams", "sentence", pytest.param("encoder", marks=pytest.mark.slow))
 STRANGE = ["", "никогда", "x" * 5_000, "the " * 500, "\n\t", "naïve 🙂 fox"]

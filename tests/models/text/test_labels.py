@@ -16,7 +16,7 @@ from tidemill.core.pack import pack, unpack
 from tidemill.core.task import Task, TaskKind
 from tidemill.models.text import pool
 from tidemill.models.text._base import FittedText, TextData, TextProfile
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 
 TAGS = Task(TaskKind.MULTILABEL, "y", ("a", "b", "c", "never"))
 

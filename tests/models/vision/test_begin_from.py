@@ -14,8 +14,9 @@ from tests.models.vision.made import CLASSES, data  # noqa: E402
 from tidemill.core.errors import DataError, OptionError  # noqa: E402
 from tidemill.core.pack import pack, unpack  # noqa: E402
 from tidemill.core.task import Task, TaskKind  # noqa: E402
+from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.vision import pool  # noqa: E402
-from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget  # noqa: E402
+from tidemill.models.vision._base import ImageData, ImageProfile  # noqa: E402
 from tidemill.models.vision.weights import origin_of, read_safetensors, write_safetensors, write_weights  # noqa: E402
 
 NAMES = ("quicknet", "resnet9", "resnet", "mobilenet")

@@ -20,8 +20,9 @@ from tidemill.core.errors import OptionError, TrialError, TrialTimeoutError, Wor
 from tidemill.core.pack import pack, unpack  # noqa: E402
 from tidemill.core.space import Space  # noqa: E402
 from tidemill.core.trial import Config  # noqa: E402
+from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.vision import pool  # noqa: E402
-from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget  # noqa: E402
+from tidemill.models.vision._base import ImageData, ImageProfile  # noqa: E402
 
 NAMES = ("probe", "quicknet", "resnet9", "resnet", "mobilenet")
 SMALL: dict[str, Config] = {

@@ -13,11 +13,10 @@ from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.latency import session
 from tidemill.core.pack import pack, unpack
 from tidemill.core.task import Task, TaskKind
+from tidemill.models.training.budget import TrainBudget
 from tidemill.models.vision import pool
-from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
-from tidemill.models.vision._net import BinaryCrossEntropy, CrossEntropy
+from tidemill.models.vision._base import ImageData, ImageProfile
 from tidemill.models.vision.augment import blend
-from tidemill.models.vision.linear import fit_head
 
 TAGS = Task(TaskKind.MULTILABEL, "y", ("top", "middle", "bottom"))
 
@@ -73,25 +72,6 @@ def test_families_learn_labels_and_export_what_they_learned(name: str, words: di
     assert np.allclose(again.predict(x), p, atol=1e-6)
 
 
-def test_the_loss_of_labels_is_that_of_each_alone() -> None:
-    logits, truth = torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]])
-    each = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(-1.0))]
-    assert float(BinaryCrossEntropy()(logits, truth)[0]) == pytest.approx(sum(each) / np.sqrt(2), rel=1e-6)
-    smooth = BinaryCrossEntropy(0.2)(logits, truth)
-    assert float(smooth[0]) > float(BinaryCrossEntropy()(logits, truth)[0])
-    assert CrossEntropy()(logits, torch.tensor([0])).shape == smooth.shape
-
-
-def test_its_gradient_at_the_start_does_not_grow_with_the_number_of_labels() -> None:
-    norms = []
-    for labels in (2, 50):
-        logits = torch.zeros(1, labels, requires_grad=True)
-        BinaryCrossEntropy()(logits, torch.zeros(1, labels)).sum().backward()
-        assert logits.grad is not None
-        norms.append(float(logits.grad.norm()))
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5) == pytest.approx(0.5, rel=1e-5)
-
-
 def test_images_are_blended_with_their_labels() -> None:
     images = torch.zeros(4, 1, 6, 6)
     targets = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
@@ -100,13 +80,3 @@ def test_images_are_blended_with_their_labels() -> None:
     assert mixed.min() >= 0
     assert mixed.max() <= 1
     assert torch.allclose(mixed.sum(dim=0), targets.sum(dim=0))
-
-
-def test_a_head_of_labels_is_as_many_heads_of_one() -> None:
-    rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.normal(size=(300, 4)).astype(np.float32))
-    y = torch.stack([(x[:, 0] > 0).float(), (x[:, 1] + x[:, 2] > 0.5).float()], dim=1)
-    both = fit_head(x, y, 2, None, None, float("inf"))
-    for k in range(2):
-        one = fit_head(x, y[:, k : k + 1], 1, None, None, float("inf"))
-        assert torch.allclose(both.weight[k], one.weight[0], atol=0.05, rtol=0.05)

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="a head is fitted with torch")
 from tests.models.vision.made import CLASSES, data  # noqa: E402
 
 from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.vision import linear  # noqa: E402
-from tidemill.models.vision._base import TrainBudget  # noqa: E402
 from tidemill.models.vision._net import wrap  # noqa: E402
 from tidemill.models.vision.features import FeatureCache  # noqa: E402
 from tidemill.models.vision.linear import frozen_key, head_on_features  # noqa: E402

@@ -29,8 +29,9 @@ def images(rows: int = 120) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_a_net_that_paused_twice_is_the_net_that_never_did(tmp_path: Path) -> None:
+    from tidemill.models.training.budget import TrainBudget
     from tidemill.models.vision import pool
-    from tidemill.models.vision._base import ImageData, ImageProfile, TrainBudget
+    from tidemill.models.vision._base import ImageData, ImageProfile
 
     x, y = images()
     task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")

@@ -40,7 +40,7 @@ def test_an_encoder_that_paused_twice_is_the_one_that_never_did(
     weights: tuple[str, ...], tmp_path: Path, rank: int
 ) -> None:
     from tidemill.models.text import pool
-    from tidemill.models.vision._base import TrainBudget
+    from tidemill.models.training.budget import TrainBudget
 
     profile, train, valid = data(96, weights)
     family = pool.families(["encoder"])["encoder"]

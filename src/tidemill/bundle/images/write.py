@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle import reference
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.folder import atomic_folder, check_replaceable
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.images.parity import ImageProof, prove
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.parts import Answers, Recipe
+from tidemill.bundle.reference import file as reference
+from tidemill.bundle.reference.build import build
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo, BundleSpec
 from tidemill.bundle.write import complete, describe, files_of, write_files
@@ -94,7 +95,7 @@ def _reference(proof: ImageProof, described: BundleSpec, evidence: Sequence[Evid
         shown, source = Answers(np.asarray(last.scores, dtype=np.float32), codes), last.source
     else:
         source, shown = next(iter(proof.answers.items()))
-    built = reference.build(schema, task, proof.seen, shown, source=source, metrics=described.metrics)
+    built = build(schema, task, proof.seen, shown, source=source, metrics=described.metrics)
     # No input carries a property: whoever watches has to look at the image.
     return replace(built, features=tuple(replace(column, input="") for column in built.features))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle import spec
-from tidemill.bundle.reference import NOT_WATCHED, Reference, read_reference
+from tidemill.bundle.reference.file import NOT_WATCHED, Reference, read_reference
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import TidemillError
 

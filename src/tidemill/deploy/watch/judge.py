@@ -8,15 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.bundle.reference import (
-    LEAST_ROWS,
-    LEVEL,
-    ColumnReference,
-    Reference,
-    ks,
-    psi,
-    rate_limit,
-)
+from tidemill.bundle.reference.columns import ColumnReference
+from tidemill.bundle.reference.distances import ks, psi, rate_limit
+from tidemill.bundle.reference.file import Reference
+from tidemill.bundle.reference.limits import LEAST_ROWS, LEVEL
 from tidemill.deploy.watch.sketch import Sketch, key_of
 
 LEAST_PSI = 0.02

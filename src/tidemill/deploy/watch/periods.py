@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.reference import LEAST_ROWS, Reference
+from tidemill.bundle.reference.file import Reference
+from tidemill.bundle.reference.limits import LEAST_ROWS
 from tidemill.deploy.watch.judge import SHOWN, ColumnJudgement, Runs, dropped, judge
 from tidemill.deploy.watch.sketch import Sketch
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.reference import ColumnReference, Reference
+from tidemill.bundle.reference.columns import ColumnReference
+from tidemill.bundle.reference.file import Reference
 from tidemill.core.errors import DataError, NotFoundError
 from tidemill.deploy.watch import history
 from tidemill.deploy.watch.facts import Facts

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.images.properties import seen_in
-from tidemill.bundle.reference import CONFIDENCE, ColumnReference, Reference, confidence
+from tidemill.bundle.reference.answers import CONFIDENCE, confidence
+from tidemill.bundle.reference.columns import ColumnReference
+from tidemill.bundle.reference.file import Reference
 from tidemill.core.errors import DataError
 from tidemill.deploy.watch.expected import Expected
 from tidemill.deploy.watch.recent import Batch

@@ -20,7 +20,7 @@ from tidemill.core import transcripts
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 
 STRIDE = 4
 """A net says once for so many pixels of a line which character stands there."""

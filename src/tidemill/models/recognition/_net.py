@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from tidemill.bundle.lines.decode import BLANK, greedy
 from tidemill.bundle.lines.encoder import STEP, Lines
 from tidemill.bundle.parts import TIE_MARGIN
 from tidemill.core import transcripts
-from tidemill.core.errors import TrialTimeoutError
 from tidemill.core.trial import Config, Cost
 from tidemill.models.recognition._base import STRIDE, LineData, LineProfile
 from tidemill.models.recognition.augment import Distortion
@@ -27,22 +26,19 @@ from tidemill.models.recognition.emit import emit_net
 from tidemill.models.recognition.nets.parts import Answer, Recogniser
 from tidemill.models.recognition.samples import PADDING, LineSamples, side_by_side
 from tidemill.models.recognition.start import begin
-from tidemill.models.vision._base import TrainBudget
-from tidemill.models.vision._net import measure_step_s
-from tidemill.train import runtime
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.pace import MEASURED_SHARE, cut, measure_step_s, spread
+from tidemill.models.training.run import train as train_within
+from tidemill.models.training.trained import Trained, cost_of, in_order, operations
+from tidemill.train.checkpoint import newest
 from tidemill.train.device import find_device
-from tidemill.train.types import Limits, Placement, Recipe
+from tidemill.train.types import Recipe
 
 _BATCH = 32
 """Lines of one width that are read at a time."""
-_OVERHEAD = 1.15
-"""A step of the runtime takes about so much longer than its two passes: the update, the batch, the bookkeeping."""
-_KEPT = 0.94
-"""Share of the time that the plan of a training fills."""
-_LEAST_EPOCHS = 0.2
 _EVALUATIONS = 20
 """So many times in a training it is looked how well the held-out lines are read."""
-_MEASURED_S, _MEASURED_SHARE = 3.0, 0.02
+_MEASURED_S = 3.0
 """Steps are measured for at most so long, less where time is short."""
 _MOST_CHECKED = 400
 """So many of the held-out lines choose the best moment: outputs for each step of all of them stay in memory."""
@@ -50,7 +46,7 @@ _GRAPH_BYTES = 12_000
 """What a graph takes beside its numbers."""
 
 
-class TrainedRecogniser:
+class TrainedRecogniser(Trained[Recogniser, LineProfile]):
     """A net with all that it takes to read, to be written into a graph, and to be kept.
 
     Parameters
@@ -68,10 +64,7 @@ class TrainedRecogniser:
     """
 
     def __init__(self, family: str, config: Config, profile: LineProfile, net: Recogniser, cost: Cost) -> None:
-        self.family, self.config, self.profile, self.cost = family, dict(config), profile, cost
-        # The order of pixels in memory is part of the rounding: what is restored shall answer to the last bit.
-        self.net = in_order(net, torch.contiguous_format).eval()
-        self._answer = Answer(self.net).eval()
+        super().__init__(family, config, profile, net, Answer(net), cost)
 
     @property
     def alphabet(self) -> str:
@@ -103,39 +96,14 @@ class TrainedRecogniser:
         """Write the net into ``graph``."""
         return emit_net(graph, self.net, x)
 
-    def checkpoint(self) -> dict[str, Any]:
-        """State as plain values and arrays."""
-        state = {name: tensor.detach().cpu().numpy() for name, tensor in self.net.state_dict().items()}
-        return {"family": self.family, "config": self.config, "profile": self.profile.to_json(), "state": state}
-
-
-def in_order(net: Recogniser, order: torch.memory_format) -> Recogniser:
-    """Lay the weights of convolutions out in memory in this order; the net is the same."""
-    laid: Recogniser = net.to(memory_format=order)  # type: ignore[call-overload]  # its types forget it
-    return laid
-
-
-def fill(net: Recogniser, state: Mapping[str, NDArray[Any]]) -> Recogniser:
-    """Put kept arrays into a net of the same build."""
-    net.load_state_dict({name: torch.from_numpy(np.asarray(values)) for name, values in state.items()})
-    return net.eval()
-
 
 def count(net: nn.Module, profile: LineProfile) -> Cost:
     """Count parameters and operations for a line of mean width; the net may lie on the meta device."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    params = sum(p.numel() for p in net.parameters())
-    kept = sum(t.numel() * t.element_size() for t in net.state_dict().values())
-    net = copy.deepcopy(net).eval()
-    device = next(net.parameters()).device
-    recurrent = [_without(module) for module in list(net.modules())]
+    twin = copy.deepcopy(net)
+    recurrent = [_without(module) for module in list(twin.modules())]
     width = STEP * max(1, round(profile.width / STEP))
-    image = torch.zeros(1, 1, profile.height, width, device=device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(image)
-    flops = int(counter.get_total_flops()) + sum(recurrent) * (width // STRIDE)
-    return Cost(params=params, flops=flops, size_bytes=kept + _GRAPH_BYTES)
+    image = torch.zeros(1, 1, profile.height, width, device=next(net.parameters()).device)
+    return cost_of(net, operations(twin, image) + sum(recurrent) * (width // STRIDE), _GRAPH_BYTES)
 
 
 class _Nothing(nn.Module):
@@ -256,19 +224,12 @@ def fit_net(
     loss = CtcLoss()
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
-    if new:
+    if new and (budget.folder is None or newest(Path(budget.folder)) is None):
         begin(net, recipe, samples, budget, seed)
     recipe = _planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget)
-    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline)
-    # Nets of this size need a hundredth of the memory that there is; to measure it would take longer than a training.
-    plan = Placement(device=budget.device, micro_batch=recipe.batch)
-    trained = runtime.train(
-        net, loss, samples, recipe, validation=checks, score=None if checks is None else FewestErrors(), limits=limits,
-        seed=seed, plan=plan,
-    )  # fmt: skip
-    budget.curve += [(p.step, -float(p.score)) for p in trained.curve if p.score is not None]
-    if trained.step == 0:
-        raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
+    train_within(
+        net, loss, samples, recipe, budget, seed, checks=checks, score=None if checks is None else FewestErrors()
+    )
     return net.eval()
 
 
@@ -283,18 +244,10 @@ def _planned(
     recipe: Recipe, net: Recogniser, loss: CtcLoss, samples: LineSamples, checks: int, budget: TrainBudget
 ) -> Recipe:
     """Cut the length of a training to the time that there is, so that its learning rate comes to its end."""
-    recipe = replace(recipe, evaluate_every=max(1.0, recipe.epochs / _EVALUATIONS))
-    if math.isinf(budget.deadline):
+    recipe = spread(recipe, _EVALUATIONS)
+    if not budget.limited:
         return recipe
-    most_s = min(_MEASURED_S, _MEASURED_SHARE * budget.left_s())
+    most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
     step_s = measure_step_s(net, loss, samples, recipe.batch, find_device(budget.device), most_s)
-    epoch_s = _OVERHEAD * step_s * len(samples) / recipe.batch
     check_s = step_s * checks / recipe.batch / 2  # forward only
-    left_s = _KEPT * budget.left_s() - check_s
-    epochs = min(recipe.epochs, left_s / (epoch_s + check_s / recipe.evaluate_every))
-    if epochs < _LEAST_EPOCHS:
-        raise TrialTimeoutError(
-            f"An epoch takes {epoch_s:.1f} s, and there were {max(0.0, left_s):.1f} s.",
-            hint="Give the search more time.",
-        )
-    return replace(recipe, epochs=epochs, evaluate_every=max(min(1.0, epochs), epochs / _EVALUATIONS))
+    return cut(recipe, _EVALUATIONS, step_s * len(samples) / recipe.batch, check_s, budget.left_s())

@@ -8,16 +8,14 @@ A family of another package registers under the entry point group ``tidemill.rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tidemill.core.errors import OptionError
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
 from tidemill.models.recognition._base import FittedLines, LineFamily, LineProfile
 from tidemill.models.registry import Entry, Registry, joined_space
-from tidemill.models.vision.weights import misfit
+from tidemill.models.vision.weights import refuse_misfits
 
 GROUP = "tidemill.recognition_families"
 """Entry point group of families outside this package."""
@@ -29,7 +27,7 @@ _BUILT_IN = (
     Entry("crnn", f"{_HOME}.crnn:FAMILY", "convolutions, then a recurrent net along the line (CTC)", _OWN),
     Entry("svtr", f"{_HOME}.svtr:FAMILY", "convolutions, then attention along the line (CTC)", _OWN),
 )
-_REGISTRY: Registry[LineFamily] = Registry("lines", GROUP, _BUILT_IN)
+_REGISTRY: Registry[LineFamily, FittedLines] = Registry("lines", GROUP, _BUILT_IN)
 
 QUICK: tuple[Config, ...] = ({"family": "crnn"},)
 """What gives a first answer: a net that reads takes its time, so it is the best guess at once."""
@@ -43,20 +41,12 @@ PORTFOLIO: tuple[Config, ...] = (
 """Configs that are worth a try on any lines, in this order; what they leave open is the default."""
 
 
-def entries() -> tuple[Entry, ...]:
-    """Return every known family, usable here or not (see `Entry.absent`).
-
-    Examples
-    --------
-    >>> [entry.name for entry in entries()][:2]
-    ['crnn', 'svtr']
-    """
-    return _REGISTRY.entries()
-
-
-def families(names: Sequence[str] | None = None) -> dict[str, LineFamily]:
-    """Load the families that can be used here; see `Registry.families`."""
-    return _REGISTRY.families(names)
+entries = _REGISTRY.entries
+"""See `Registry.entries`."""
+families = _REGISTRY.families
+"""See `Registry.families`."""
+restore = _REGISTRY.restore
+"""See `Registry.restore`."""
 
 
 def space(task: Task, profile: LineProfile, names: Sequence[str] | None = None) -> Space:
@@ -69,16 +59,6 @@ def space(task: Task, profile: LineProfile, names: Sequence[str] | None = None) 
     OptionError
         Where weights that Tidemill trained don't fit the lines or the families.
     """
-    hint = "Allow other families, or give more lines." if names else "Give more lines."
-    able = _REGISTRY.able(task, profile, names, hint)
-    for place in profile.weights:
-        why = misfit(place, profile.channels, tuple(able))
-        if why is not None:
-            raise OptionError(f"These weights can't be begun from: {place}. {why}", where="--weights")
+    able = _REGISTRY.able(task, profile, names)
+    refuse_misfits(profile.weights, profile.channels, able)
     return joined_space(able, task, profile)
-
-
-def restore(state: Mapping[str, Any], task: Task) -> FittedLines:
-    """Undo `FittedLines.checkpoint`, whatever family it is of."""
-    net: FittedLines = _REGISTRY.restore(state, task)
-    return net

@@ -21,13 +21,13 @@ from torch import Tensor
 from tidemill.bundle.lines.decode import BLANK
 from tidemill.models.recognition.nets.parts import Recogniser
 from tidemill.models.recognition.samples import PADDING, LineSamples
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.train import runtime
 from tidemill.train.types import Limits, Placement, Recipe
 
 STEPS = 300
 """So many steps are enough whatever the lines."""
-_SHARE = 0.1
+_SHARE = 0.25
 """Of a short training, and of short time, so much goes into its start."""
 _SMOOTHED = 0.1
 """Where characters stand is a guess: so much of each step is given to all characters alike."""
@@ -101,6 +101,6 @@ def epochs_of(recipe: Recipe, samples: int) -> float:
     >>> epochs_of(Recipe(batch=16, epochs=100.0), 1600)
     3.0
     >>> epochs_of(Recipe(batch=16, epochs=10.0), 1600)
-    1.0
+    2.5
     """
     return min(_SHARE * recipe.epochs, STEPS * recipe.batch / samples)

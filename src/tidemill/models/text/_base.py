@@ -14,7 +14,7 @@ from tidemill.bundle.texts.readers import Reader
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 
 Texts = NDArray[Any]
 """Shape (n,), objects that are str; the empty text where nothing is known."""

@@ -20,7 +20,6 @@ from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.runner.texts.reading import batches
 from tidemill.bundle.splice import splice
 from tidemill.bundle.texts.readers import Reader
-from tidemill.core.errors import TrialTimeoutError
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.export import to_onnx
@@ -40,26 +39,20 @@ from tidemill.models.text.nets import (
     tokenizer_of,
 )
 from tidemill.models.text.samples import TokenSamples
-from tidemill.models.vision._base import TrainBudget
-from tidemill.models.vision._net import BinaryCrossEntropy, CrossEntropy, SquaredError
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.heads import head_in_time, look_at
+from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
+from tidemill.models.training.pace import epochs_in_time
+from tidemill.models.training.run import train as train_within
+from tidemill.models.training.trained import cost_of, fill, operations, state_of
 from tidemill.models.vision.features import FeatureCache
-from tidemill.models.vision.linear import MOST_ROWS, fit_head
-from tidemill.train import runtime
 from tidemill.train.device import find_device
-from tidemill.train.types import Limits, Placement, Recipe, Stop
+from tidemill.train.types import Recipe
 
 _BATCH = 64
 """Texts of about one length that are answered at a time."""
-_OVERHEAD = 1.15
-"""A step of the runtime takes about so much longer than its two passes: the update, the batch, the bookkeeping."""
-_KEPT = 0.94
-"""Share of the time that the plan of a training fills."""
-_LEAST_EPOCHS = 0.2
-_LOOKING, _CHECKING, _FITTING = 0.55, 0.7, 0.8
-"""Shares of the time after which no further training text is read, none to choose by, and no fit of a head is begun."""
 _PIECE = 512
 """Texts that are read between two looks at the clock."""
-_SEED = 7
 _TRIED = 4
 """Steps that tell how long a step takes; the first one warms up."""
 _GRAPH_BYTES = 20_000
@@ -139,9 +132,9 @@ class TextModel:
 
     def checkpoint(self) -> dict[str, Any]:
         """State as plain values and arrays."""
-        state = {name: tensor.detach().cpu().numpy() for name, tensor in self.net.state_dict().items()}
         return {
-            "family": self.family, "config": self.config, "description": self.description, "state": state,
+            "family": self.family, "config": self.config, "description": self.description,
+            "state": state_of(self.net),
             "tokenizer": self.reader.data.decode("utf-8"), "length": self.reader.length, "pool": self.net.body.pool,
             "cost": self.cost.to_json(),
         }  # fmt: skip
@@ -150,8 +143,7 @@ class TextModel:
 def restore_model(state: Mapping[str, Any], task: Task) -> TextModel:
     """Undo `TextModel.checkpoint`."""
     description = str(state["description"])
-    net = wrap(Body(rebuild(description), str(state["pool"]), padding_of(description)), task)
-    net.load_state_dict({name: torch.from_numpy(np.asarray(values)) for name, values in state["state"].items()})
+    net = fill(wrap(Body(rebuild(description), str(state["pool"]), padding_of(description)), task), state["state"])
     reader = Reader.of_tokens(str(state["tokenizer"]), int(state["length"]))
     cost = Cost.from_json(dict(state["cost"]))
     return TextModel(str(state["family"]), state["config"], net, reader, description, cost)
@@ -192,18 +184,9 @@ def opened(
 
 def count(net: TextNet, profile: TextProfile, length: int) -> Cost:
     """Count parameters, and operations for a text of usual length."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     device = next(net.parameters()).device
     tokens = torch.ones(1, min(profile.tokens, length), dtype=torch.int64, device=device)
-    training = net.training
-    net.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(tokens)
-    net.train(training)
-    params = sum(p.numel() for p in net.parameters())
-    kept = sum(t.numel() * t.element_size() for t in net.state_dict().values())
-    return Cost(params=params, flops=int(counter.get_total_flops()), size_bytes=kept + _GRAPH_BYTES)
+    return cost_of(net, operations(net, tokens), _GRAPH_BYTES)
 
 
 # ------------------------------------------------------------------------------------------ features that stay
@@ -277,24 +260,10 @@ def head_on_features(
         Where there is no time for two texts of each class.
     """
     net.to(find_device(budget.device)).eval()
-    begun, left_s = time.monotonic(), budget.left_s()
-    until = [math.inf if math.isinf(left_s) else begun + share * left_s for share in (_LOOKING, _CHECKING, _FITTING)]
-    try:
-        x, y = _seen(net, features, train, until[0])
-        wanted = min(len(train), max(8, 2 * task.n_outputs))
-        if len(x) < wanted:
-            raise TrialTimeoutError(
-                f"There was time to read {len(x):,} texts in {time.monotonic() - begun:.1f} s, which is not enough.",
-                hint="Give the search more time.",
-            )
-        checks = truth = None
-        if valid is not None and len(valid):
-            checks, truth = _seen(net, features, valid, until[1])
-    finally:
-        features.save()
-    if checks is not None and not len(checks):
-        checks = truth = None
-    head = fit_head(x, y, task.n_outputs, checks, truth, until[2])
+    head = head_in_time(
+        lambda data, until: _seen(net, features, data, until), train, valid, task.n_outputs, budget,
+        "to read {:,} texts", features.save,
+    )  # fmt: skip
     with torch.no_grad():
         net.linear.weight.copy_(head.weight)
         net.linear.bias.copy_(head.bias)
@@ -302,21 +271,12 @@ def head_on_features(
 
 def _seen(net: TextNet, features: Features, data: TextData, until: float) -> tuple[Tensor, Tensor]:
     """Features and targets of as many texts as there is time for, of all classes alike."""
-    rows = np.random.default_rng(_SEED).permutation(data.rows)[:MOST_ROWS]
-    parts: list[NDArray[np.float32]] = []
-    done, took = 0, 0.0
-    while done < len(rows):
-        begun = time.monotonic()
-        if begun + took > until:
-            break
-        parts.append(features.of([str(text) for text in data.x[rows[done : done + _PIECE]]]))
-        done += len(parts[-1])
-        took = time.monotonic() - begun
-    y = data.y[rows[:done]]
-    if isinstance(net, ValueNet):
-        y = (y - float(net.shift)) / float(net.scale)
-    targets = torch.from_numpy(y if y.dtype == np.int64 else y.astype(np.float32))
-    return torch.from_numpy(np.concatenate(parts) if parts else np.empty((0, 0), np.float32)), targets
+
+    def read(rows: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(features.of([str(text) for text in data.x[rows]]))
+
+    units = (float(net.shift), float(net.scale)) if isinstance(net, ValueNet) else None
+    return look_at(data, until, _PIECE, read, units)
 
 
 # ------------------------------------------------------------------------------------------------- fine-tuning
@@ -357,19 +317,8 @@ def tune(
     else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
         recipe = replace(recipe, batch=min(recipe.batch, len(train)), epochs=budget.of, evaluate_every=1.0)
     large = sum(p.numel() for p in net.parameters()) > _LARGE
-    plan = Placement(device=budget.device, micro_batch=min(recipe.batch, 8) if large else recipe.batch)
-    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline, epochs=budget.epochs)
-    folder = None if budget.folder is None else Path(budget.folder)
-    trained = runtime.train(
-        net, loss, train, recipe, validation=valid, limits=limits, seed=seed, folder=folder, plan=plan
-    )
-    budget.curve += [(p.step, float(p.loss)) for p in trained.curve if p.loss is not None and math.isfinite(p.loss)]
-    if budget.epochs is not None and trained.stop is Stop.TIME:
-        raise TrialTimeoutError(
-            "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
-        )
-    if trained.step == 0:
-        raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
+    pieces = min(recipe.batch, 8) if large else recipe.batch
+    train_within(net, loss, train, recipe, budget, seed, checks=valid, micro_batch=pieces)
     net.eval()
 
 
@@ -386,18 +335,11 @@ def planned(recipe: Recipe, net: TextNet, loss: Any, samples: TokenSamples, chec
     Some steps tell how long a step takes. Evaluations are made once an epoch, the last one at the end, and counted in.
     """
     recipe = replace(recipe, batch=min(recipe.batch, len(samples)))
-    if not math.isinf(budget.deadline):
+    if budget.limited:
         step_s = measure_step_s(net, loss, samples, recipe.batch, budget)
-        epoch_s = _OVERHEAD * step_s * len(samples) / recipe.batch
         check_s = step_s * checks / recipe.batch / 2  # forward only
-        left_s = _KEPT * budget.left_s()
-        epochs = min(recipe.epochs, left_s / (epoch_s + check_s))
-        if epochs < _LEAST_EPOCHS:
-            raise TrialTimeoutError(
-                f"An epoch takes {epoch_s:.1f} s, and there were {max(0.0, left_s):.1f} s.",
-                hint="Give the search more time.",
-            )
-        recipe = replace(recipe, epochs=epochs)
+        passes_s = step_s * len(samples) / recipe.batch
+        recipe = replace(recipe, epochs=epochs_in_time(recipe.epochs, passes_s, check_s, budget.left_s()))
     return replace(recipe, evaluate_every=recipe.epochs / math.ceil(recipe.epochs))
 
 

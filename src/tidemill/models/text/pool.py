@@ -8,7 +8,7 @@ A family of another package registers under the entry point group ``tidemill.tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tidemill.core.space import Space
 from tidemill.core.task import Task
@@ -37,7 +37,7 @@ _BUILT_IN = (
         packages=PACKAGES, extra="text",
     ),
 )  # fmt: skip
-_REGISTRY: Registry[TextFamily] = Registry("texts", GROUP, _BUILT_IN)
+_REGISTRY: Registry[TextFamily, FittedText] = Registry("texts", GROUP, _BUILT_IN)
 
 QUICK: tuple[Config, ...] = ({"family": "ngrams"},)
 """What gives a first answer."""
@@ -52,20 +52,12 @@ PORTFOLIO: tuple[Config, ...] = (
 """Configs that are worth a try on any texts, in this order; what they leave open is the default."""
 
 
-def entries() -> tuple[Entry, ...]:
-    """Return every known family, usable here or not (see `Entry.absent`).
-
-    Examples
-    --------
-    >>> [entry.name for entry in entries()][:3]
-    ['ngrams', 'sentence', 'encoder']
-    """
-    return _REGISTRY.entries()
-
-
-def families(names: Sequence[str] | None = None) -> dict[str, TextFamily]:
-    """Load the families that can be used here; see `Registry.families`."""
-    return _REGISTRY.families(names)
+entries = _REGISTRY.entries
+"""See `Registry.entries`."""
+families = _REGISTRY.families
+"""See `Registry.families`."""
+restore = _REGISTRY.restore
+"""See `Registry.restore`."""
 
 
 def space(task: Task, profile: TextProfile, names: Sequence[str] | None = None) -> Space:
@@ -80,9 +72,3 @@ def space(task: Task, profile: TextProfile, names: Sequence[str] | None = None) 
     if names and not profile.weights and not set(names) & {"ngrams"}:
         hint = "Name the folder of a trained encoder with --weights, or allow the family 'ngrams'."
     return joined_space(_REGISTRY.able(task, profile, names, hint), task, profile)
-
-
-def restore(state: Mapping[str, object], task: Task) -> FittedText:
-    """Undo `FittedText.checkpoint`, whatever family it is of."""
-    model: FittedText = _REGISTRY.restore(state, task)
-    return model

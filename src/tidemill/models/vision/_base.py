@@ -6,10 +6,8 @@ normalises them itself, so that what is trained is what is shipped. Nothing here
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,6 +17,7 @@ from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
+from tidemill.models.training.budget import TrainBudget
 
 Pixels = NDArray[np.uint8]
 """Shape (n, channels, height, width)."""
@@ -100,45 +99,6 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-@dataclass
-class TrainBudget:
-    """What one training may spend.
-
-    Parameters
-    ----------
-    deadline : float
-        `time.monotonic` value at which the fit must have returned; ``inf`` for none. The length of the training is
-        cut to what fits, measured on some steps, so that its schedule comes to an end.
-    threads : int
-        Threads it may use on the CPU.
-    device : str
-        As in `tidemill.train.types.Placement`.
-    """
-
-    deadline: float = float("inf")
-    threads: int = 1
-    device: str = "auto"
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    """The family appends ``(step, validation loss)`` here as it trains."""
-    epochs: float | None = None
-    """Pause here, in passes over the images from the beginning; None trains to the end."""
-    of: float | None = None
-    """Length of a training that pauses, in place of the config's: its learning rate spans it."""
-    folder: str | None = None
-    """Where a training that pauses leaves what it goes on from, and finds it again."""
-    cache: str | None = None
-    """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is a deadline."""
-        return not math.isinf(self.deadline)
-
-    def left_s(self) -> float:
-        """Seconds left; never negative."""
-        return max(0.0, self.deadline - time.monotonic())
 
 
 class FittedNet(Protocol):

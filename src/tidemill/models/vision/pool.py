@@ -8,16 +8,14 @@ A family of another package registers under the entry point group ``tidemill.vis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tidemill.core.errors import OptionError
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
 from tidemill.models.registry import Entry, Registry, joined_space
 from tidemill.models.vision._base import FittedNet, ImageProfile, VisionFamily
-from tidemill.models.vision.weights import misfit
+from tidemill.models.vision.weights import refuse_misfits
 
 GROUP = "tidemill.vision_families"
 """Entry point group of families outside this package."""
@@ -38,7 +36,7 @@ _BUILT_IN = (
         ("folder as `save_pretrained` writes it",), packages=("torch", "onnxscript", "transformers"),
     ),
 )  # fmt: skip
-_REGISTRY: Registry[VisionFamily] = Registry("images", GROUP, _BUILT_IN)
+_REGISTRY: Registry[VisionFamily, FittedNet] = Registry("images", GROUP, _BUILT_IN)
 
 QUICK: tuple[Config, ...] = ({"family": "probe"},)
 """What gives a first answer."""
@@ -58,20 +56,12 @@ PORTFOLIO: tuple[Config, ...] = (
 """Configs that are worth a try on any images, in this order; what they leave open is the default."""
 
 
-def entries() -> tuple[Entry, ...]:
-    """Return every known family, usable here or not (see `Entry.absent`).
-
-    Examples
-    --------
-    >>> [entry.name for entry in entries()][:2]
-    ['probe', 'quicknet']
-    """
-    return _REGISTRY.entries()
-
-
-def families(names: Sequence[str] | None = None) -> dict[str, VisionFamily]:
-    """Load the families that can be used here; see `Registry.families`."""
-    return _REGISTRY.families(names)
+entries = _REGISTRY.entries
+"""See `Registry.entries`."""
+families = _REGISTRY.families
+"""See `Registry.families`."""
+restore = _REGISTRY.restore
+"""See `Registry.restore`."""
 
 
 def space(task: Task, profile: ImageProfile, names: Sequence[str] | None = None) -> Space:
@@ -84,16 +74,6 @@ def space(task: Task, profile: ImageProfile, names: Sequence[str] | None = None)
     OptionError
         Where weights that Tidemill trained don't fit the images or the families.
     """
-    hint = "Allow other families, or give more images." if names else "Give more images."
-    able = _REGISTRY.able(task, profile, names, hint)
-    for place in profile.weights:
-        why = misfit(place, profile.channels, tuple(able))
-        if why is not None:
-            raise OptionError(f"These weights can't be begun from: {place}. {why}", where="--weights")
+    able = _REGISTRY.able(task, profile, names)
+    refuse_misfits(profile.weights, profile.channels, able)
     return joined_space(able, task, profile)
-
-
-def restore(state: Mapping[str, Any], task: Task) -> FittedNet:
-    """Undo `FittedNet.checkpoint`, whatever family it is of."""
-    net: FittedNet = _REGISTRY.restore(state, task)
-    return net

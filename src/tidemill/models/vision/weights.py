@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.core.errors import DataError, NotFoundError
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.trial import Config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -241,6 +242,34 @@ def origin_of(place: str | Path) -> Origin | None:
         raise DataError(f"The weights don't say where they come from ({error!r}).", where=str(path)) from error
 
 
+def laid_like(config: Config, family: str, layout: Sequence[str]) -> Config:
+    """A config with the shapes of the weights that it names, which it names no more; as it is where it names none.
+
+    Parameters
+    ----------
+    config : Config
+        Of a net of ``family``.
+    family : str
+        Name of the family, with which its parameters begin.
+    layout : sequence of str
+        Parameters that decide the shapes of its tensors, without the family's name.
+
+    Raises
+    ------
+    DataError
+        Where the weights don't say one of them.
+    """
+    named = str(config.get(f"{family}.weights", ""))
+    origin = origin_of(named) if named else None
+    if origin is None:
+        return config
+    shapes = {f"{family}.{p}": origin.config.get(f"{family}.{p}") for p in layout}
+    lost = [name for name, value in shapes.items() if value is None]
+    if lost:
+        raise DataError(f"The weights don't say their {lost[0]!r}.", where=named)
+    return {**config, **shapes, f"{family}.weights": ""}
+
+
 def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
     """Write what `TrainedNet.checkpoint` keeps of a net as weights that another fit can begin from.
 
@@ -277,8 +306,21 @@ def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
     return folder / FILE
 
 
-def misfit(place: str, channels: int, families: Sequence[str]) -> str | None:
-    """Say why weights that Tidemill trained can't be begun from; None where they can, and for those of others."""
+def refuse_misfits(places: Iterable[str], channels: int, families: Container[str]) -> None:
+    """Refuse weights that Tidemill trained for other images or other families; those of others may pass.
+
+    Raises
+    ------
+    OptionError
+        With what doesn't fit.
+    """
+    for place in places:
+        why = _misfit(place, channels, families)
+        if why is not None:
+            raise OptionError(f"These weights can't be begun from: {place}. {why}", where="--weights")
+
+
+def _misfit(place: str, channels: int, families: Container[str]) -> str | None:
     origin = origin_of(place)
     if origin is None:
         return None

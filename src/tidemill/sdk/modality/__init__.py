@@ -1,1 +1,1 @@
-"""What a fit does otherwise for tables and for images: one file for each."""
+"""What a fit does otherwise for tables, images, texts and lines of text: one file for each."""

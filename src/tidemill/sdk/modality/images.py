@@ -14,7 +14,7 @@ from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
 from tidemill.core.protocols import Executor
-from tidemill.core.schema import Schema, take_rows
+from tidemill.core.schema import Schema
 from tidemill.core.task import TaskKind
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.models.vision._base import ImageProfile
@@ -22,10 +22,11 @@ from tidemill.sdk.data import dataset_name
 from tidemill.sdk.image_weights import weights_at_hand
 from tidemill.sdk.images import PreparedImages, image_table, keep_images, load_images, prepare_images, report_schema
 from tidemill.sdk.modality._base import Asked
+from tidemill.sdk.modality.heldout import material_of, proof_of, proof_rows, reserve_s, trained_once
 from tidemill.sdk.options import FitOptions
 from tidemill.search.candidate import Candidate
 from tidemill.search.images.executor import open_executor
-from tidemill.search.images.material import FEW, ImageMaterial
+from tidemill.search.images.material import ImageMaterial
 from tidemill.search.modality import IMAGE
 from tidemill.search.settings import SearchSettings
 from tidemill.store.workspace import Workspace
@@ -60,10 +61,7 @@ class Images:
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedImages, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
-        data = asked.data
-        if asked.named is not None:
-            data = image_table(workspace, asked.named.raw, asked.named.version.schema)
-        options = replace(asked.options, weights=weights_at_hand(workspace, asked.options.weights))
+        data, options = asked_images(workspace, asked)
         prepared = prepare_images(data, asked.target, options)
         return prepared, keep_images(workspace, dataset_name(asked.data), prepared, asked.named)
 
@@ -79,34 +77,17 @@ class Images:
 
     def material(self, prepared: PreparedImages) -> ImageMaterial:
         """What a search learns from; the images are encoded already."""
-        train, test = prepared.train, prepared.test
-        x = prepared.x[train]
-        locked = len(test) > 0
-        return ImageMaterial(
-            encoder=prepared.encoder,
-            schema=prepared.schema,
-            profile=ImageProfile.of(x, mirrored=prepared.mirrored, weights=prepared.weights),
-            x=x,
-            y=prepared.y[train],
-            rows=train,
-            columns=take_rows(prepared.columns, train),
-            groups=None if prepared.groups is None else prepared.groups[train],
-            x_test=prepared.x[test] if locked else None,
-            y_test=prepared.y[test] if locked else None,
-            rows_test=test if locked else None,
-            columns_test=take_rows(prepared.columns, test) if locked else None,
-        )
+        x = prepared.x[prepared.train]
+        profile = ImageProfile.of(x, mirrored=prepared.mirrored, weights=prepared.weights)
+        return material_of(ImageMaterial, prepared, profile, x, prepared.x[prepared.test], prepared.columns)
 
     def reserve_s(self, rows: int, budget: Budget) -> float:
         """The exporter is slow to start, and images are decoded again for the proof."""
-        if budget.time_s is None:
-            return 0.0
-        return min(0.35 * budget.time_s, 8.0 + 1e-3 * rows + 0.02 * budget.time_s)
+        return reserve_s(budget, 8.0, 1e-3, rows)
 
     def proof_rows(self, prepared: PreparedImages) -> int:
         """Those that are held out, and the locked ones."""
-        held_out = len(prepared.train) // (5 if len(prepared.train) < FEW else 8)
-        return held_out + len(prepared.test)
+        return proof_rows(prepared)
 
     def export(
         self, study: Study, candidate: Candidate, out: Path, info: BundleInfo, evidence: Sequence[Evidence]
@@ -118,9 +99,7 @@ class Images:
     def write(self, study: Study, recipe: Recipe, out: Path, info: BundleInfo, evidence: Sequence[Evidence]) -> Bundle:
         """Prove a recipe on the images that were held out or locked, and write it."""
         prepared: PreparedImages = study.prepared
-        tables = {"validation": prepared.pictures.take(prepared.train[study.search.covered_rows])}
-        if len(prepared.test):
-            tables["test"] = prepared.pictures.take(prepared.test)
+        tables = proof_of(study, prepared.pictures.take)
         return write_image_bundle(out, recipe, tables=tables, info=info, evidence=evidence)
 
     def report_schema(self, prepared: PreparedImages) -> Schema:
@@ -132,8 +111,12 @@ class Images:
 
     def how_trained(self, study: Study) -> str:
         """Once, judged on what was held out."""
-        held_out, known = len(study.search.covered_rows), len(study.search.truth.y)
-        return (
-            f"Every net was trained once, on {known - held_out:,} images, and judged on the other {held_out:,}, which "
-            "it had not seen."
-        )
+        return trained_once(study, "net", "images")
+
+
+def asked_images(workspace: Workspace, asked: Asked) -> tuple[Any, FitOptions]:
+    """Images that a person named, a dataset version's among them, and the options with the places of weights."""
+    data = asked.data
+    if asked.named is not None:
+        data = image_table(workspace, asked.named.raw, asked.named.version.schema)
+    return data, replace(asked.options, weights=weights_at_hand(workspace, asked.options.weights))

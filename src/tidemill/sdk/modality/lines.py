@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,14 +13,15 @@ from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
 from tidemill.core.errors import OptionError
 from tidemill.core.protocols import Executor
-from tidemill.core.schema import Schema, take_rows
+from tidemill.core.schema import Schema
 from tidemill.core.task import TaskKind
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.sdk.data import dataset_name
-from tidemill.sdk.image_weights import weights_at_hand
-from tidemill.sdk.images import image_table, keep_images, report_schema
+from tidemill.sdk.images import keep_images, report_schema
 from tidemill.sdk.lines import PreparedLines, load_lines, prepare_lines
 from tidemill.sdk.modality._base import Asked
+from tidemill.sdk.modality.heldout import material_of, proof_of, reserve_s, trained_once
+from tidemill.sdk.modality.images import asked_images
 from tidemill.sdk.options import FitOptions
 from tidemill.search.candidate import Candidate
 from tidemill.search.lines.executor import open_executor
@@ -57,10 +57,7 @@ class Lines:
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedLines, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
-        data = asked.data
-        if asked.named is not None:
-            data = image_table(workspace, asked.named.raw, asked.named.version.schema)
-        options = replace(asked.options, weights=weights_at_hand(workspace, asked.options.weights))
+        data, options = asked_images(workspace, asked)
         prepared = prepare_lines(data, asked.target, options)
         return prepared, keep_images(workspace, dataset_name(asked.data), prepared, asked.named)
 
@@ -80,28 +77,12 @@ class Lines:
 
     def material(self, prepared: PreparedLines) -> LineMaterial:
         """What a search learns from; the lines are encoded already."""
-        train, test = prepared.train, prepared.test
-        locked = len(test) > 0
-        return LineMaterial(
-            encoder=prepared.encoder,
-            schema=prepared.schema,
-            profile=prepared.profile,
-            x=prepared.x[train],
-            y=prepared.y[train],
-            rows=train,
-            columns=take_rows(prepared.columns, train),
-            groups=None if prepared.groups is None else prepared.groups[train],
-            x_test=prepared.x[test] if locked else None,
-            y_test=prepared.y[test] if locked else None,
-            rows_test=test if locked else None,
-            columns_test=take_rows(prepared.columns, test) if locked else None,
-        )
+        x, x_test = prepared.x[prepared.train], prepared.x[prepared.test]
+        return material_of(LineMaterial, prepared, prepared.profile, x, x_test, prepared.columns)
 
     def reserve_s(self, rows: int, budget: Budget) -> float:
         """The exporter is slow to start, and images are decoded again for the proof."""
-        if budget.time_s is None:
-            return 0.0
-        return min(0.35 * budget.time_s, 10.0 + 1e-3 * rows + 0.02 * budget.time_s)
+        return reserve_s(budget, 10.0, 1e-3, rows)
 
     def proof_rows(self, prepared: PreparedLines) -> int:
         """Those that are held out, and the locked ones."""
@@ -113,9 +94,7 @@ class Lines:
         """Prove on what the net was not trained on, and write."""
         need_torch("to export models that read lines")
         prepared: PreparedLines = study.prepared
-        tables = {"validation": prepared.pictures.take(prepared.train[study.search.covered_rows])}
-        if len(prepared.test):
-            tables["test"] = prepared.pictures.take(prepared.test)
+        tables = proof_of(study, prepared.pictures.take)
         return write_line_bundle(out, study.search.recipe(candidate), tables=tables, info=info, evidence=evidence)
 
     def report_schema(self, prepared: PreparedLines) -> Schema:
@@ -127,8 +106,5 @@ class Lines:
 
     def how_trained(self, study: Study) -> str:
         """Once, judged on what was held out."""
-        held_out, known = len(study.search.covered_rows), len(study.search.truth.y)
-        return (
-            f"Every net was trained once, on {known - held_out:,} lines, and judged on the other {held_out:,}, which "
-            "it had not seen. Transcripts of several nets can't be averaged: one net is shipped."
-        )
+        once = trained_once(study, "net", "lines")
+        return f"{once} Transcripts of several nets can't be averaged: one net is shipped."

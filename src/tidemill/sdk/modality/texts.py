@@ -13,17 +13,17 @@ from tidemill.bundle.spec import BundleInfo
 from tidemill.bundle.texts.write import write_text_bundle
 from tidemill.core.budget import Budget
 from tidemill.core.protocols import Executor
-from tidemill.core.schema import Schema, take_rows
+from tidemill.core.schema import Schema
 from tidemill.core.task import TaskKind
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.models.text._base import TextProfile
 from tidemill.sdk.data import dataset_name
 from tidemill.sdk.modality._base import Asked
+from tidemill.sdk.modality.heldout import material_of, proof_of, proof_rows, reserve_s, trained_once
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.sources import keep_source
 from tidemill.sdk.texts import PreparedTexts, load_texts, prepare_texts, report_schema
 from tidemill.search.candidate import Candidate
-from tidemill.search.heldout.material import FEW
 from tidemill.search.modality import TEXT
 from tidemill.search.settings import SearchSettings
 from tidemill.search.texts.executor import open_executor
@@ -85,43 +85,25 @@ class Texts:
 
     def material(self, prepared: PreparedTexts) -> TextMaterial:
         """What a search learns from."""
-        train, test = prepared.train, prepared.test
-        texts, properties = prepared.texts, prepared.properties
-        locked = len(test) > 0
-        return TextMaterial(
-            encoder=prepared.encoder,
-            schema=prepared.schema,
-            profile=TextProfile.of(texts[train], weights=prepared.weights),
-            x=texts[train],
-            y=prepared.y[train],
-            rows=train,
-            columns=take_rows(properties, train),
-            groups=None if prepared.groups is None else prepared.groups[train],
-            x_test=texts[test] if locked else None,
-            y_test=prepared.y[test] if locked else None,
-            rows_test=test if locked else None,
-            columns_test=take_rows(properties, test) if locked else None,
-        )
+        texts = prepared.texts
+        x, x_test = texts[prepared.train], texts[prepared.test]
+        profile = TextProfile.of(x, weights=prepared.weights)
+        return material_of(TextMaterial, prepared, profile, x, x_test, prepared.properties)
 
     def reserve_s(self, rows: int, budget: Budget) -> float:
         """What is exported is measured, and the exporter's time is kept with it; the rest is quick."""
-        if budget.time_s is None:
-            return 0.0
-        return min(0.35 * budget.time_s, 6.0 + 1e-4 * rows + 0.02 * budget.time_s)
+        return reserve_s(budget, 6.0, 1e-4, rows)
 
     def proof_rows(self, prepared: PreparedTexts) -> int:
         """Those that are held out, and the locked ones."""
-        held_out = len(prepared.train) // (5 if len(prepared.train) < FEW else 8)
-        return held_out + len(prepared.test)
+        return proof_rows(prepared)
 
     def export(
         self, study: Study, candidate: Candidate, out: Path, info: BundleInfo, evidence: Sequence[Evidence]
     ) -> Bundle:
         """Prove on what no model was trained on, and write."""
         prepared: PreparedTexts = study.prepared
-        tables = {"validation": prepared.texts[prepared.train[study.search.covered_rows]]}
-        if len(prepared.test):
-            tables["test"] = prepared.texts[prepared.test]
+        tables = proof_of(study, lambda rows: prepared.texts[rows])
         return write_text_bundle(out, study.search.recipe(candidate), tables=tables, info=info, evidence=evidence)
 
     def report_schema(self, prepared: PreparedTexts) -> Schema:
@@ -133,8 +115,4 @@ class Texts:
 
     def how_trained(self, study: Study) -> str:
         """Once, judged on what was held out."""
-        held_out, known = len(study.search.covered_rows), len(study.search.truth.y)
-        return (
-            f"Every model was trained once, on {known - held_out:,} texts, and judged on the other {held_out:,}, which "
-            "it had not seen."
-        )
+        return trained_once(study, "model", "texts")

@@ -18,7 +18,7 @@ from tidemill.core.errors import TrialError
 from tidemill.core.pack import pack
 from tidemill.core.task import Task
 from tidemill.core.trial import Cost
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.search.board import MODELS
 from tidemill.search.evaluate import Assignment, all_scores, scorer
 from tidemill.search.latency import Speed

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
+from tidemill.models.training.budget import TrainBudget
 from tidemill.models.vision import pool
-from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile, TrainBudget
+from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 from tidemill.search.evaluate import Race
 from tidemill.search.heldout.trial import (
     BATCH,

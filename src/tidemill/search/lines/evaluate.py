@@ -16,7 +16,7 @@ from tidemill.data.images.lines import read_lines
 from tidemill.models.recognition import pool
 from tidemill.models.recognition._base import FittedLines, LineData, LineProfile
 from tidemill.models.recognition.samples import side_by_side
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.search.evaluate import Race
 from tidemill.search.heldout.trial import (
     BATCH,

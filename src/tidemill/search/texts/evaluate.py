@@ -15,7 +15,7 @@ from tidemill.core.trial import Config
 from tidemill.data.texts.packed import read_texts
 from tidemill.models.text import pool
 from tidemill.models.text._base import FittedText, TextData, TextProfile, Texts
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.search.evaluate import Race
 from tidemill.search.heldout.trial import (
     BATCH,

@@ -9,12 +9,11 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tidemill.core.errors import DataError
 from tidemill.core.space import Categorical, Float, Int, Param, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.recognition._base import FittedLines, LineData, LineProfile
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.train.types import Recipe
 
 if TYPE_CHECKING:
@@ -122,7 +121,8 @@ class TrainedFamily(ABC):
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedLines:
         """Build again, and fill."""
-        from tidemill.models.recognition._net import TrainedRecogniser, fill
+        from tidemill.models.recognition._net import TrainedRecogniser
+        from tidemill.models.training.trained import fill
 
         profile = LineProfile.from_json(state["profile"])
         net = fill(self._made(state["config"], profile), state["state"])
@@ -130,7 +130,7 @@ class TrainedFamily(ABC):
 
     def recipe(self, config: Config, profile: LineProfile) -> Recipe:
         """How the config trains."""
-        from tidemill.models.vision._net import rounded_batch
+        from tidemill.models.training.pace import rounded_batch
 
         batch = rounded_batch(profile.rows, _BATCHES)
         gentle = _GENTLER if self._weights(config) else 1.0
@@ -148,17 +148,9 @@ class TrainedFamily(ABC):
 
     def _laid(self, config: Config) -> Config:
         """The config with the shapes of the weights that it names, which it names no more."""
-        from tidemill.models.vision.weights import origin_of
+        from tidemill.models.vision.weights import laid_like
 
-        named = self._weights(config)
-        origin = origin_of(named) if named else None
-        if origin is None:
-            return config
-        shapes = {f"{self.name}.{p}": origin.config.get(f"{self.name}.{p}") for p in self.layout}
-        lost = [name for name, value in shapes.items() if value is None]
-        if lost:
-            raise DataError(f"The weights don't say their {lost[0]!r}.", where=named)
-        return {**config, **shapes, f"{self.name}.weights": ""}
+        return laid_like(config, self.name, self.layout)
 
     def _weights(self, config: Config) -> str:
         return str(config.get(f"{self.name}.weights", ""))

@@ -11,7 +11,7 @@ from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.text._base import FittedText, TextData, TextProfile
 from tidemill.models.text.families.sentence import LENGTHS, length_for
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 from tidemill.train.types import Recipe
 
 _FEW = 2_000

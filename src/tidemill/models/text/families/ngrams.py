@@ -23,7 +23,7 @@ from tidemill.core.space import Categorical, Float, Param, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.text._base import TextData, TextProfile, Texts
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 
 _CHUNK = 1_000
 """Texts whose pieces are counted at a time."""

@@ -8,7 +8,7 @@ from tidemill.core.space import Categorical, Param, Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.text._base import FittedText, TextData, TextProfile
-from tidemill.models.vision._base import TrainBudget
+from tidemill.models.training.budget import TrainBudget
 
 LENGTHS = (64, 128, 256)
 """Tokens after which a text is cut; the time of a training grows with them where texts are long."""

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tidemill.core.errors import DataError
 from tidemill.core.space import Categorical, Float, Int, Param, Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile, TrainBudget
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 from tidemill.train.types import Recipe
 
 if TYPE_CHECKING:
@@ -114,21 +114,13 @@ class TrainedFamily(ABC):
 
     def laid(self, config: Config) -> Config:
         """The config with the shapes of the weights that it names, which it names no more."""
-        from tidemill.models.vision.weights import origin_of
+        from tidemill.models.vision.weights import laid_like
 
-        named = self._weights(config)
-        origin = origin_of(named) if named else None
-        if origin is None:
-            return config
-        shapes = {f"{self.name}.{p}": origin.config.get(f"{self.name}.{p}") for p in self.layout}
-        lost = [name for name, value in shapes.items() if value is None]
-        if lost:
-            raise DataError(f"The weights don't say their {lost[0]!r}.", where=named)
-        return {**config, **shapes, f"{self.name}.weights": ""}
+        return laid_like(config, self.name, self.layout)
 
     def recipe(self, config: Config, profile: ImageProfile) -> Recipe:
         """How the config trains."""
-        from tidemill.models.vision._net import rounded_batch
+        from tidemill.models.training.pace import rounded_batch
 
         batch = rounded_batch(profile.rows, self.batches)
         gentle = _GENTLER if self._weights(config) else 1.0
@@ -185,7 +177,8 @@ class TrainedFamily(ABC):
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedNet:
         """Build again, and fill."""
-        from tidemill.models.vision._net import TrainedNet, count, fill
+        from tidemill.models.training.trained import fill
+        from tidemill.models.vision._net import TrainedNet, count
 
         profile = ImageProfile.from_json(state["profile"])
         config = self.settled(state["config"], state["state"])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tidemill.core.space import Categorical, Float, Int, Param, Space, When
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile, TrainBudget
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 from tidemill.train.types import Recipe
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class BackboneFamily:
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedNet:
         """Build again from the description that was kept, and fill."""
-        from tidemill.models.vision._net import TrainedNet, count, fill, wrap
+        from tidemill.models.training.trained import fill
+        from tidemill.models.vision._net import TrainedNet, count, wrap
         from tidemill.models.vision.nets.backbone import Backbone, rebuild, side_of
 
         profile = ImageProfile.from_json(state["profile"])

@@ -9,7 +9,8 @@ import numpy as np
 from tidemill.core.space import Categorical, Param, Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile, TrainBudget
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 
 if TYPE_CHECKING:
     from tidemill.models.vision.nets.parts import Classifier
@@ -78,7 +79,8 @@ class ProbeFamily:
 
     def restore(self, state: dict[str, Any], task: Task) -> FittedNet:
         """Build again, and fill."""
-        from tidemill.models.vision._net import TrainedNet, count, fill
+        from tidemill.models.training.trained import fill
+        from tidemill.models.vision._net import TrainedNet, count
 
         profile = ImageProfile.from_json(state["profile"])
         net = fill(self.build(state["config"], task, profile), state["state"])

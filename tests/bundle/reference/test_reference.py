@@ -13,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.bundle.small import KINDS
 
-from tidemill.bundle import manifest, reference
-from tidemill.bundle.reference import ColumnReference, Reference, read_reference
+from tidemill.bundle import manifest
+from tidemill.bundle.reference.build import describe
+from tidemill.bundle.reference.columns import ColumnReference, Limit
+from tidemill.bundle.reference.distances import ks_of_rows, psi_of_rows
+from tidemill.bundle.reference.file import NAME, Reference, read_reference
+from tidemill.bundle.reference.limits import LEAST_ROWS, limited, limits_of
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import BundleError
@@ -53,8 +57,8 @@ def test_the_same_rows_give_the_same_counts(written: Written) -> None:
 
 def _without_reference(folder: Path) -> None:
     listed = manifest.parse((folder / "manifest.json").read_bytes())
-    (folder / reference.NAME).unlink()
-    kept = {k: v for k, v in listed.items() if k != reference.NAME}
+    (folder / NAME).unlink()
+    kept = {k: v for k, v in listed.items() if k != NAME}
     (folder / "manifest.json").write_bytes(manifest.render(kept))
     (folder / "monitor").rmdir()
 
@@ -67,14 +71,14 @@ def test_an_older_bundle_is_whole_without_one(copied: Path) -> None:
 
 
 def test_a_changed_reference_is_found(copied: Path, written: Written, tmp_path: Path) -> None:
-    path = copied / reference.NAME
+    path = copied / NAME
     path.write_bytes(path.read_bytes().replace(b"size", b"sife"))
     with pytest.raises(BundleError, match="hash"):
         read_reference(copied)
-    assert [f.path for f in verify(copied)] == [reference.NAME]
+    assert [f.path for f in verify(copied)] == [NAME]
     other = tmp_path / "other"
     shutil.copytree(written("binary"), other)
-    data = json.loads((other / reference.NAME).read_bytes())
+    data = json.loads((other / NAME).read_bytes())
     data["features"].pop()
     _replace(other, json.dumps(data).encode())
     assert "other columns" in str(verify(other)[0])
@@ -91,15 +95,15 @@ def test_a_changed_reference_is_found(copied: Path, written: Written, tmp_path: 
     ids=["format", "newer", "fields", "type", "quality", "falling edges", "cells", "kind"],
 )  # fmt: skip
 def test_a_damaged_reference_is_refused(written: Written, change: dict[str, object]) -> None:
-    data = json.loads((written("binary") / reference.NAME).read_bytes())
+    data = json.loads((written("binary") / NAME).read_bytes())
     with pytest.raises(BundleError):
         Reference.from_json({**data, **change})
 
 
 def _replace(folder: Path, data: bytes) -> None:
-    (folder / reference.NAME).write_bytes(data)
+    (folder / NAME).write_bytes(data)
     listed = manifest.parse((folder / "manifest.json").read_bytes())
-    listed[reference.NAME] = manifest.entry_of(folder / reference.NAME)
+    listed[NAME] = manifest.entry_of(folder / NAME)
     (folder / "manifest.json").write_bytes(manifest.render(listed))
 
 
@@ -108,7 +112,7 @@ numbers = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min
 
 @given(numbers, numbers)
 def test_every_number_has_one_cell_and_float32_stays_in_range(known: list[float], seen: list[float]) -> None:
-    column = reference._describe("x", "x", "number", np.array(known, dtype=np.float64))
+    column = describe("x", "x", "number", np.array(known, dtype=np.float64))
     cells = column.cells(np.array(seen, dtype=np.float64))
     assert ((cells >= 0) & (cells < column.size)).all()
     finite = np.array([v for v in known if np.isfinite(v)])
@@ -123,7 +127,7 @@ def test_every_number_has_one_cell_and_float32_stays_in_range(known: list[float]
 
 @given(st.lists(st.text(max_size=3), min_size=1, max_size=200), st.lists(st.text(max_size=3), max_size=50))
 def test_every_category_has_one_cell_and_known_ones_are_not_new(known: list[str], seen: list[str]) -> None:
-    column = reference._describe("x", "x", "category", np.array(known, dtype=object))
+    column = describe("x", "x", "category", np.array(known, dtype=object))
     assert not column.odd(column.cells(np.array(known, dtype=object))).any()
     cells = column.cells(np.array(seen, dtype=object))
     new = [bool(v) and v not in known for v in seen]
@@ -132,17 +136,17 @@ def test_every_category_has_one_cell_and_known_ones_are_not_new(known: list[str]
 
 def test_values_that_hold_many_rows_have_a_cell_of_their_own() -> None:
     values = np.repeat([0.0, 1.0, 2.0], [700, 200, 100])
-    column = reference._describe("x", "x", "number", values)
+    column = describe("x", "x", "number", values)
     assert column.counts == (0, 0, 700, 200, 100, 0, 0, 0)
-    boolean = reference._describe("x", "x", "number", np.repeat([0.0, 1.0], [50, 50]))
+    boolean = describe("x", "x", "number", np.repeat([0.0, 1.0], [50, 50]))
     assert boolean.counts == (0, 0, 50, 50, 0, 0, 0)
 
 
 def test_nothing_known_and_dates() -> None:
-    empty = reference._describe("x", "x", "number", np.full(5, np.nan))
+    empty = describe("x", "x", "number", np.full(5, np.nan))
     assert empty.counts[-1] == 5
     assert empty.odd(empty.cells(np.array([3.0]))).all()
-    date = reference._describe("x", "x", "date", np.array([1e9, np.nan]))
+    date = describe("x", "x", "date", np.array([1e9, np.nan]))
     assert date.counts == (1, 1)
     assert not date.odd(date.cells(np.array([9e9]))).any()  # dates go on
 
@@ -152,7 +156,7 @@ def test_nothing_known_and_dates() -> None:
 def test_chance_stays_below_the_limits(rows: int, shares: np.ndarray) -> None:
     """Drawn anew: of 20,000 windows not five are beyond a limit of one in 30,000."""
     known = 10_000
-    limits = tuple(reference._limits(shares, known, 30))
+    limits = tuple(limits_of(shares, known, 30))
     edges = tuple(float(v) for v in range(len(shares) + 1))
     column = ColumnReference(
         "x", "x", "number", edges=edges, counts=(0, 0, *(shares * known).astype(int), 0, 0, 0), limits=limits
@@ -161,17 +165,17 @@ def test_chance_stays_below_the_limits(rows: int, shares: np.ndarray) -> None:
     assert limit is not None
     rng = np.random.default_rng(99)
     base, window = rng.multinomial(known, shares, 20_000), rng.multinomial(rows, shares, 20_000)
-    assert (reference._psi(window, base) > limit.psi).sum() < 5
-    assert (reference._ks(window, base) > limit.ks).sum() < 5
+    assert (psi_of_rows(window, base) > limit.psi).sum() < 5
+    assert (ks_of_rows(window, base) > limit.ks).sum() < 5
     # And it is no empty promise: one in a thousand comes within a factor of it.
-    assert np.quantile(reference._psi(window, base), 0.999) > 0.5 * limit.psi
-    assert column.limit(reference.LEAST_ROWS - 1) is None
+    assert np.quantile(psi_of_rows(window, base), 0.999) > 0.5 * limit.psi
+    assert column.limit(LEAST_ROWS - 1) is None
 
 
 def test_wide_tables_share_limits() -> None:
-    memo: dict[tuple[object, ...], tuple[reference.Limit, ...]] = {}
+    memo: dict[tuple[object, ...], tuple[Limit, ...]] = {}
     rng = np.random.default_rng(0)
     for k in range(50):
-        column = reference._describe(f"x{k}", f"x{k}", "number", rng.normal(size=2000))
-        reference._limited(column, 50, memo)
+        column = describe(f"x{k}", f"x{k}", "number", rng.normal(size=2000))
+        limited(column, 50, memo)
     assert len(memo) == 1

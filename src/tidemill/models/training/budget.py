@@ -1,0 +1,46 @@
+"""What one training may spend. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TrainBudget:
+    """What one training may spend.
+
+    Parameters
+    ----------
+    deadline : float
+        `time.monotonic` value at which the fit must have returned; ``inf`` for none. The length of the training is
+        cut to what fits, measured on some steps, so that its schedule comes to an end.
+    threads : int
+        Threads it may use on the CPU.
+    device : str
+        As in `tidemill.train.types.Placement`.
+    """
+
+    deadline: float = float("inf")
+    threads: int = 1
+    device: str = "auto"
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """The family appends ``(step, validation loss)`` here as it trains."""
+    epochs: float | None = None
+    """Pause here, in passes over the rows from the beginning; None trains to the end."""
+    of: float | None = None
+    """Length of a training that pauses, in place of the config's: its learning rate spans it."""
+    folder: str | None = None
+    """Where a training that pauses leaves what it goes on from, and finds it again."""
+    cache: str | None = None
+    """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a deadline."""
+        return not math.isinf(self.deadline)
+
+    def left_s(self) -> float:
+        """Seconds left; never negative."""
+        return max(0.0, self.deadline - time.monotonic())

@@ -1,0 +1,120 @@
+"""How long a training takes, measured on some of its steps, and how much of it fits into the time. Loads torch."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.train.types import Loss, Recipe, Samples
+
+MEASURED_SHARE = 0.02
+"""Share of the time in which steps are measured."""
+_MEASURED = 6
+"""At most so many steps are measured, few where time is short; the quickest counts, for others may be at work."""
+_OVERHEAD = 1.15
+"""A step of the runtime takes about so much longer than its two passes: the update, the batch, the bookkeeping."""
+_KEPT = 0.94
+"""Share of the time that the plan of a training fills."""
+_LEAST_EPOCHS = 0.2
+
+
+def measure_step_s(
+    net: nn.Module, loss: Loss, samples: Samples, batch: int, device: torch.device, most_s: float = 0.0
+) -> float:
+    """Seconds of one step's two passes on a copy; the first one warms up, of the others the quickest counts."""
+    twin = copy.deepcopy(net).to(device).train()
+    rows = np.arange(min(batch, len(samples)))
+    seconds: list[float] = []
+    for number in range(1 + _MEASURED):
+        if number > 2 and sum(seconds) > most_s:
+            break
+        begun = time.perf_counter()
+        inputs, targets = samples.batch(rows, train=True, rng=np.random.default_rng(number))
+        out = twin(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        loss(out, targets.to(device)).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds[1:]) * batch / len(rows)
+
+
+def epochs_in_time(most: float, passes_s: float, checks_s: float, left_s: float, last_s: float = 0.0) -> float:
+    """Epochs for which there is time.
+
+    Parameters
+    ----------
+    most : float
+        No more than so many.
+    passes_s, checks_s : float
+        Seconds that the passes of an epoch take, and its evaluations.
+    left_s : float
+        Seconds that are left.
+    last_s : float
+        Of these, seconds that are needed at the end.
+
+    Raises
+    ------
+    TrialTimeoutError
+        Where not even a fifth of an epoch fits into the time.
+
+    Examples
+    --------
+    >>> epochs_in_time(10, 1.0, 0.1, 1000.0), round(epochs_in_time(10, 1.0, 0.1, 4.0), 2)
+    (10, 3.01)
+    """
+    epoch_s = _OVERHEAD * passes_s
+    planned_s = _KEPT * left_s - last_s
+    epochs = min(most, planned_s / (epoch_s + checks_s))
+    if epochs < _LEAST_EPOCHS:
+        raise TrialTimeoutError(
+            f"An epoch takes {epoch_s:.1f} s, and there were {max(0.0, planned_s):.1f} s.",
+            hint="Give the search more time.",
+        )
+    return epochs
+
+
+def spread(recipe: Recipe, evaluations: int) -> Recipe:
+    """Evaluate about so many times in a training, and no more than once an epoch."""
+    return replace(recipe, evaluate_every=max(1.0, recipe.epochs / evaluations))
+
+
+def cut(recipe: Recipe, evaluations: int, passes_s: float, check_s: float, left_s: float) -> Recipe:
+    """Cut the length of a training to the time that there is, so that its learning rate comes to its end.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As `spread` gives it.
+    evaluations : int
+        About so many are made, and counted in.
+    passes_s, check_s : float
+        Seconds that the passes of an epoch take, and one evaluation.
+    left_s : float
+        Seconds that are left.
+
+    Raises
+    ------
+    TrialTimeoutError
+        As `epochs_in_time`.
+    """
+    epochs = epochs_in_time(recipe.epochs, passes_s, check_s / recipe.evaluate_every, left_s, check_s)
+    return replace(recipe, epochs=epochs, evaluate_every=max(min(1.0, epochs), epochs / evaluations))
+
+
+def rounded_batch(rows: int, choices: Sequence[int] = (16, 32, 64, 128)) -> int:
+    """The largest batch with which an epoch has at least 40 steps, so that few rows are learned from often.
+
+    Examples
+    --------
+    >>> rounded_batch(500), rounded_batch(8000)
+    (16, 128)
+    """
+    fitting = [b for b in choices if rows / b >= 40]
+    return max(fitting, default=min(choices))

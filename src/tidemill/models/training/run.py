@@ -1,0 +1,82 @@
+"""A training by the runtime within a budget. Loads torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from torch import nn
+
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.models.training.budget import TrainBudget
+from tidemill.train import runtime
+from tidemill.train.types import Limits, Loss, Placement, Point, Recipe, Samples, Score, Stop
+
+
+def limits_of(budget: TrainBudget) -> Limits:
+    """The deadline of a budget and its rung, where it has them."""
+    return Limits(deadline=budget.deadline if budget.limited else None, epochs=budget.epochs)
+
+
+def train(
+    net: nn.Module,
+    loss: Loss,
+    samples: Samples,
+    recipe: Recipe,
+    budget: TrainBudget,
+    seed: int,
+    *,
+    checks: Samples | None = None,
+    score: Score | None = None,
+    micro_batch: int | None = None,
+) -> None:
+    """Train a net on one device within its time, or up to the rung that its budget names.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Whose weights are the best ones afterwards.
+    loss, samples, recipe
+        As `tidemill.train.runtime.train` takes them.
+    budget : TrainBudget
+        What may be spent; its curve gets the losses of ``checks``, or, with a score, which is an error turned around,
+        their errors.
+    seed : int
+        Of order and augmentation.
+    checks : Samples, optional
+        Choose the best moment.
+    score : Score, optional
+        What "best" means there.
+    micro_batch : int, optional
+        Rows that go through the net at a time; by default the whole batch.
+
+    Raises
+    ------
+    TrialTimeoutError
+        Where the time was over before the first step, or before the rung.
+    TrialError
+        Where the loss is no number.
+    """
+    folder = None if budget.folder is None else Path(budget.folder)
+    # Nets of this size need a hundredth of the memory that there is; to measure it would take longer than a training.
+    plan = Placement(device=budget.device, micro_batch=micro_batch or recipe.batch)
+    trained = runtime.train(
+        net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed, folder=folder,
+        plan=plan,
+    )  # fmt: skip
+    shown = [(p.step, _loss_of(p) if score is None else _error_of(p)) for p in trained.curve]
+    budget.curve += [(step, value) for step, value in shown if value is not None]
+    if budget.epochs is not None and trained.stop is Stop.TIME:
+        raise TrialTimeoutError(
+            "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
+        )
+    if trained.step == 0:
+        raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
+
+
+def _loss_of(point: Point) -> float | None:
+    return float(point.loss) if point.loss is not None and math.isfinite(point.loss) else None
+
+
+def _error_of(point: Point) -> float | None:
+    return None if point.score is None else -float(point.score)

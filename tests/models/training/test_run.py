@@ -1,0 +1,69 @@
+"""A training within its budget: what it leaves on the curve, and what it says when the time was too short."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="nets are trained with torch")
+
+from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.models.training.budget import TrainBudget  # noqa: E402
+from tidemill.models.training.losses import CrossEntropy  # noqa: E402
+from tidemill.models.training.run import limits_of, train  # noqa: E402
+from tidemill.train.types import Recipe  # noqa: E402
+
+
+class Rows:
+    """Two classes that a line parts."""
+
+    def __len__(self) -> int:
+        return 32
+
+    def batch(self, rows: np.ndarray, *, train: bool, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
+        x = torch.from_numpy((rows.astype(np.float32) - 15.5)[:, None] / 16)
+        return {"input": x}, (x[:, 0] > 0).long()
+
+
+class FewestWrong:
+    """The error rate, turned around."""
+
+    def __call__(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        return -float((outputs.argmax(axis=1) != targets).mean())
+
+
+def net() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Linear(1, 2)
+
+
+RECIPE = Recipe(epochs=4.0, batch=8, evaluate_every=1.0, lr=0.5)
+
+
+def test_the_curve_gets_losses_and_with_a_score_its_errors() -> None:
+    losses, errors = TrainBudget(device="cpu"), TrainBudget(device="cpu")
+    train(net(), CrossEntropy(), Rows(), RECIPE, losses, 0, checks=Rows())
+    train(net(), CrossEntropy(), Rows(), RECIPE, errors, 0, checks=Rows(), score=FewestWrong())
+    assert [step for step, _ in losses.curve] == [step for step, _ in errors.curve] == [4, 8, 12, 16]
+    assert losses.curve[-1][1] < losses.curve[0][1]
+    assert all(0.0 <= value <= 1.0 for _, value in errors.curve)
+    nothing = TrainBudget(device="cpu")
+    train(net(), CrossEntropy(), Rows(), RECIPE, nothing, 0)
+    assert nothing.curve == []
+
+
+def test_a_training_that_pauses_comes_to_its_rung_or_says_that_it_did_not(tmp_path: Path) -> None:
+    budget = TrainBudget(device="cpu", epochs=2, of=4, folder=str(tmp_path))
+    assert limits_of(budget).epochs == 2
+    assert limits_of(budget).deadline is None
+    train(net(), CrossEntropy(), Rows(), RECIPE, budget, 0, checks=Rows())
+    assert budget.curve[-1][0] == 8
+    late = TrainBudget(device="cpu", deadline=time.monotonic() - 1.0, epochs=2, of=4)
+    with pytest.raises(TrialTimeoutError, match="before its rung"):
+        train(net(), CrossEntropy(), Rows(), RECIPE, late, 0)
+    whole = TrainBudget(device="cpu", deadline=time.monotonic() - 1.0)
+    train(net(), CrossEntropy(), Rows(), RECIPE, whole, 0)  # without a rung it keeps what it has
