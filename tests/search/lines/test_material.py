@@ -57,18 +57,3 @@ def test_workers_find_the_lines_in_files_that_are_gone_afterwards(tmp_path: Path
 
 def test_a_study_of_lines_is_opened_as_one() -> None:
     assert modality_of({"modality": "line"}).name == "line"
-
-
-def test_trainings_on_rungs_are_refused(tmp_path: Path) -> None:
-    from tidemill.core.budget import Budget
-    from tidemill.core.errors import OptionError
-    from tidemill.jobs.executors.inprocess import InProcessExecutor
-    from tidemill.search.fit import run_search
-    from tidemill.store.workspace import Workspace
-
-    pytest.importorskip("torch", reason="without it no family is there")
-    with Workspace.open(tmp_path / "w") as workspace, pytest.raises(OptionError, match="can't pause"):
-        run_search(
-            workspace, "s", material(), READ, parse_objective("minimize cer"), Budget(trials=1),
-            SearchSettings(schedule="rungs"), executor=InProcessExecutor(),
-        )  # fmt: skip

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from tidemill.models.vision._base import TrainBudget
 from tidemill.models.vision._net import measure_step_s
 from tidemill.train import runtime
 from tidemill.train.device import find_device
-from tidemill.train.types import Limits, Placement, Recipe
+from tidemill.train.types import Limits, Placement, Recipe, Stop
 
 _BATCH = 32
 """Lines of one width that are read at a time."""
@@ -219,7 +220,7 @@ def fit_net(
     budget: TrainBudget,
     seed: int,
 ) -> Recogniser:
-    """Train a net on one device within its time.
+    """Train a net on one device within its time, or up to the rung that its budget names.
 
     Parameters
     ----------
@@ -242,7 +243,7 @@ def fit_net(
     Raises
     ------
     TrialTimeoutError
-        Where not even a fifth of an epoch fits into the time.
+        Where not even a fifth of an epoch fits into the time, or the rung is not reached in it.
     TrialError
         Where the loss is no number.
     """
@@ -251,15 +252,23 @@ def fit_net(
     loss = CtcLoss()
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
-    recipe = _planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget)
-    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline)
+    if budget.of is None:
+        recipe = _planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget)
+    else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
+        recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
+    limits = Limits(deadline=None if math.isinf(budget.deadline) else budget.deadline, epochs=budget.epochs)
+    folder = None if budget.folder is None else Path(budget.folder)
     # Nets of this size need a hundredth of the memory that there is; to measure it would take longer than a training.
     plan = Placement(device=budget.device, micro_batch=recipe.batch)
     trained = runtime.train(
         net, loss, samples, recipe, validation=checks, score=None if checks is None else FewestErrors(), limits=limits,
-        seed=seed, plan=plan,
+        seed=seed, folder=folder, plan=plan,
     )  # fmt: skip
     budget.curve += [(p.step, -float(p.score)) for p in trained.curve if p.score is not None]
+    if budget.epochs is not None and trained.stop is Stop.TIME:
+        raise TrialTimeoutError(
+            "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
+        )
     if trained.step == 0:
         raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
     return net.eval()

@@ -12,7 +12,6 @@ from tidemill.bundle.lines.write import write_line_bundle
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
-from tidemill.core.errors import OptionError
 from tidemill.core.protocols import Executor
 from tidemill.core.schema import Schema, take_rows
 from tidemill.core.task import TaskKind
@@ -40,7 +39,7 @@ class Lines:
 
     name: ClassVar[str] = LINE
     default_objective: ClassVar[Mapping[TaskKind, str]] = {TaskKind.RECOGNITION: "minimize cer"}
-    epochs: ClassVar[int] = 27
+    epochs: ClassVar[int] = 120
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; without PyTorch there is none."""
@@ -51,9 +50,7 @@ class Lines:
 
     def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
         """Start workers."""
-        if cluster is not None:
-            raise OptionError("A search over lines runs on one machine.", where="--engine", hint="Leave out Ray.")
-        return open_executor(budget, settings)
+        return open_executor(budget, settings, cluster)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedLines, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
