@@ -10,18 +10,18 @@ import pytest
 
 pytest.importorskip("torch", reason="a trial trains a net")
 
-from tests.jobs.ray.conftest import FakeRay, fake_cluster, fake_ray  # noqa: E402, F401  fixtures that are used here
-from tests.models.recognition.made import READ  # noqa: E402
-from tests.search.lines.test_evaluate import SMALL  # noqa: E402
-from tests.search.lines.test_material import material  # noqa: E402
+from tests.jobs.ray.conftest import FakeRay, fake_cluster, fake_ray  # noqa: F401  fixtures that are used here
+from tests.models.recognition.made import READ
+from tests.search.lines.test_evaluate import SMALL
+from tests.search.lines.test_material import material
 
-from tidemill.core.budget import Budget  # noqa: E402
-from tidemill.core.objective import parse_objective  # noqa: E402
-from tidemill.core.protocols import Step  # noqa: E402
-from tidemill.jobs.executors.ray.cluster import Cluster  # noqa: E402
-from tidemill.search.lines.evaluate import CALL, run_trial  # noqa: E402
-from tidemill.search.lines.executor import open_executor  # noqa: E402
-from tidemill.search.settings import SearchSettings  # noqa: E402
+from tidemill.core.budget import Budget
+from tidemill.core.objective import parse_objective
+from tidemill.core.protocols import Step
+from tidemill.jobs.executors.ray.cluster import Cluster
+from tidemill.search.lines.evaluate import CALL, run_trial
+from tidemill.search.lines.executor import open_executor
+from tidemill.search.settings import SearchSettings
 
 
 def test_trials_on_two_nodes_read_as_one_here(
