@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,12 +34,21 @@ if TYPE_CHECKING:
     from tidemill.sdk.study import Study
 
 
+@dataclass(frozen=True)
 class Lines:
-    """The modality of lines of text."""
+    """The modality of lines of text.
+
+    Parameters
+    ----------
+    width : int
+        Prefixes that a search by beams follows in bundles that are written; 0 decodes by the best path.
+    """
 
     name: ClassVar[str] = LINE
     default_objective: ClassVar[Mapping[TaskKind, str]] = {TaskKind.RECOGNITION: "minimize cer"}
     epochs: ClassVar[int] = 120
+
+    width: int = 0
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; without PyTorch there is none."""
@@ -109,7 +118,8 @@ class Lines:
         tables = {"validation": prepared.pictures.take(prepared.train[study.search.covered_rows])}
         if len(prepared.test):
             tables["test"] = prepared.pictures.take(prepared.test)
-        return write_line_bundle(out, study.search.recipe(candidate), tables=tables, info=info, evidence=evidence)
+        recipe = study.search.recipe(candidate)
+        return write_line_bundle(out, recipe, tables=tables, info=info, evidence=evidence, width=self.width)
 
     def report_schema(self, prepared: PreparedLines) -> Schema:
         """The image and its properties."""

@@ -59,9 +59,11 @@ class LineMaterial(HeldOutMaterial):
             return super().sampler(task, objective, settings, budget)
         metric = get_metric(objective.metric)
         first = BaselineSampler([{"family": name} for name in pool.families(settings.families or None)])
-        model = TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
-        listed = [BaselineSampler(pool.QUICK), PortfolioSampler(pool.PORTFOLIO)]
-        return TurnsSampler(first, listed, model, lambda trials: board.losses(trials, metric), TURNS)
+        then = TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
+        return TurnsSampler(
+            first, [BaselineSampler(pool.QUICK), PortfolioSampler(pool.PORTFOLIO)], then,
+            lambda trials: board.losses(trials, metric), TURNS,
+        )  # fmt: skip
 
     def settled(self, settings: SearchSettings) -> SearchSettings:
         """Choose how many parts there are, of which the first is held out."""
