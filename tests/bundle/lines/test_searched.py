@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
-from tests.bundle.lines.made import TONES, WORDS, StripePart, line_of, make, pictures, recipe
+from tests.bundle.lines.made import WORDS, StripePart, line_of, make, pictures, recipe
 
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.lines.runtime import LineBundle
@@ -23,8 +23,8 @@ from tidemill.bundle.verify import verify
 from tidemill.core import transcripts
 from tidemill.core.errors import BundleError, OptionError, ParityError
 
-FAINT = (TONES["a"] + TONES["ß"]) / 2 + 2.0
-"""A tone between two characters: step by step it is a little more like ß, along a stripe it may be either."""
+FAINT = 195
+"""A tone between ß and paper: paper is likelier at each step, a ß somewhere along three of them is likelier still."""
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> LineBundle:
 
 
 def doubtful() -> list[np.ndarray]:
-    """Lines of which a search reads some otherwise than the best path does."""
+    """Lines of which a search reads some, the first among them, otherwise than the best path does."""
     rng = np.random.default_rng(3)
-    return [np.repeat(rng.uniform(20, 250, 40).astype(np.uint8)[None, :, None], 8, axis=0).repeat(3, axis=2)] * 2 + [
-        np.repeat(rng.uniform(FAINT - 60, 255, 80).astype(np.uint8)[None, :, None], 8, axis=0).repeat(3, axis=2)
-        for _ in range(30)
-    ]
+    tones = [[255] * 8 + [FAINT] * 12 + [255] * 12, *(rng.integers(90, 256, 12).repeat(4) for _ in range(12))]
+    return [np.array(t, np.uint8)[None, :, None].repeat(8, axis=0).repeat(3, axis=2) for t in tones]
 
 
 def test_the_folder_is_whole_and_says_how_it_searches(bundle: LineBundle) -> None:
@@ -69,7 +67,7 @@ def test_it_reads_what_the_net_itself_gives_and_not_always_the_best_path(bundle:
         texts, sure = read_beams(part.frames([pixels]), part.alphabet, 4, 1e-6)
         assert record["prediction"] == texts[0]
         assert record["confidence"] == pytest.approx(float(sure[0]), abs=1e-4)
-    assert [r["prediction"] for r in records] != best
+    assert (records[0]["prediction"], best[0]) == ("ß", "")
     assert isinstance(opened.session(), BeamSession)
 
 
