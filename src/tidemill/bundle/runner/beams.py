@@ -54,7 +54,8 @@ def beam_search(frames: NDArray[Any], width: int) -> tuple[Ids, float]:
     ((1,), 0.64)
     """
     prefixes: list[Ids] = [()]
-    blank, last = np.zeros(1), np.full(1, _NEVER)  # logarithms: ends in a blank, ends in its last character
+    blank: NDArray[np.float64] = np.zeros(1)  # logarithms: that a prefix ends in a blank,
+    last: NDArray[np.float64] = np.full(1, _NEVER)  # and that it ends in its last character
     for step in np.asarray(frames, dtype=np.float64):
         place = {prefix: i for i, prefix in enumerate(prefixes)}
         ends = np.array([prefix[-1] if prefix else BLANK for prefix in prefixes])
@@ -77,7 +78,9 @@ def beam_search(frames: NDArray[Any], width: int) -> tuple[Ids, float]:
 
 def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """Places of the largest values, largest first; of equal ones the first."""
-    found = np.argpartition(-values, count)[:count] if count < len(values) else np.arange(len(values))
+    found: NDArray[Any] = np.arange(len(values))
+    if count < len(values):
+        found = np.argpartition(-values, count)[:count]
     found = found[values[found] > _NEVER]
     return np.asarray(found[np.lexsort((found, -values[found]))], dtype=np.int64)
 
@@ -101,7 +104,7 @@ def probability_of(frames: NDArray[Any], ids: Ids) -> float:
     states = np.array([BLANK, *(state for output in ids for state in (output, BLANK))])
     apart = np.zeros(len(states), dtype=np.bool_)  # may be reached over the blank before it
     apart[3::2] = states[3::2] != states[1:-2:2]
-    now = np.full(len(states), _NEVER)
+    now: NDArray[np.float64] = np.full(len(states), _NEVER)
     for number, step in enumerate(np.asarray(frames, dtype=np.float64)):
         if number:
             one = np.concatenate([[_NEVER], now[:-1]])
