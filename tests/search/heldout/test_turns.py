@@ -32,7 +32,7 @@ def sampler(*families: str) -> TurnsSampler:
         return board.losses(trials, get_metric("rmse"))
 
     first = BaselineSampler([{"family": name} for name in families])
-    more = PortfolioSampler([{"family": "trees"}, {"family": "trees", "trees.count": 7}, {"family": "linear"}])
+    more = PortfolioSampler([{"family": "trees"}, {"family": "trees", "trees.count": 70}, {"family": "linear"}])
     return TurnsSampler(first, [more], None, losses, 0.3)
 
 
@@ -66,7 +66,7 @@ def test_turns_are_equal_and_the_leader_gets_the_long_one(workspace: Workspace, 
     assert long["time_s"] > 30.0
     assert [t.origin for t in trials] == ["baseline", "baseline", LEADER, "portfolio"]
     assert trials[2].config in (trials[0].config, trials[1].config)
-    assert trials[3].config["trees.count"] == 7
+    assert trials[3].config["trees.count"] == 70
 
 
 def test_where_every_turn_failed_the_list_goes_on(workspace: Workspace) -> None:
