@@ -111,6 +111,14 @@ def test_wrong_questions_are_told(tmp_path: Path) -> None:
         tm.fit(columns, "y", workspace=tmp_path / "w", kind="recognition", trials=1)
 
 
+def test_how_texts_are_decoded_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    columns = {"a": [1, 2, 3, 4] * 9, "y": ["p", "q"] * 18}
+    with pytest.raises(OptionError, match="Only what reads lines of text is decoded"):
+        tm.fit(columns, "y", workspace=tmp_path / "w", trials=1, decode="beam")
+    with pytest.raises(OptionError, match="beam:WIDTH"):
+        tm.fit(table(tmp_path, words(10)), "text", workspace=tmp_path / "w", decode="bean", **QUICK)
+
+
 @pytest.mark.slow
 def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="a fit on lines trains nets")
@@ -126,6 +134,10 @@ def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monke
         bundle = study.best.export(tmp_path / "read.tm")
         report = study.report(tmp_path / "report.html", bundle=bundle).read_text(encoding="utf-8")
         kept = study.best.evidence()
+        searched = study.best.export(tmp_path / "beam.tm", decode="beam:5")
+    assert searched.spec.decode["width"] == 5
+    (measured,) = [m.value for m in searched.spec.metrics if (m.source, m.name) == ("test", "cer")]
+    assert searched.evaluate(test)["cer"] == pytest.approx(measured)
     assert "What it reads wrongly" in report
     assert "Characters that it confuses" in report
     assert "Character error rate" in report

@@ -113,6 +113,9 @@ class Recipe:
         Applied to the combined probabilities.
     decision : Decision
         From calibrated probabilities to a class; not used for regression.
+    decode : mapping
+        Arguments of `tidemill.bundle.runner.beams.read_beams`, ``alphabet`` and ``width``, where texts are searched for
+        behind the graph; empty where the graph says all.
     tie_margin : float
         A class wins over an earlier one only when its utility is larger by this much for each place between them.
         Equal probabilities are common (a vote of ten neighbours), and two computations of the same number may
@@ -131,6 +134,7 @@ class Recipe:
     calibration: Calibration | None = None
     decision: Decision = field(default_factory=Decision)
     tie_margin: float = TIE_MARGIN
+    decode: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.members or any(not m.parts for m in self.members):
@@ -138,6 +142,11 @@ class Recipe:
         total = sum(m.weight for m in self.members)
         if any(m.weight <= 0 for m in self.members) or abs(total - 1) > 1e-6:
             raise InternalError(f"Weights of members must be positive and sum to 1, but sum to {total}.")
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What graph and description say of ``decode``: with the margin, or nothing."""
+        return {**self.decode, "margin": self.tie_margin} if self.decode else {}
 
     def combined(self, columns: Columns) -> NDArray[np.float64]:
         """Scores of the ensemble before calibration, shape (n, n_outputs)."""

@@ -95,6 +95,9 @@ class BundleSpec:
         Operator set by domain.
     versions : dict
         Of Tidemill and the libraries that wrote the bundle.
+    decode : dict
+        How texts are searched for behind the graph, as its metadata has it, too; empty, and not written, where they
+        aren't.
     """
 
     info: BundleInfo
@@ -109,6 +112,7 @@ class BundleSpec:
     opset: dict[str, int]
     ir_version: int
     versions: dict[str, str]
+    decode: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""
@@ -132,6 +136,7 @@ class BundleSpec:
             "lineage": self.info.lineage,
             "notes": list(self.info.notes),
             "versions": self.versions,
+            **({"decode": self.decode} if self.decode else {}),
         }
 
     @classmethod
@@ -165,6 +170,7 @@ class BundleSpec:
                 opset=data["opset"],
                 ir_version=data["ir_version"],
                 versions=data["versions"],
+                decode=data.get("decode", {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError, TidemillError) as error:
             raise BundleError(f"A field of the bundle's description is wrong ({error}).", where=NAME) from error
@@ -195,6 +201,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "notes": list,
     "versions": dict,
 }
+_OPTIONAL: dict[str, type | tuple[type, ...]] = {"decode": dict}
 
 
 def _check(data: Any) -> None:
@@ -210,10 +217,11 @@ def _check(data: Any) -> None:
             hint="Install a newer Tidemill.",
         )
     wrong = [f"{name!r} is missing" for name in _FIELDS if name not in data]
-    wrong += [f"{name!r} is not known" for name in data if name not in _FIELDS]
+    known = {**_FIELDS, **_OPTIONAL}
+    wrong += [f"{name!r} is not known" for name in data if name not in known]
     wrong += [
         f"{name!r} has the wrong type ({type(data[name]).__name__})"
-        for name, kind in _FIELDS.items()
+        for name, kind in known.items()
         if name in data and not isinstance(data[name], kind)
     ]
     if wrong:

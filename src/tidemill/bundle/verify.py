@@ -22,6 +22,7 @@ from tidemill.bundle.latency import session
 from tidemill.bundle.parity import MAX_DP, RTOL
 from tidemill.bundle.programs import programs_of
 from tidemill.bundle.reference import file as reference
+from tidemill.bundle.runner.beams import DECODE
 from tidemill.bundle.spec import BundleSpec
 from tidemill.bundle.texts.readers import stored_readers
 from tidemill.core.errors import BundleError
@@ -149,6 +150,8 @@ def _check_graph(folder: Path, described: BundleSpec) -> list[Finding]:
         wrong.append("Its inputs are not the columns of the description.")
     if any(stated.get(k) != v for k, v in about(described.task, described.schema).items()):
         wrong.append("It tells another task or other columns than the description.")
+    if stated.get(DECODE) != (json.dumps(described.decode) if described.decode else None):
+        wrong.append("It says otherwise than the description how texts are searched for.")
     return [Finding(_MODEL, w) for w in wrong]
 
 

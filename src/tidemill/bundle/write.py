@@ -136,6 +136,7 @@ def describe(
         opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         ir_version=IR_VERSION,
         versions={"tidemill": __version__, "python": platform.python_version(), **_versions()},
+        decode=recipe.decoding,
     )
 
 

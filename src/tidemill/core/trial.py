@@ -131,7 +131,7 @@ class Trial:
     family : str
         Name of the model family.
     origin : str
-        Who proposed it: ``"baseline"``, ``"portfolio"``, ``"tpe"``, ``"random"``, ``"given"``.
+        Who proposed it: ``"baseline"``, ``"leader"``, ``"portfolio"``, ``"tpe"``, ``"random"``, ``"given"``.
     fold_scores : tuple of float
         The study's metric on each fold (as the metric is printed, whatever its direction).
     scores : dict

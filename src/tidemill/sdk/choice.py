@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
+from tidemill.sdk.modality.choose import modality_decoding
+from tidemill.sdk.options import GREEDY
 from tidemill.search.candidate import Candidate
 
 if TYPE_CHECKING:
@@ -40,13 +42,16 @@ class Choice:
         """Name of the objective's metric."""
         return self.candidate.objective.metric
 
-    def export(self, out: str | Path) -> Bundle:
+    def export(self, out: str | Path, *, decode: str = GREEDY) -> Bundle:
         """Write the bundle, with its answers proven equal to the trained models'.
 
         Parameters
         ----------
         out : path
             Folder; must not exist, or be an older bundle.
+        decode : str
+            Lines of text: ``"greedy"`` reads the best path, ``"beam"`` searches for the most probable text, following
+            10 prefixes or as many as ``"beam:20"`` says.
 
         Returns
         -------
@@ -59,8 +64,11 @@ class Choice:
             If the graph and the models differ; nothing is written.
         BundleError
             If the folder can't be written.
+        OptionError
+            If nothing is decoded, or not so.
         """
-        return self.study.modality.export(self.study, self.candidate, Path(out), self.info(), self.evidence())
+        modality = modality_decoding(self.study.modality, decode)
+        return modality.export(self.study, self.candidate, Path(out), self.info(), self.evidence())
 
     def evidence(self) -> list[Evidence]:
         """What the candidate said of rows that it was not trained on, beside the truth."""

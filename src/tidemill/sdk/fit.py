@@ -21,7 +21,7 @@ from tidemill.jobs.executors.ray.cluster import connect
 from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.sdk.data import dataset_name
 from tidemill.sdk.modality._base import Asked, Modality, Prepared
-from tidemill.sdk.modality.choose import modality_asked, modality_kept
+from tidemill.sdk.modality.choose import modality_asked, modality_decoding, modality_kept
 from tidemill.sdk.options import RUNGS_STAY, FitOptions, parse_types
 from tidemill.sdk.resume import resumed
 from tidemill.sdk.study import Study
@@ -167,7 +167,7 @@ def fit_to_bundle(
     page: Path | None = None
     if out is not None:
         tell("export")
-        bundle = _export(study, out)
+        bundle = _export(study, out, options.decode)
         if report:
             tell("report")
             budget = found.budget
@@ -176,9 +176,9 @@ def fit_to_bundle(
     return FitResult(study, out, page, time.monotonic() - begin, found.first_model_s)
 
 
-def _export(study: Study, out: Path) -> Bundle:
+def _export(study: Study, out: Path, decode: str) -> Bundle:
     try:
-        return study.best.export(out)
+        return study.best.export(out, decode=decode)
     except BundleError as error:
         kept = f"The study is kept; try again with: tidemill fit --resume {study.name} --out {out}"
         error.hint = f"{error.hint} {kept}" if error.hint else kept
@@ -233,6 +233,7 @@ def _search(
         else:
             modality, asked = modality_asked(opened, data, target, options)
             options = asked.options
+        modality_decoding(modality, options.decode)  # told before anything is trained
         budget = options.budget()
         name = resume or _name(opened, data, options)
         settings = SearchSettings(

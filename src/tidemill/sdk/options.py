@@ -13,6 +13,7 @@ from tidemill.core.schema import SemanticType
 
 DEFAULT_TIME = "60s"
 ENGINES = ("process", "inprocess", "ray")
+GREEDY = "greedy"
 RUNGS_STAY = "Trainings that pause keep what they go on from on one machine, so rungs don't run on Ray."
 
 
@@ -81,6 +82,8 @@ class FitOptions:
         What stands between the labels of a cell where a row has several, or ``"json"``; None looks at the cells.
     ignore_case : bool
         Lines of text are read in lower case, whatever their letters look like.
+    decode : str
+        How a bundle reads lines of text: ``"greedy"``, ``"beam"`` or ``"beam:WIDTH"``; see `Choice.export`.
     """
 
     kind: str | None = None
@@ -112,6 +115,7 @@ class FitOptions:
     ray_address: str | None = None
     separator: str | None = None
     ignore_case: bool = False
+    decode: str = GREEDY
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:

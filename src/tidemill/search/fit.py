@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.ledger import TRUTH
 from tidemill.search.lock import only_search
 from tidemill.search.material import Material
-from tidemill.search.modality import IMAGE, SETTING, TABLE, TEXT
+from tidemill.search.modality import IMAGE, LINE, SETTING, TABLE, TEXT
 from tidemill.search.runner import SHARE, Limits, Runner
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits
@@ -42,8 +43,12 @@ ANSWERS = 3.0
 LEAST_PROOF_S = 1.0
 """Where less than this is left for the proof, the limit is missed rather than all but the smallest models dropped."""
 _FAMILY_HOME = "tidemill.models.tabular.families"
-PAUSING = (IMAGE, TEXT)
-"""Modalities whose trials can pause on a rung."""
+PAUSING = {
+    IMAGE: "tidemill.models.vision.pool",
+    TEXT: "tidemill.models.text.pool",
+    LINE: "tidemill.models.recognition.pool",
+}
+"""Modalities whose trials can pause on a rung, and where their families are."""
 _RECORDED = (
     "tidemill",
     "numpy",
@@ -276,20 +281,9 @@ def _conductor(
     from tidemill.search.rungs.schedule import RungSchedule
 
     schedule = RungSchedule(Ladder.of(settings.epochs))
-    families = _pool(table.modality).families(settings.families or None)
+    families = import_module(PAUSING[table.modality]).families(settings.families or None)
     pausing = frozenset(name for name, family in families.items() if getattr(family, "fidelity", "") == "epochs")
     return RungRunner, {"schedule": schedule, "folder": workspace.path / "rungs" / scratch.name, "pausing": pausing}
-
-
-def _pool(modality: str) -> Any:
-    """Families of a modality whose trials can pause."""
-    if modality == TEXT:
-        from tidemill.models.text import pool as texts
-
-        return texts
-    from tidemill.models.vision import pool as nets
-
-    return nets
 
 
 def _chosen(workspace: Workspace, name: str, finished: bool, allowance: _Allowance, on_event: Listener) -> Study:

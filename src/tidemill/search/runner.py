@@ -242,7 +242,7 @@ class Runner:
 
     def _start(self, trial: Trial) -> None:
         self._enter(trial.origin)
-        time_s = self._time_s()
+        time_s = self._time_s(trial)
         probe = self._class(trial.config) not in self._probed and trial.number not in self.board
         step = Step(
             call=self.call,
@@ -279,10 +279,13 @@ class Runner:
         known = self._probed.get(self._class(trial.config))
         return {"measured": known[1]} if known is not None and self.call == CALL else {}
 
-    def _time_s(self) -> float | None:
+    def _time_s(self, trial: Trial) -> float | None:
         if self.limits.deadline is None:
             return None
         left = self._left_s()
+        turn = self.sampler.turn(self.space) if trial.origin == "baseline" else None
+        if turn is not None:
+            return min(left, turn * self._whole_s())
         return min(left, max(self.share * left, 0.25 * self._whole_s()))
 
     def _whole_s(self) -> float:
@@ -396,7 +399,7 @@ class Runner:
     # ------------------------------------------------------------------------------------------------- telling
 
     def _enter(self, origin: str) -> None:
-        stage = {"baseline": "baselines", "given": "baselines", "portfolio": "portfolio"}.get(origin, "search")
+        stage = _STAGES.get(origin, "search")
         if stage != self._stage and self._stage != "search":
             self._stage = stage
             self._tell("stage")
@@ -431,6 +434,7 @@ def _with_speed(cost: Cost, speed: Speed | None, *, measured: bool) -> Cost:
     return replace(cost, latency_ms=speed.row_ms, batch_us=speed.batch_us, size_bytes=size)
 
 
+_STAGES = {"baseline": "baselines", "given": "baselines", "leader": "portfolio", "portfolio": "portfolio"}
 _STOPPED = {"race": "Stopped after its first fold: clearly behind."}
 _KINDS = {TrialState.COMPLETE: "finished", TrialState.PAUSED: "paused", TrialState.REJECTED: "rejected"}
 

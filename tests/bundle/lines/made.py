@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ class StripePart:
         texts = [text for texts, _ in found for text in texts]
         return transcripts.to_scores(np.concatenate([np.empty(0), *(sure for _, sure in found)]), texts)
 
+    def frames(self, lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return np.stack([self._frames(line) for line in lines])
+
     def _frames(self, line: NDArray[np.uint8]) -> NDArray[np.float32]:
         tones = line.astype(np.float32).reshape(line.shape[0], -1, 4).mean(axis=(0, 2))
         logits = -((tones[:, None] - np.array(list(TONES.values()), np.float32)) ** 2) / np.float32(_SOFT)
@@ -74,11 +78,16 @@ def recipe(skew: float = 0.0) -> Recipe:
     return Recipe(task=TASK, schema=SCHEMA, encoder=LineEncoder(8, 256), members=members)
 
 
-def make(out: Path, **changes: Any) -> LineBundle:
-    """Write a small bundle."""
+def make(out: Path, width: int = 0, **changes: Any) -> LineBundle:
+    """Write a small bundle; with a width it searches for its texts."""
     y = transcripts.to_codes(["a", "ß", "ßß"])
     evidence = [Evidence("out_of_fold", y, transcripts.to_scores(np.full(3, 0.9), ["a", "a", "ßß"]))]
+    if width:  # measured anew on all pictures
+        wrong = transcripts.to_scores(np.full(len(WORDS), 0.9), ["?"] * len(WORDS))
+        evidence = [Evidence("out_of_fold", transcripts.to_codes(WORDS), wrong)]
     info = BundleInfo(name="small", objective="minimize cer", lineage={"seed": 3})
-    opened = write_line_bundle(out, recipe(**changes), tables={"validation": pictures()}, info=info, evidence=evidence)
+    opened = write_line_bundle(
+        out, recipe(**changes), tables={"validation": pictures()}, info=info, evidence=evidence, width=width
+    )
     assert isinstance(opened, LineBundle)
     return opened

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.models.recognition.made import ENCODER, READ, data
 
 from tidemill.bundle.images.encoder import IMAGE
+from tidemill.core.budget import Budget
 from tidemill.core.objective import parse_objective
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.images.lines import read_lines
@@ -59,16 +61,17 @@ def test_a_study_of_lines_is_opened_as_one() -> None:
     assert modality_of({"modality": "line"}).name == "line"
 
 
-def test_trainings_on_rungs_are_refused(tmp_path: Path) -> None:
-    from tidemill.core.budget import Budget
-    from tidemill.core.errors import OptionError
-    from tidemill.jobs.executors.inprocess import InProcessExecutor
-    from tidemill.search.fit import run_search
-    from tidemill.store.workspace import Workspace
-
+def test_families_have_turns_where_there_is_time_for_them() -> None:
     pytest.importorskip("torch", reason="without it no family is there")
-    with Workspace.open(tmp_path / "w") as workspace, pytest.raises(OptionError, match="can't pause"):
-        run_search(
-            workspace, "s", material(), READ, parse_objective("minimize cer"), Budget(trials=1),
-            SearchSettings(schedule="rungs"), executor=InProcessExecutor(),
-        )  # fmt: skip
+    rows = material()
+    objective = parse_objective("minimize cer").resolve(READ)
+
+    def turn(budget: Budget, **words: Any) -> float | None:
+        settings = rows.settled(SearchSettings(**words))
+        return rows.sampler(READ, objective, settings, budget).turn(rows.space(READ, settings))
+
+    assert turn(Budget(time_s=1500.0)) == pytest.approx(0.125)
+    assert turn(Budget(time_s=1500.0), families=("svtr",)) is None
+    assert turn(Budget(time_s=1500.0), schedule="rungs") is None
+    assert turn(Budget(time_s=60.0)) is None
+    assert turn(Budget(trials=3)) is None

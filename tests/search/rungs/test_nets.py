@@ -78,3 +78,37 @@ def test_a_study_of_images_climbs_rungs(tmp_path: Path) -> None:
     assert {t.state for t in trials} <= {TrialState.PAUSED, TrialState.COMPLETE}
     assert any(t.state is TrialState.COMPLETE and "valid@4" in t.scores for t in trials)
     assert any(t.state is TrialState.PAUSED and set(t.scores) >= {"valid@1"} for t in trials)
+
+
+@pytest.mark.slow
+def test_a_study_of_several_labels_a_row_climbs_rungs(tmp_path: Path) -> None:
+    from tests.models.vision.test_labels import TAGS, data
+
+    from tidemill.bundle.images.encoder import ImageEncoder
+    from tidemill.core.schema import Schema
+    from tidemill.jobs.executors.inprocess import InProcessExecutor
+    from tidemill.search.fit import run_search
+    from tidemill.search.images.material import ImageMaterial
+    from tidemill.search.settings import SearchSettings
+    from tidemill.store.workspace import Workspace
+
+    profile, train, _ = data(96)
+    x, y = np.asarray(train.x), train.y
+    material = ImageMaterial(
+        encoder=ImageEncoder(12, 12, 3), schema=Schema(()), profile=profile, x=x, y=y, rows=np.arange(len(y)),
+        columns={},
+    )  # fmt: skip
+    settings = SearchSettings(schedule="rungs", epochs=4, families=("resnet9",))
+    with Workspace.open(tmp_path / "ws") as workspace:
+        study = run_search(
+            workspace, "labels", material, TAGS, parse_objective("maximize f1_macro"), Budget(trials=4, cpus=1),
+            settings, executor=InProcessExecutor(),
+        )  # fmt: skip
+        trials = study.trials()
+        assert any(t.state is TrialState.COMPLETE and "valid@4" in t.scores for t in trials)
+        assert any(t.state is TrialState.PAUSED and "valid@1" in t.scores for t in trials)
+        scores = study.best.scores(study.predictions())
+        assert scores.shape == (len(study.covered_rows), 3)
+        assert ((scores >= 0) & (scores <= 1)).all()
+        found = study.reobjective("minimize log_loss")
+        assert np.isfinite(found.value)

@@ -31,6 +31,8 @@ _MOST_SIDE = 512
 """Golden images are kept in the bundle: larger ones are cut to so many pixels a side."""
 Prove = Callable[[Recipe, Mapping[str, Pictures]], ImageProof]
 """Builds the graph of a recipe and proves it on images by table."""
+Judge = Callable[[ImageProof, Sequence[Evidence]], Sequence[Evidence]]
+"""Gives the evidence anew, where a bundle answers otherwise than those who gathered it knew."""
 
 
 def write_image_bundle(
@@ -41,6 +43,7 @@ def write_image_bundle(
     info: BundleInfo | None = None,
     evidence: Sequence[Evidence] = (),
     prove: Prove = prove,
+    judge: Judge | None = None,
 ) -> Bundle:
     """Prove a recipe's graph on images and write it as a bundle.
 
@@ -58,6 +61,8 @@ def write_image_bundle(
         Scores on images that the nets did not see, for metrics and pictures.
     prove : callable
         Builds the graph and holds it against the nets.
+    judge : callable, optional
+        Gives the evidence anew from the proof.
 
     Returns
     -------
@@ -77,6 +82,7 @@ def write_image_bundle(
     check_replaceable(out)  # before the work, not after it
     golden = {IMAGE: _choose(recipe.encoder, tables)}
     proof = prove(recipe, tables)
+    evidence = evidence if judge is None else judge(proof, evidence)
     described = describe(proof, complete(info or BundleInfo(), out), evidence, golden, batches=BATCHES)
     files = files_of(proof, described, evidence, golden, out.name)
     files[reference.NAME] = _reference(proof, described, evidence).render()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 
@@ -11,13 +13,15 @@ from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.lines.decode import write_greedy
 from tidemill.bundle.lines.parts import the_part
 from tidemill.bundle.parts import Recipe
+from tidemill.bundle.runner.beams import DECODE, FRAMES
 
 
 def assemble_lines(recipe: Recipe) -> onnx.ModelProto:
     """Write the whole recipe as one graph.
 
     The input is ``image``, uint8 (N, H, W, 3), RGB, of any size, all of one. Outputs are ``prediction``, string (N),
-    and ``confidence``, float32 (N): the probability of the best path.
+    and ``confidence``, float32 (N): the probability of the best path. Where texts are searched for behind the graph, it
+    also gives `FRAMES`, and says in its metadata how.
     """
     part = the_part(recipe)
     graph = GraphBuilder()
@@ -26,6 +30,10 @@ def assemble_lines(recipe: Recipe) -> onnx.ModelProto:
     text, confidence = write_greedy(graph, frames, part.alphabet, recipe.tie_margin)
     graph.output(text, PREDICTION, str, ["N"])
     graph.output(confidence, CONFIDENCE, np.float32, ["N"])
+    more = {}
+    if recipe.decode:
+        graph.output(frames, FRAMES, np.float32, ["N", "T", len(part.alphabet) + 1])
+        more[DECODE] = json.dumps(recipe.decoding)
     model = graph.model()
-    onnx.helper.set_model_props(model, about(recipe.task, recipe.schema))
+    onnx.helper.set_model_props(model, {**about(recipe.task, recipe.schema), **more})
     return model

@@ -2,7 +2,7 @@
 
 This is best-path decoding of connectionist temporal classification (Graves et al., 2006, section 3.2). It is written
 twice, with numpy and as a graph, because the graph has to hold it; the proof of a bundle holds the two against each
-other.
+other. What is searched for behind the graph stands in `tidemill.bundle.runner.beams`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.parts import TIE_MARGIN
+from tidemill.bundle.runner.beams import BLANK, handicap
 
-BLANK = 0
-"""Output that stands for no character."""
+__all__ = ["BLANK", "greedy", "handicap", "write_greedy"]
 
 
 def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> tuple[list[str], NDArray[np.float32]]:
@@ -53,11 +53,6 @@ def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> t
     texts = ["".join(alphabet[i - 1] for i in row[row != BLANK].tolist()) for row in written]
     confidence = np.exp(frames.max(axis=2).astype(np.float64).sum(axis=1))
     return texts, confidence.astype(np.float32)
-
-
-def handicap(characters: int, margin: float) -> NDArray[np.float32]:
-    """What is taken off each output before they are compared, shape (K + 1,)."""
-    return (margin * np.arange(characters + 1)).astype(np.float32)
 
 
 def write_greedy(graph: GraphBuilder, frames: str, alphabet: str, margin: float = TIE_MARGIN) -> tuple[str, str]:

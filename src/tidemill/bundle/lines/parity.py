@@ -15,10 +15,12 @@ from tidemill.bundle.images.parity import ImageProof
 from tidemill.bundle.images.properties import joined, properties_of
 from tidemill.bundle.latency import session
 from tidemill.bundle.lines.assemble import assemble_lines
+from tidemill.bundle.lines.encoder import Lines
 from tidemill.bundle.lines.parts import the_part
 from tidemill.bundle.netparity import MAX_DP, NetParity
 from tidemill.bundle.parity import SHOWN, TIE_MARGINS, Difference
 from tidemill.bundle.parts import Answers, Recipe
+from tidemill.bundle.runner.beams import decoding, read_beams
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.core import transcripts
 from tidemill.core.errors import ParityError
@@ -60,6 +62,7 @@ def prove(recipe: Recipe, tables: Mapping[str, Pictures]) -> ImageProof:
 def _proven(recipe: Recipe, tables: Mapping[str, Pictures]) -> ImageProof:
     model = assemble_lines(recipe).SerializeToString()
     run, part = session(model), the_part(recipe)
+    searched = decoding(run) if recipe.decode else None
     outputs = [o.name for o in run.get_outputs()]
     tally = _Tally(recipe.tie_margin)
     seen, answers = [], {}
@@ -68,12 +71,23 @@ def _proven(recipe: Recipe, tables: Mapping[str, Pictures]) -> ImageProof:
         readable = (None if isinstance(found, Unreadable) else found for found in look(pictures))
         for places, stack in stacks(readable):
             seen.append(properties_of(stack))
-            scores.append(part.predict(recipe.encoder.transform({IMAGE: stack}), recipe.tie_margin))
+            lines, where = recipe.encoder.transform({IMAGE: stack}), [f"{table} ({names[place]})" for place in places]
+            scores.append(part.predict(lines, recipe.tie_margin))
             got = dict(zip(outputs, run.run(None, {IMAGE: stack}), strict=True))
-            tally.add([f"{table} ({names[place]})" for place in places], places, scores[-1], got)
+            tally.rows += len(places)
+            tally.add(where, places, scores[-1], got)
+            if searched is not None:
+                scores[-1] = _searched_for(recipe, lines)
+                tally.add(where, places, scores[-1], searched.decoded(got))
         if scores:
             answers[table] = Answers(transcripts.joined(scores))
     return ImageProof(model, recipe, tally.report(), answers, seen=joined(seen))
+
+
+def _searched_for(recipe: Recipe, lines: Lines) -> NDArray[np.float32]:
+    """Texts that a search finds in what the trained net itself says."""
+    texts, sure = read_beams(the_part(recipe).frames(list(lines)), **recipe.decoding)
+    return transcripts.to_scores(sure, texts)
 
 
 class _Tally:
@@ -92,7 +106,6 @@ class _Tally:
         dp = np.abs(sure - got[CONFIDENCE])
         flipped = np.array(texts, dtype=object) != got[PREDICTION]
         bad = ~(dp <= MAX_DP) | flipped  # not `>`: NaN differs too
-        self.rows += len(texts)
         self.differ += int(bad.sum())
         self.flips += int(flipped.sum())
         self.worst = max(self.worst, float(np.where(np.isnan(dp), np.inf, dp).max(initial=0.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,9 @@ class LinePart(Protocol):
 
         ``margin`` as in `tidemill.bundle.lines.decode.greedy`. Called from several threads at once.
         """
+
+    def frames(self, lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Logarithms of probabilities (n, steps, K + 1) for lines of one width, by the library that trained."""
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
         """Write the net into ``graph``: from (N, 1, height, width) to logarithms of probabilities (N, steps, K + 1)."""

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from tidemill.bundle.assemble import CONFIDENCE, PREDICTION
 from tidemill.bundle.evidence import Evidence, point_values
 from tidemill.bundle.images.runtime import ImageBundle
+from tidemill.bundle.latency import session
+from tidemill.bundle.runner.beams import decoding
 from tidemill.core import transcripts
 from tidemill.core.errors import DataError
 from tidemill.data.images.source import read_images
@@ -19,9 +21,15 @@ from tidemill.data.images.transcripts import transcripts_of
 class LineBundle(ImageBundle):
     """A bundle that reads the text of an image; `Bundle.open` gives one where the folder holds such a graph.
 
-    It takes what `ImageBundle` takes, and answers ``prediction``, the text, and ``confidence``, the probability of the
-    best path through the line.
+    It takes what `ImageBundle` takes, and answers ``prediction``, the text, and ``confidence``: the probability of the
+    best path through the line, or, where texts are searched for by beams, of all ways to write the text.
     """
+
+    def session(self) -> Any:
+        """The session, started on first use; texts are searched for behind it where the bundle says so."""
+        if self._session is None:
+            self._session = decoding(session(self.model_path))
+        return self._session
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Compare what is read with the transcripts of the data: every metric of the task by name.

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tidemill.bundle.evidence import Evidence
+from tidemill.bundle.images.parity import ImageProof
 from tidemill.bundle.images.write import write_image_bundle
 from tidemill.bundle.lines.parity import prove
+from tidemill.bundle.lines.parts import the_part
 from tidemill.bundle.parts import Recipe
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
+from tidemill.core.errors import BundleError, OptionError
 from tidemill.data.images.pictures import Pictures
+
+GREEDY, BEAM = "greedy", "beam"
+WIDTH = 10
+"""Prefixes that a search follows where nobody says otherwise."""
+_MOST_WIDTH = 1000
+_TABLES = {"out_of_fold": "validation", "test": "test"}
+"""Images that are proven, by the source of the evidence on them."""
+
+
+def beam_width(words: str) -> int:
+    """Read how texts are to be searched for: ``greedy``, the best path, is 0; ``beam`` and ``beam:20`` have a width.
+
+    Examples
+    --------
+    >>> beam_width("greedy"), beam_width("beam"), beam_width("beam:20")
+    (0, 10, 20)
+    """
+    name, colon, number = words.partition(":")
+    if name == GREEDY and not colon:
+        return 0
+    if name == BEAM and not colon:
+        return WIDTH
+    if name != BEAM or not (number.isascii() and number.isdigit() and 1 <= int(number) <= _MOST_WIDTH):
+        raise OptionError(
+            f"Texts are decoded by greedy, beam, or beam:WIDTH up to {_MOST_WIDTH:,}, but got {words!r}.",
+            where="--decode",
+        )
+    return int(number)
 
 
 def write_line_bundle(
@@ -21,6 +53,7 @@ def write_line_bundle(
     tables: Mapping[str, Pictures],
     info: BundleInfo | None = None,
     evidence: Sequence[Evidence] = (),
+    width: int = 0,
 ) -> Bundle:
     """Prove a recipe's graph on images of lines and write it as a bundle; as `write_image_bundle` does.
 
@@ -30,6 +63,9 @@ def write_line_bundle(
         As `tidemill.bundle.images.write.write_image_bundle` takes them.
     recipe : Recipe
         What to ship; its encoder is a `LineEncoder`, its one part reads lines.
+    width : int
+        Prefixes that a search by beams follows behind the graph; 0 leaves it with the best path, which the graph holds.
+        What is searched for is measured anew, on the images of the proof.
 
     Raises
     ------
@@ -38,4 +74,20 @@ def write_line_bundle(
     OptionError, BundleError
         As `tidemill.bundle.images.write.write_image_bundle`.
     """
-    return write_image_bundle(out_dir, recipe, tables=tables, info=info, evidence=evidence, prove=prove)
+    if width:
+        recipe = replace(recipe, decode={"alphabet": the_part(recipe).alphabet, "width": width})
+    return write_image_bundle(
+        out_dir, recipe, tables=tables, info=info, evidence=evidence, prove=prove, judge=_judged if width else None
+    )
+
+
+def _judged(proof: ImageProof, evidence: Sequence[Evidence]) -> Sequence[Evidence]:
+    """Evidence with the texts that were searched for, in the place of those that the best path gave."""
+    out = []
+    for known in evidence:
+        answers = proof.answers.get(_TABLES[known.source])
+        if answers is None or len(answers.scores) != len(known.y):
+            raise BundleError("Not all images on which the net was judged can be read again, so that it can't be "
+                              "measured with another decoding.")  # fmt: skip
+        out.append(replace(known, scores=answers.scores))
+    return out

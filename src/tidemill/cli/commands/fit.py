@@ -106,6 +106,9 @@ def fit(
             help="Trained weights to begin from: folder or file of a net or text encoder, or a study of images.",
         ),
     ] = None,
+    decode: Annotated[
+        str, typer.Option("--decode", help="How a bundle reads lines of text: greedy, beam, or beam:WIDTH.")
+    ] = "greedy",
     database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
     sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
@@ -149,6 +152,7 @@ def fit(
             image_size=image_size,
             ignore_case=ignore_case,
             weights=tuple(weights or ()),
+            decode=decode,
             database=database,
             sheet=sheet,
             name=name,

@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from tidemill.bundle.runner.beams import BeamSession, decoding
 from tidemill.core.errors import BundleError, TidemillError
 from tidemill.deploy.engine import wire
 from tidemill.deploy.engine.encoders.base import TEXTS, Encoder, Encoding, UnreadableError, open_encoder
@@ -102,7 +103,10 @@ class Model:
         self, path: str, provider: str = "cpu", layout: Layout | None = None, encoding: Encoding | None = None
     ) -> None:
         start = time.perf_counter()
-        self.session = open_session(path, provider)
+        try:
+            self.session = decoding(open_session(path, provider))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"How texts are searched for can't be understood ({error}).", where=path) from error
         self.load_ms = (time.perf_counter() - start) * 1e3
         self._outputs = [o.name for o in self.session.get_outputs()]
         inputs = [TensorSpec(i.name, _type_of(i.type, i.name), _dims(i.shape)) for i in self.session.get_inputs()]
@@ -325,6 +329,8 @@ def _check(model: Model, path: Path) -> dict[str, Any]:
     from tidemill.deploy.engine.golden import differences
 
     inputs, wanted = golden.parse(path.read_bytes())
+    if isinstance(model.session, BeamSession):  # what is kept is what the graph itself said
+        wanted = model.session.decoded(wanted)
     got = dict(zip([o.name for o in model.layout.outputs], model.run(inputs), strict=True))
     return {"problems": differences(wanted, got), "memory": held_bytes()}
 

@@ -190,7 +190,7 @@ def fit_net(
     *,
     new: bool = True,
 ) -> Recogniser:
-    """Train a net on one device within its time.
+    """Train a net on one device within its time, or up to the rung that its budget names.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def fit_net(
     Raises
     ------
     TrialTimeoutError
-        Where not even a fifth of an epoch fits into the time.
+        Where not even a fifth of an epoch fits into the time, or the rung is not reached in it.
     TrialError
         Where the loss is no number.
     """
@@ -226,7 +226,10 @@ def fit_net(
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
     if new and (budget.folder is None or newest(Path(budget.folder)) is None):
         begin(net, recipe, samples, budget, seed)
-    recipe = _planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget)
+    if budget.of is None:
+        recipe = _planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget)
+    else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
+        recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
     train_within(
         net, loss, samples, recipe, budget, seed, checks=checks, score=None if checks is None else FewestErrors()
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tidemill.sdk.options import GREEDY
 from tidemill.search.modality import IMAGE, LINE, TEXT, modality_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,26 @@ def modality_kept(settings: Mapping[str, Any]) -> Modality:
     if name == LINE:
         return _lines()
     return _images() if name == IMAGE else _tables()
+
+
+def modality_decoding(modality: Modality, decode: str) -> Modality:
+    """The same modality, whose bundles decode texts as was asked for: ``greedy``, ``beam`` or ``beam:WIDTH``.
+
+    Raises
+    ------
+    OptionError
+        For other words, and where nothing is read.
+    """
+    if decode == GREEDY:
+        return modality
+    from tidemill.core.errors import OptionError
+
+    if modality.name != LINE:
+        raise OptionError("Only what reads lines of text is decoded.", where="--decode", hint="Leave it out.")
+    from tidemill.bundle.lines.write import beam_width
+    from tidemill.sdk.modality.lines import Lines
+
+    return Lines(beam_width(decode))
 
 
 def _of_images(schema: Any) -> bool:

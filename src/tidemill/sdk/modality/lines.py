@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +12,6 @@ from tidemill.bundle.lines.write import write_line_bundle
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
-from tidemill.core.errors import OptionError
 from tidemill.core.protocols import Executor
 from tidemill.core.schema import Schema
 from tidemill.core.task import TaskKind
@@ -35,12 +35,21 @@ if TYPE_CHECKING:
     from tidemill.sdk.study import Study
 
 
+@dataclass(frozen=True)
 class Lines:
-    """The modality of lines of text."""
+    """The modality of lines of text.
+
+    Parameters
+    ----------
+    width : int
+        Prefixes that a search by beams follows in bundles that are written; 0 decodes by the best path.
+    """
 
     name: ClassVar[str] = LINE
     default_objective: ClassVar[Mapping[TaskKind, str]] = {TaskKind.RECOGNITION: "minimize cer"}
-    epochs: ClassVar[int] = 27
+    epochs: ClassVar[int] = 120
+
+    width: int = 0
 
     def families(self, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Check names of families; without PyTorch there is none."""
@@ -51,9 +60,7 @@ class Lines:
 
     def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
         """Start workers."""
-        if cluster is not None:
-            raise OptionError("A search over lines runs on one machine.", where="--engine", hint="Leave out Ray.")
-        return open_executor(budget, settings)
+        return open_executor(budget, settings, cluster)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedLines, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
@@ -95,7 +102,8 @@ class Lines:
         need_torch("to export models that read lines")
         prepared: PreparedLines = study.prepared
         tables = proof_of(study, prepared.pictures.take)
-        return write_line_bundle(out, study.search.recipe(candidate), tables=tables, info=info, evidence=evidence)
+        recipe = study.search.recipe(candidate)
+        return write_line_bundle(out, recipe, tables=tables, info=info, evidence=evidence, width=self.width)
 
     def report_schema(self, prepared: PreparedLines) -> Schema:
         """The image and its properties."""

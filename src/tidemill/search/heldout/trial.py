@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,10 @@ from tidemill.bundle.latency import measure_latency_ms, session
 from tidemill.core.errors import TrialError
 from tidemill.core.pack import pack
 from tidemill.core.task import Task
-from tidemill.core.trial import Cost
+from tidemill.core.trial import Config, Cost
 from tidemill.models.training.budget import TrainBudget
 from tidemill.search.board import MODELS
-from tidemill.search.evaluate import Assignment, all_scores, scorer
+from tidemill.search.evaluate import Assignment, Race, all_scores, scorer
 from tidemill.search.latency import Speed
 from tidemill.search.rungs.ladder import Rung
 from tidemill.search.splits import TRAIN, VALID
@@ -60,6 +60,13 @@ class HeldOutAssignment(Assignment):
         return (self.files["cache"],) if "cache" in self.files else ()
 
 
+class Families(Protocol):
+    """A module of `tidemill.models` that loads families."""
+
+    def families(self, names: Sequence[str] | None = None) -> Mapping[str, Any]:
+        """Load the families that can be used here, or those that are named."""
+
+
 class Fitted(Protocol):
     """A trained model, whatever it sees."""
 
@@ -86,6 +93,97 @@ class Rows:
         """Read the one split of a study."""
         split = np.load(assignment.files["splits"])[0]
         return cls(np.flatnonzero(split == TRAIN), np.flatnonzero(split == VALID))
+
+
+@dataclass(frozen=True)
+class HeldOutTrial:
+    """A trial of one kind of rows; a modality makes one, and executors find it by its place.
+
+    Parameters
+    ----------
+    pool : Families
+        The families that may be named by a config.
+    profile : callable
+        Rebuilds what families may know of the rows from plain values.
+    read : callable
+        Opens rows from the file or folder into which they were written for workers.
+    data : callable
+        Names some rows with the truth about them, as families take them: from all rows, the truth, and numbers.
+    measure : callable
+        Exports a model and times it; it gets all rows, and the numbers of those that were held out.
+    light : frozenset of str
+        Families that do without PyTorch, which takes seconds to load; they can't pause.
+    """
+
+    pool: Families
+    profile: Callable[[Mapping[str, Any]], Any]
+    read: Callable[[str], NDArray[Any]]
+    data: Callable[[NDArray[Any], NDArray[Any], NDArray[np.int64]], Any]
+    measure: Callable[[Any, NDArray[Any], NDArray[np.int64]], Speed]
+    light: frozenset[str] = frozenset()
+
+    def __call__(
+        self,
+        *,
+        config: Config,
+        assignment: HeldOutAssignment,
+        seed: int,
+        threads: int = 1,
+        time_s: float | None = None,
+        bonus_s: float | None = None,
+        race: Race | None = None,
+        probe: bool = False,
+        rung: Rung | None = None,
+    ) -> dict[str, Any]:
+        """Train a config and say what came of it.
+
+        Parameters
+        ----------
+        config : Config
+            A complete config.
+        assignment : HeldOutAssignment
+            The rows and the question.
+        seed : int
+            Seed of the trial.
+        threads : int
+            Threads that it may use.
+        time_s : float, optional
+            Seconds that it may take; the training is cut to what fits.
+        bonus_s, race
+            Of no account: there is one split.
+        probe : bool
+            Export the model and measure its speed and size.
+        rung : Rung, optional
+            Train up to there and pause; what was trained before goes on in place. Of no account for ``light`` families.
+
+        Returns
+        -------
+        dict
+            As `tidemill.search.evaluate.run_trial` gives it.
+
+        Raises
+        ------
+        TrialTimeoutError
+            Where the time is too short for any training.
+        TrialError
+            Where the answers are no numbers, or the model can't be exported.
+        """
+        started = time.monotonic()
+        task, profile = Task.from_json(dict(assignment.task)), self.profile(assignment.profile)
+        named = str(config["family"])
+        family = self.pool.families([named])[named]
+        files, rows = assignment.files, Rows.of(assignment)
+        x, y = self.read(files["x"]), np.load(files["y"])
+        x_test = self.read(files["x_test"]) if "x_test" in files else None
+        deadline = deadline_of(started, time_s, probe)
+        budget = limited(TrainBudget(deadline=deadline, threads=threads, cache=files.get("cache")), rung)
+        with nullcontext() if named in self.light else torch_threads(threads):
+            train, valid = self.data(x, y, rows.train), self.data(x, y, rows.held_out)
+            model = family.fit(config, task, profile, train, valid, budget, seed)
+            return judged(
+                model, assignment, rows, x, x_test, y, family=named, budget=budget, rung=rung, started=started,
+                measure=(lambda: self.measure(model, x, rows.held_out)) if probe else None,
+            )  # fmt: skip
 
 
 @contextmanager

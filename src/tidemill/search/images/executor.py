@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tidemill.core.budget import Budget
@@ -45,8 +46,14 @@ def _side_by_side(cores: int, settings: SearchSettings) -> int:
     return max(1, min(settings.lag, cores if cores < 4 else cores // 2))
 
 
-def on_cluster(cluster: Cluster, budget: Budget, settings: SearchSettings, preload: tuple[str, ...]) -> RayExecutor:
-    """Start workers for nets on a cluster, on every node as many as it would have alone."""
+def on_cluster(
+    cluster: Cluster,
+    budget: Budget,
+    settings: SearchSettings,
+    preload: tuple[str, ...],
+    alone: Callable[[int, SearchSettings], int] = _side_by_side,
+) -> RayExecutor:
+    """Start workers for nets on a cluster, on every node as many as it would have alone, which its cores tell."""
     cores, gpus = min(cluster.cores, budget.cpus or cluster.cores), cluster.gpus
-    threads = max(1, cores // (gpus or _side_by_side(cores, settings)))
+    threads = max(1, cores // (gpus or alone(cores, settings)))
     return RayExecutor(cluster, budget.cpus // threads or None, preload, threads=threads, gpus=min(gpus, 1))

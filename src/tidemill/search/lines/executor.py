@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tidemill.core.budget import Budget
 from tidemill.jobs.executors.pool import ProcessExecutor
+from tidemill.jobs.executors.ray.cluster import Cluster
+from tidemill.jobs.executors.ray.executor import RayExecutor
+from tidemill.search.images.executor import on_cluster
 from tidemill.search.settings import SearchSettings
 from tidemill.train.extra import need_torch
 
@@ -13,10 +16,13 @@ _CORES = 4
 """So many cores train one net."""
 
 
-def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
+def open_executor(
+    budget: Budget, settings: SearchSettings, cluster: Cluster | None = None
+) -> ProcessExecutor | RayExecutor:
     """Start the workers.
 
-    One net is shipped, so up to four cores train one: it learns more than each of several on fewer cores would.
+    One net is shipped, so up to four cores train one: it learns more than each of several on fewer cores would. On a
+    cluster every node has as many workers as it would have alone.
 
     Raises
     ------
@@ -24,6 +30,8 @@ def open_executor(budget: Budget, settings: SearchSettings) -> ProcessExecutor:
         Where PyTorch is not installed.
     """
     need_torch("to learn to read lines")
+    if cluster is not None:
+        return on_cluster(cluster, budget, settings, PRELOAD, _side_by_side)
     workers = workers_for(budget, settings)
     return ProcessExecutor(workers, PRELOAD, budget.memory_bytes, threads=max(1, budget.cores // workers))
 
@@ -36,4 +44,8 @@ def workers_for(budget: Budget, settings: SearchSettings) -> int:
     >>> [workers_for(Budget(cpus=cores), SearchSettings()) for cores in (1, 2)]
     [1, 1]
     """
-    return max(1, min(settings.lag, budget.cores // _CORES))
+    return _side_by_side(budget.cores, settings)
+
+
+def _side_by_side(cores: int, settings: SearchSettings) -> int:
+    return max(1, min(settings.lag, cores // _CORES))

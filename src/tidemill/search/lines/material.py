@@ -6,15 +6,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from tidemill.core.budget import Budget
+from tidemill.core.metrics import get_metric
+from tidemill.core.objective import Objective
+from tidemill.core.task import Task
 from tidemill.data.images.lines import write_lines
 from tidemill.models.recognition import pool
+from tidemill.search import board
 from tidemill.search.heldout.material import HeldOutMaterial, Pool
+from tidemill.search.heldout.turns import TurnsSampler
 from tidemill.search.lines.evaluate import CALL
 from tidemill.search.modality import LINE
+from tidemill.search.samplers.baseline import BaselineSampler
+from tidemill.search.samplers.chain import ChainSampler
+from tidemill.search.samplers.portfolio import PortfolioSampler
+from tidemill.search.samplers.tpe import TPESampler
 from tidemill.search.settings import SearchSettings
 
 PARTS = 8
 """One of so many is held out: a recogniser needs every line."""
+TURNS = 0.15
+"""Share of the time in which every family shows for a short turn what it can."""
+WORTH_S = 300.0
+"""In less time short turns would tell nothing: nets that read say nothing at all for their first hundreds of steps."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,7 @@ class LineMaterial(HeldOutMaterial):
 
     modality: ClassVar[str] = LINE
     call: ClassVar[str] = CALL
-    share: ClassVar[float] = 0.7
+    share: ClassVar[float] = 0.85
     """One net is shipped and none is averaged with another: most of the time that is left goes into the next one."""
     kinds: ClassVar[str] = "Wanted are those of a study of lines, of a family that is searched here."
 
@@ -35,6 +49,21 @@ class LineMaterial(HeldOutMaterial):
     def pool(self) -> Pool:
         """Families for lines."""
         return pool
+
+    def sampler(self, task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
+        """A short turn for each family and a long one for the best of them, where there is time for that.
+
+        On rungs every config has short turns anyway, and goes on from them.
+        """
+        if settings.schedule == "rungs" or budget.time_s is None or budget.time_s < WORTH_S:
+            return super().sampler(task, objective, settings, budget)
+        metric = get_metric(objective.metric)
+        first = BaselineSampler([{"family": name} for name in pool.families(settings.families or None)])
+        then = TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
+        return TurnsSampler(
+            first, [BaselineSampler(pool.QUICK), PortfolioSampler(pool.PORTFOLIO)], then,
+            lambda trials: board.losses(trials, metric), TURNS,
+        )  # fmt: skip
 
     def settled(self, settings: SearchSettings) -> SearchSettings:
         """Choose how many parts there are, of which the first is held out."""

@@ -51,6 +51,10 @@ class ChainSampler:
             self._known = (space, list(out.values()))
         return self._known[1]
 
+    def turn(self, space: Space) -> float | None:
+        """Share of the time that each baseline may take; None for as much as any trial."""
+        return None
+
     def needs_history(self, space: Space, number: int) -> bool:
         """True where the answer for ``number`` depends on the history."""
         return number >= len(self.listed(space))

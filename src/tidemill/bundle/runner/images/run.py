@@ -23,6 +23,7 @@ import onnxruntime
 
 # <inlined>
 from tidemill.bundle.runner.answers import answer_header
+from tidemill.bundle.runner.beams import decoding
 from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.data.images.decode import decode, from_array
@@ -64,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def start_session(model: Path) -> Any:
-    """Start onnxruntime; every call runs on one thread."""
+    """Start onnxruntime, every call of which runs on one thread; some texts are searched for behind it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return decoding(onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]))
 
 
 def images_of(path: Path) -> tuple[list[str], Callable[[int], Any]]:

@@ -38,6 +38,8 @@ class TrainedFamily(ABC):
     """
 
     name: ClassVar[str]
+    fidelity: ClassVar[str] = "epochs"
+    """Its trainings can pause after some epochs and go on in place: see `TrainBudget`."""
     layout: ClassVar[tuple[str, ...]] = ("width", "depth")
     """Parameters that decide the shapes of its tensors; weights bring their own."""
     lr: ClassVar[float]

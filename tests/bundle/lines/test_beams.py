@@ -1,4 +1,4 @@
-"""Prefix beam search finds what all ways to write a text together say."""
+"""Prefix beam search finds what all ways to write a text together say, and bundles that search answer so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from tidemill.bundle.lines.decode import greedy
-from tidemill.models.recognition.beam import beam_search, probability_of
+from tidemill.bundle.runner.beams import beam_search, probability_of, read_beams
 
 ALPHABET = "ab"
 
@@ -71,3 +71,39 @@ def test_where_every_step_is_sure_a_beam_of_one_is_the_best_path(path: list[int]
     sure[np.arange(len(path)), path] = np.log(1 - 2e-6)
     ids, _ = beam_search(sure, width=1)
     assert ids == written(tuple(path))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 6))
+def test_a_search_follows_the_best_prefixes_of_every_step(seed: int, steps: int, width: int) -> None:
+    """As the textbook has it: every prefix with what ends in a blank and what does not, kept in a dictionary."""
+    p = np.random.default_rng(seed).dirichlet((0.7, 0.7, 0.7), steps) + 1e-9  # without ties, which either may break
+    ids, log = beam_search(np.log(p), width)
+    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
+    for step in p:
+        grown: dict[tuple[int, ...], list[float]] = {}
+        for prefix, (blank, last) in beams.items():
+            grown.setdefault(prefix, [0.0, 0.0])[0] += (blank + last) * step[0]
+            for output in (1, 2):
+                twice = bool(prefix) and prefix[-1] == output
+                grown.setdefault((*prefix, output), [0.0, 0.0])[1] += (blank if twice else blank + last) * step[output]
+                if twice:
+                    grown.setdefault(prefix, [0.0, 0.0])[1] += last * step[output]
+        ranked = sorted(grown.items(), key=lambda item: -sum(item[1]))
+        beams = {prefix: (ways[0], ways[1]) for prefix, ways in ranked[:width]}
+    best = max(beams, key=lambda prefix: sum(beams[prefix]))
+    assert ids == best
+    assert np.isclose(np.exp(log), sum(beams[best]))
+
+
+@given(st.lists(frames(most=1).map(lambda f: f[0]), min_size=1, max_size=6), st.integers(2, 4))
+def test_lines_are_read_one_by_one(steps: list[NDArray[Any]], count: int) -> None:
+    line = np.stack(steps)
+    texts, sure = read_beams(np.stack([line] * count), ALPHABET, 50, 0.0)
+    ids, _ = beam_search(line.astype(np.float32), 50)
+    assert texts == ["".join(ALPHABET[i - 1] for i in ids)] * count
+    np.testing.assert_allclose(sure, np.exp(probability_of(line, ids)), rtol=1e-4)
+
+
+def test_a_near_tie_goes_to_the_character_that_comes_first() -> None:
+    p = np.log([[[0.2, 0.4, 0.4 + 1e-8]]])
+    assert read_beams(p, ALPHABET, 10, 1e-6)[0] == ["a"]
