@@ -290,6 +290,10 @@ def _kind_of(spec: BundleSpec, asked: type[Bundle]) -> type[Bundle]:
         from tidemill.bundle.texts.runtime import TextBundle  # so does this one
 
         return TextBundle
+    if spec.schema.embedded:
+        from tidemill.bundle.fusion.runtime import FusedBundle  # so does this one
+
+        return FusedBundle
     return asked
 
 
