@@ -148,10 +148,8 @@ def prepare_fused(
         try:
             embedding, numbers, cell_s = _embedded(base, column, folder, _cache_folder(workspace), until)
         except TooSlowError as error:
-            tell(
-                f"Column {column!r} stays as it was: its encoder would take {error.seconds:.0f} s of the "
-                f"{time_s or 0:.0f} s that there are."
-            )
+            wanted = f"its encoder would take {error.seconds:.0f} s" if error.seconds else "there is no time"
+            tell(f"Column {column!r} stays as it was: {wanted}, and a fit of {time_s:g} s has {_SHARE:.0%} for that.")
             continue
         found.append((embedding, numbers))
         spent += cell_s
@@ -211,16 +209,21 @@ def _embedded(
     base: Prepared, column: str, folder: str, cache: Path, until: float
 ) -> tuple[Embedding, NDArray[np.float32], float]:
     """Open an encoder for a column, ask it about all cells, and choose what is kept of its features."""
-    from tidemill.models.fusion.texts import open_texts
-
     cells = base.columns[column]
     length = length_for(TextProfile.of(cells[base.train]))
     if time.monotonic() > until:
-        raise TooSlowError(time.monotonic() - until)
-    embedding = open_texts(column, folder, length)
+        raise TooSlowError
+    embedding = opened(column, folder, length)
     features = features_of(embedding, cells, FeatureCache(cache, embedding.key), until)
     embedding = _reduced(embedding, features, base.train)
     return embedding, embedding.project(features.values, features.empty), features.cell_s
+
+
+def opened(column: str, folder: str, length: int) -> Embedding:
+    """Open an encoder of texts; see `tidemill.models.fusion.texts.open_texts`."""
+    from tidemill.models.fusion.texts import open_texts  # loads torch
+
+    return open_texts(column, folder, length)
 
 
 def _reduced(embedding: Embedding, features: Features, train: NDArray[np.int64]) -> Embedding:

@@ -20,7 +20,6 @@ from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.latency import session
 from tidemill.bundle.runner.fusion.rows import placed_rows
-from tidemill.bundle.runner.stacks import MOST_STACK_BYTES
 from tidemill.bundle.splice import splice
 from tidemill.bundle.texts.readers import Reader
 from tidemill.core.errors import InternalError
@@ -198,9 +197,3 @@ class Embedding:
             None if state["axes"] is None else np.asarray(state["axes"], dtype=np.float32),
             bool(state["flagged"]),
         )  # fmt: skip
-
-
-def most_together(cells: NDArray[Any]) -> int:
-    """So many of the largest of these images may go through a graph at a time, at least one."""
-    largest = max((cell.nbytes for cell in cells if cell is not None), default=1)
-    return max(1, MOST_STACK_BYTES // max(1, largest))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +99,7 @@ def _reference(
         codes = recipe.decide(last.scores) if recipe.task.kind.has_labels else None
         source, shown = last.source, Answers(np.asarray(last.scores, dtype=np.float32), codes)
     plain = Schema(tuple(c for c in recipe.schema if c.type is not SemanticType.IMAGE))
-    built = reference.build(plain, recipe.task, columns, shown, source=source, metrics=described.metrics)
-    hidden = {c.name for c in recipe.schema.embedded}
-    # The input of a text carries tokens: whoever watches has to look at the cells.
-    features = tuple(replace(c, input="") if c.name in hidden else c for c in built.features)
-    return replace(built, features=features)
+    return reference.build(plain, recipe.task, columns, shown, source=source, metrics=described.metrics)
 
 
 def _golden(schema: Schema, tables: Mapping[str, Rows]) -> Columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -53,9 +53,9 @@ class Features:
 
 
 class TooSlowError(Exception):
-    """There is no time for all cells; ``seconds`` is what they would take."""
+    """There is no time for all cells; ``seconds`` is what they would take, 0 where nobody knows."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         super().__init__(f"{seconds:.0f} s")
         self.seconds = seconds
 
@@ -204,17 +204,3 @@ def project(features: NDArray[np.float32], most: int) -> tuple[NDArray[np.float3
     largest = np.abs(axes).argmax(axis=0)
     signs = np.where(axes[largest, np.arange(kept)] < 0, -1.0, 1.0)
     return mean.astype(np.float32), (axes * signs).astype(np.float32)
-
-
-def places_of(cells: Sequence[Any]) -> NDArray[Any]:
-    """Cells as an array of objects, whatever they are.
-
-    Examples
-    --------
-    >>> places_of(["a", None]).shape
-    (2,)
-    """
-    out = np.empty(len(cells), dtype=object)
-    for place, cell in enumerate(cells):
-        out[place] = cell
-    return out

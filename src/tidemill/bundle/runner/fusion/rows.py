@@ -1,8 +1,9 @@
 """Rows of which some columns hold texts or images: batches, and inputs of the graph.
 
-The proof, `Bundle`, a serving process and the program beside a bundle all go through here. A column is described as in the graph's metadata: ``{"column": …, "input": …, "type": …, "unit": …}``; what is embedded
-has the unit "embedded". Cells of such a column are texts, or pixels of shape (height, width, 3) with None for a missing
-image; those of the others are what the graph takes.
+The proof, `Bundle`, a serving process and the program beside a bundle all go through here. A column is described as in
+the graph's metadata: ``{"column": …, "input": …, "type": …, "unit": …}``; what is embedded has the unit "embedded".
+Cells of such a column are texts, or pixels of shape (height, width, 3) with None for a missing image; those of the
+others are what the graph takes.
 """
 
 from __future__ import annotations
