@@ -18,6 +18,7 @@ import tidemill as tm
 from tidemill.bundle.fusion.embedding import Embedding
 from tidemill.bundle.fusion.runtime import FusedBundle
 from tidemill.bundle.verify import verify
+from tidemill.core.errors import DataError, TidemillError
 from tidemill.models.fusion.features import TooSlowError
 from tidemill.sdk import fusion
 from tidemill.sdk.fit import fit_to_bundle
@@ -112,11 +113,106 @@ def test_where_nothing_can_be_embedded_the_table_is_a_plain_one_and_a_line_says_
     found = prepared(table, tmp_path, **words)
     assert isinstance(found, Prepared)
     line = {
-        "nowhere": "There are no weights at 'nowhere'. The columns of texts stay as they were.",
+        "nowhere": "There are no weights of an encoder of texts: 'review' is treated as it would be without.",
         "no texts": "No column of the table holds texts",
         "no time": "Column 'review' stays as it was: its encoder would take 1000 s, and a fit of 60 s has 40% for",
     }[what]
     assert sum(line in notice for notice in found.notices) == 1
+
+
+def photos(folder: Path, count: int = 90) -> Path:
+    """Write a table that names photos, whose colour tells the class, beside a number that doesn't."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    with (folder / "photos.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "photo", "animal"])
+        for i in range(count):
+            pixels = rng.integers(0, 60, (8 + i % 2, 10, 3)).astype(np.uint8)
+            pixels[..., i % 3] += 150
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            writer.writerow([f"{rng.normal():.3f}", {7: "", 8: "gone.png"}.get(i, f"{i}.png"), "abc"[i % 3]])
+    (folder / "9.png").write_bytes(b"broken")
+    return folder / "photos.csv"
+
+
+def image_weights(folder: Path) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    (folder / "model.safetensors").write_bytes(b"0" * 16)
+    return str(folder)
+
+
+def test_columns_that_name_images_become_numbers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.bundle.fusion.made import image_embedding
+
+    from tidemill.sdk.bundles import predict_to_csv
+
+    monkeypatch.setattr(fusion, "opened_images", lambda column, folder: image_embedding(column, flagged=False))
+    monkeypatch.setattr(fusion, "need_text", lambda why: None)
+    table, weights = photos(tmp_path / "data"), image_weights(tmp_path / "vit")
+    options = FitOptions(**QUICK, weights=(weights,), test_size=0.3)
+    result = fit_to_bundle(table, "animal", out=tmp_path / "out.tm", options=options, workspace=tmp_path / "w")
+    bundle = tm.load(tmp_path / "out.tm")
+    assert isinstance(bundle, FusedBundle)
+    assert verify(bundle.path) == []
+    assert "pillow" in (bundle.path / "requirements.txt").read_text()
+    told = next(n for n in bundle.info.notes if "can't be read" in n)
+    assert told.startswith("2 of 90 images of column 'photo' can't be read and count as missing: gone.png")
+    assert "9.png: it is no image of a known form" in told
+
+    with pytest.raises(TidemillError, match="The image can't be read") as error:
+        bundle.predict(table)
+    assert error.value.where == "gone.png"
+    unread: list[str] = []
+    predict_to_csv(bundle.path, table, tmp_path / "ours.csv", on_unreadable=unread.append)
+    assert [line.partition(":")[0] for line in unread] == ["gone.png", "9.png"]
+    command = [sys.executable, str(bundle.path / "run.py"), str(table), str(tmp_path / "theirs.csv")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "theirs.csv").read_bytes() == (tmp_path / "ours.csv").read_bytes()
+    assert done.stderr.count("not read:") == 2
+    rows = list(csv.reader((tmp_path / "ours.csv").open(encoding="utf-8")))[1:]
+    right = sum(row[0] == "abc"[i % 3] for i, row in enumerate(rows))
+    assert right >= 85, "the colour tells the class"
+    result.study.close()
+
+    # The images are in the workspace: the study is exported again where the files are gone.
+    for file in (tmp_path / "data").glob("*.png"):
+        file.unlink()
+    from tidemill.sdk.studies import open_study
+
+    with open_study(result.study.name, tmp_path / "w") as study:
+        again = study.best.export(tmp_path / "again.tm")
+        assert (again.path / "1/model.onnx").read_bytes() == (bundle.path / "1/model.onnx").read_bytes()
+        assert again.spec.parity["rows"] == bundle.spec.parity["rows"] == 90
+
+
+def test_images_beside_columns_are_embedded_and_images_alone_are_not(tmp_path: Path) -> None:
+    from tidemill.sdk.modality.choose import modality_asked
+
+    table, weights = photos(tmp_path / "data", 30), (image_weights(tmp_path / "vit"),)
+    alone = tmp_path / "data" / "alone.csv"
+    alone.write_text("photo,animal\n" + "\n".join(f"{i}.png,{'abc'[i % 3]}" for i in range(30)) + "\n")
+    with Workspace.open(tmp_path / "w") as workspace:
+        for source, options, name in (
+            (table, FitOptions(weights=weights), "fused"),
+            (table, FitOptions(), "image"),
+            (table, FitOptions(weights=weights, kind="image-classification"), "image"),
+            (alone, FitOptions(weights=weights), "image"),
+        ):
+            assert modality_asked(workspace, source, "animal", options)[0].name == name
+
+
+def test_a_table_that_names_images_which_are_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion, "need_text", lambda why: None)
+    table = photos(tmp_path / "data", 30)
+    for file in (tmp_path / "data").glob("*.png"):
+        file.unlink()
+    with pytest.raises(DataError, match="None of the files that the column 'photo' names is there"):
+        prepared(table, tmp_path, weights=(image_weights(tmp_path / "vit"),))
 
 
 def fusion_types() -> dict[str, Any]:

@@ -93,8 +93,8 @@ def test_images_among_the_columns_go_as_base64(start: Start, tmp_path: Path) -> 
     status, got = server.ask("/v1/predict/m", {"records": sent})
     assert status == 200, got
     assert near(got["predictions"], right["label"].tolist(), right["probabilities"])
-    missing = bundle.answer({**columns(1), PHOTO: objects([None])})
-    status, got = server.ask("/v1/predict/m", {**records(1)[0], PHOTO: None})
+    missing = bundle.answer({**{n: v[:1] for n, v in columns(12).items()}, PHOTO: objects([None])})
+    status, got = server.ask("/v1/predict/m", {**records(12)[0], PHOTO: None})
     assert near(got["predictions"], missing["label"].tolist(), missing["probabilities"])
     status, got = server.ask("/v1/predict/m", {"records": [sent[0], {**sent[1], PHOTO: "no image"}]})
     assert status == 400

@@ -166,13 +166,13 @@ class Embedding:
         if self.reader is not None:
             (tokens,) = self.reader.read([str(cell) for cell in cells]).values()
             return np.asarray(tokens)
-        return placed_rows(cells)
+        return np.asarray(placed_rows(cells.tolist()))
 
     def project(self, features: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
         """From features of cells to the numbers, up to the last bits what the graph gives."""
         x = features if self.mean is None or self.axes is None else (features - self.mean) @ self.axes
-        x = np.where(empty[:, None], np.float32(0), x)
-        return np.concatenate([x, empty[:, None].astype(np.float32)], axis=1) if self.flagged else x
+        out = np.where(empty[:, None], 0.0, x).astype(np.float32)
+        return np.concatenate([out, empty[:, None].astype(np.float32)], axis=1) if self.flagged else out
 
     # ---------------------------------------------------------------------------------------------------- to keep
 

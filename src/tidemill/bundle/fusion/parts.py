@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidemill.bundle.fusion.embedding import Embedding
 from tidemill.bundle.parity import count_rows
@@ -47,7 +48,7 @@ class Rows:
             return count_rows(self.columns)
         return len(next(iter(self.pictures.values())))
 
-    def take(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Rows:
+    def take(self, rows: NDArray[np.int64]) -> Rows:
         """Return some of them, in the order given."""
         return Rows(take_rows(self.columns, rows), {name: each.take(rows) for name, each in self.pictures.items()})
 
@@ -56,7 +57,45 @@ class Rows:
         return {**self.columns, **{name: seen(each)[0] for name, each in self.pictures.items()}}
 
 
-def seen(pictures: Pictures) -> tuple[np.ndarray[tuple[int], np.dtype[np.object_]], list[Unreadable]]:
+@dataclass(frozen=True)
+class JoinedPictures:
+    """Images of several lists, one behind the other.
+
+    Parameters
+    ----------
+    lists : tuple of Pictures
+        Where they are.
+    places : tuple of (int, int)
+        List, and place in it, of each.
+    """
+
+    lists: tuple[Pictures, ...]
+    places: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, *lists: Pictures) -> JoinedPictures:
+        """Join whole lists."""
+        return cls(lists, tuple((k, place) for k, each in enumerate(lists) for place in range(len(each))))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What each is called."""
+        return tuple(self.lists[k].names[place] for k, place in self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def pixels(self, place: int) -> NDArray[np.uint8]:
+        """Pixels of one."""
+        k, at = self.places[place]
+        return self.lists[k].pixels(at)
+
+    def take(self, places: NDArray[np.int64]) -> JoinedPictures:
+        """Return some of them, in the order given."""
+        return JoinedPictures(self.lists, tuple(self.places[int(i)] for i in places))
+
+
+def seen(pictures: Pictures) -> tuple[NDArray[Any], list[Unreadable]]:
     """Pixels of all images, None for those that are missing or can't be read, and which these are."""
     out = np.empty(len(pictures), dtype=object)
     named = np.array([bool(name) for name in pictures.names], dtype=np.bool_)

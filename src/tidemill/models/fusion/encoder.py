@@ -96,7 +96,10 @@ class FusedEncoder:
         return cls(tuple(map(Embedding.restore, state["embeddings"])), inner)
 
     def remember(self, column: str, cells: NDArray[Any], numbers: Matrix) -> None:
-        """Take in what is known of cells of a column, so that nobody needs to ask its encoder about them."""
+        """Take in what is known of cells of a column, so that nobody needs to ask its encoder about them.
+
+        Cells are texts, or names of images, which stand for them from then on.
+        """
         self._known.setdefault(column, {}).update(zip(cells.tolist(), numbers, strict=True))
 
     def marked(self, schema: Schema) -> Schema:
@@ -107,9 +110,9 @@ class FusedEncoder:
     def _numbers(self, embedding: Embedding, cells: NDArray[Any]) -> Matrix:
         if cells.ndim == 2 and cells.dtype == np.float32:
             return cells
-        if embedding.kind is SemanticType.IMAGE:
-            return embed_cells(embedding, cells)
         known = self._known.setdefault(embedding.column, {})
+        if embedding.kind is SemanticType.IMAGE and not all(isinstance(cell, str) and cell in known for cell in cells):
+            return embed_cells(embedding, cells)
         fresh = np.array(list(dict.fromkeys(text for text in cells if text not in known)), dtype=object)
         if len(fresh):
             if len(known) + len(fresh) > _REMEMBERED:

@@ -41,7 +41,8 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     if options.kind == RECOGNITION:
         return _lines(), Asked(data, target, options)
     if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
-        return _images(), Asked(data, target, options)
+        images = options.kind in KINDS or not _beside_images(data, target, options)
+        return (_images() if images else _fused()), Asked(data, target, options)
     texts = _of_texts(data, target, options)
     return (_texts(options.weights) if texts else _table(options)), Asked(data, target, options)
 
@@ -89,6 +90,30 @@ def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
     quiet = RawTable(raw.table, raw.source)  # what is told of the columns is told once, by the fit itself
     found = infer_schema(quiet, target, types=options.types, group=options.group, time=options.time_column)
     return all(c.name == text for c in found.features)
+
+
+def _beside_images(source: Any, target: str | None, options: FitOptions) -> bool:
+    """Whether a table names images beside other columns, and there is an encoder for such a table."""
+    from pathlib import Path
+
+    from tidemill.models.fusion.folders import is_encoder
+
+    if target is None or not any(is_encoder(place) for place in options.weights):
+        return False
+    path = Path(source).expanduser()
+    if not path.is_file() or path.suffix.lower() == ".zip":
+        return False
+    from tidemill.data.images.source import image_columns
+    from tidemill.data.infer import infer_schema
+    from tidemill.data.ingest import RawTable, read
+
+    raw = read(source, sheet=options.sheet)
+    if target not in raw.table.column_names:
+        return False
+    quiet = RawTable(raw.table, raw.source)
+    found = infer_schema(quiet, target, types=options.types, group=options.group, time=options.time_column)
+    images = image_columns(raw)
+    return any(c.name not in images for c in found.features)
 
 
 def _table(options: FitOptions) -> Modality:

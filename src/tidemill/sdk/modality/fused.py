@@ -15,10 +15,10 @@ from tidemill.bundle.fusion.write import write_fused_bundle
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
-from tidemill.core.schema import Columns, Schema, take_rows
+from tidemill.core.schema import Columns, Schema, SemanticType
 from tidemill.report.facts import Predict
 from tidemill.sdk.data import dataset_name
-from tidemill.sdk.fusion import PreparedFused, load_fused, prepare_fused
+from tidemill.sdk.fusion import PreparedFused, keep_fused, load_fused, prepare_fused
 from tidemill.sdk.modality._base import Asked
 from tidemill.sdk.modality.tables import Tables
 from tidemill.sdk.options import FitOptions
@@ -47,8 +47,10 @@ class Fused(Tables):
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[Any, dict[str, Any]]:
         """Read, infer, check, split, embed, and keep a version."""
         found = prepare_fused(workspace, asked.data, asked.target, asked.options, asked.named)
-        base = found if isinstance(found, Prepared) else found.base
-        return found, keep_source(workspace, dataset_name(asked.data), base, asked.named)
+        name = dataset_name(asked.data)
+        if isinstance(found, Prepared):
+            return found, keep_source(workspace, name, found, asked.named)
+        return found, keep_fused(workspace, name, found, asked.named)
 
     def load(
         self, workspace: Workspace, study: str, options: FitOptions, *, training: bool
@@ -100,18 +102,20 @@ class Fused(Tables):
         prepared: PreparedFused = study.prepared
         proven = _proven(prepared)
         known = len(proven) - len(prepared.test)
-        tables = {"train": Rows(take_rows(prepared.columns, proven[:known]))}
+        rows = Rows(prepared.base.columns, prepared.pictures)
+        tables = {"train": rows.take(proven[:known])}
         if len(prepared.test):
-            tables["test"] = Rows(take_rows(prepared.columns, prepared.test))
+            tables["test"] = rows.take(prepared.test)
         return write_fused_bundle(
             out, study.search.recipe(candidate), tables=tables, columns=prepared.base.columns_train, info=info,
             evidence=evidence,
         )  # fmt: skip
 
     def report_schema(self, prepared: Any) -> Schema:
-        """The columns themselves."""
+        """The columns themselves; an image is told by its name."""
         schema: Schema = prepared.schema
-        return schema
+        images = {c.name: SemanticType.TEXT for c in schema.embedded if c.type is SemanticType.IMAGE}
+        return schema.with_types(images, reason="names images") if images else schema
 
     def predict(self, study: Study, bundle: Bundle | None) -> Predict:
         """Answers of the models themselves, which ask an encoder about a cell once, however often it is shuffled."""
