@@ -176,10 +176,11 @@ def prepare_fused(
         if options.objective and parse_objective(options.objective, base_dir=Path.cwd()).cost_constraints:
             tell("Bounds on costs are held against the models; the encoders of columns come on top.")
     found: list[_Embedded] = []
+    made: dict[tuple[str, int], Embedding] = {}
     for column, folder in wanted:
         cells: Cells = PictureCells(pictures[column]) if column in pictures else base.columns[column]
         try:
-            found.append(_embedded(column, folder, cells, base.train, cache, until))
+            found.append(_embedded(column, folder, cells, base.train, cache, until, made))
         except TooSlowError as error:
             why = f"its encoder would take {error.seconds:.0f} s" if error.seconds else "there is no time"
             tell(f"Column {column!r} stays as it was: {why}, and a fit of {time_s:g} s has {_SHARE:.0%} for that.")
@@ -420,14 +421,26 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     return of_texts, of_images
 
 
-def _embedded(column: str, folder: str, cells: Cells, train: NDArray[np.int64], cache: Path, until: float) -> _Embedded:
-    """Open an encoder for a column, ask it about all cells, and choose what is kept of its features."""
+def _embedded(
+    column: str,
+    folder: str,
+    cells: Cells,
+    train: NDArray[np.int64],
+    cache: Path,
+    until: float,
+    made: dict[tuple[str, int], Embedding],
+) -> _Embedded:
+    """Open an encoder for a column, ask it about all cells, and choose what is kept of its features.
+
+    What was opened stands in ``made``, by folder and length: columns that are read alike share it.
+    """
     if time.monotonic() > until:
         raise TooSlowError
-    if isinstance(cells, PictureCells):
-        embedding = opened_images(column, folder)
-    else:
-        embedding = opened(column, folder, length_for(TextProfile.of(cells[train])))
+    images = isinstance(cells, PictureCells)
+    key = (folder, 0 if images else length_for(TextProfile.of(cells[train])))
+    if key not in made:
+        made[key] = opened_images(column, folder) if images else opened(column, folder, key[1])
+    embedding = replace(made[key], column=column)
     features = features_of(embedding, cells, FeatureCache(cache, embedding.key), until)
     embedding = _reduced(embedding, features, train)
     return _Embedded(embedding, embedding.project(features.values, features.empty), ~features.empty, features.cell_s)

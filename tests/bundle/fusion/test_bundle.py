@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tests.bundle.fusion.made import SAID, TASK, TEXT, VALUE, columns, make, objects, recipe, text_embedding
 
@@ -140,6 +141,8 @@ def test_two_columns_of_texts_stand_in_one_graph(tmp_path: Path) -> None:
     made = make(tmp_path / "two.tm", rows=Rows(given), made=both)
     assert verify(made.path) == []
     assert len(list((made.path / "readers").iterdir())) == 1, "columns that are read alike share a file"
+    weights = onnx.load(made.model_path).graph.initializer
+    assert [list(t.dims) for t in weights].count([32, 24]) == 1, "and an encoder"
     assert np.abs(made.answer(given)["probabilities"] - both.predict(given).scores).max() <= MAX_DP
 
 

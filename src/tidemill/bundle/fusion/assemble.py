@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 
 import onnx
 
@@ -16,6 +17,9 @@ from tidemill.core.errors import InternalError
 
 COLUMNS = "tidemill.columns"
 """Key of the graph's metadata: the key of the reader of every embedded column of texts, by column."""
+
+_LARGE = 1 << 10
+"""Bytes from which on it pays to look for an equal tensor."""
 
 
 def embeddings_of(recipe: Recipe) -> tuple[Embedding, ...]:
@@ -47,4 +51,39 @@ def assemble_fused(recipe: Recipe) -> onnx.ModelProto:
         READERS: json.dumps(list(once.values())),
         COLUMNS: json.dumps({column: reader.key for column, reader in readers.items()}),
     }
-    return finish(graph, recipe, recipe.encoder.emit(graph, inputs), stated)
+    x = recipe.encoder.emit(graph, inputs)
+    _share(graph)
+    return finish(graph, recipe, x, stated)
+
+
+def _share(graph: GraphBuilder) -> None:
+    """Keep equal weights once: two columns may be read by one encoder, which is most of the file.
+
+    Constants that the builder knows itself are left alone: it may be asked for them again.
+    """
+    known = set(graph.constants)
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    same: dict[str, str] = {}
+    kept = []
+    for tensor in graph.initializers:
+        data = tensor.raw_data
+        if len(data) >= _LARGE and tensor.name not in known:
+            key = (int(tensor.data_type), tuple(tensor.dims), sha256(data).digest())
+            if key in first:
+                same[tensor.name] = first[key]
+                continue
+            first[key] = tensor.name
+        kept.append(tensor)
+    if same:
+        graph.initializers[:] = kept
+        _rename(graph.nodes, same)
+
+
+def _rename(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            if name in names:
+                node.input[place] = names[name]
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _rename(inner.node, names)

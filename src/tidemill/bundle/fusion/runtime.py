@@ -27,6 +27,7 @@ from tidemill.data.coerce import to_columns
 from tidemill.data.images.decode import decode
 from tidemill.data.images.files import Files
 from tidemill.data.images.source import files_of
+from tidemill.data.ingest import RawTable
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,6 @@ class FusedBundle(Bundle):
         """
         return self.predict_columns(self.columns(data))
 
-    def columns(self, data: Any) -> Columns:
-        """Read data and turn it into physical columns; images are read when they are answered.
-
-        Raises
-        ------
-        DataError
-            If a column is missing, a cell does not fit its type, or the data do not fit into memory.
-        """
-        return self._columns(data, None)
-
     def to_csv(self, data: Any, out: str | Path | TextIO, *, on_unreadable: Callable[[str], None] | None = None) -> int:
         """Predict into a CSV file, byte for byte as the bundle's ``run.py`` does.
 
@@ -103,7 +94,7 @@ class FusedBundle(Bundle):
         int
             Number of rows.
         """
-        columns = self._columns(data, on_unreadable)
+        columns = self._physical(self._read(data), data, on_unreadable)
         if not isinstance(out, (str, Path)):
             self._write_csv(columns, out)
         else:
@@ -111,12 +102,11 @@ class FusedBundle(Bundle):
                 self._write_csv(columns, file)
         return count_rows(columns)
 
-    def _columns(self, data: Any, tell: Callable[[str], None] | None) -> Columns:
+    def _physical(self, raw: RawTable, data: Any, tell: Callable[[str], None] | None = None) -> Columns:
+        """Physical columns; images are read when they are answered."""
         images = self._images
-        if not images:
-            return super().columns(data)
-        plain = self.schema.with_types(dict.fromkeys(images, SemanticType.TEXT))
-        columns = to_columns(self._read(data), plain)
+        plain = self.schema.with_types(dict.fromkeys(images, SemanticType.TEXT)) if images else self.schema
+        columns = to_columns(raw, plain)
         for name in images:
             names = [str(cell).strip().replace("\\", "/") for cell in columns[name]]
             files = files_of(data, [each for each in names if each])

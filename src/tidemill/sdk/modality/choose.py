@@ -96,6 +96,7 @@ def _beside_images(source: Any, target: str | None, options: FitOptions) -> bool
     """Whether a table names images beside other columns, and there is an encoder for such a table."""
     from pathlib import Path
 
+    from tidemill.core.errors import DataError
     from tidemill.models.fusion.folders import is_encoder
 
     if target is None or not any(is_encoder(place) for place in options.weights):
@@ -110,10 +111,13 @@ def _beside_images(source: Any, target: str | None, options: FitOptions) -> bool
     raw = read(source, sheet=options.sheet)
     if target not in raw.table.column_names:
         return False
-    quiet = RawTable(raw.table, raw.source)
-    found = infer_schema(quiet, target, types=options.types, group=options.group, time=options.time_column)
-    images = image_columns(raw)
-    return any(c.name not in images for c in found.features)
+    others = raw.table.drop_columns(image_columns(raw, {target}))
+    types = {name: kind for name, kind in options.types.items() if name in others.column_names}
+    try:
+        infer_schema(RawTable(others, raw.source), target, types=types, group=options.group, time=options.time_column)
+    except DataError:  # there is nothing else to learn from
+        return False
+    return True
 
 
 def _table(options: FitOptions) -> Modality:
