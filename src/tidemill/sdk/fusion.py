@@ -183,7 +183,9 @@ def prepare_fused(
             found.append(_embedded(column, folder, cells, base.train, cache, until, made))
         except TooSlowError as error:
             why = f"its encoder would take {error.seconds:.0f} s" if error.seconds else "there is no time"
-            tell(f"Column {column!r} stays as it was: {why}, and a fit of {time_s:g} s has {_SHARE:.0%} for that.")
+            tell(
+                f"Column {column!r} stays as it was: {why}, and a fit of {time_s or 0.0:g} s has {_SHARE:.0%} for that."
+            )
             continue
         tell(found[-1].embedding.in_words())
         if isinstance(cells, PictureCells) and cells.unread:

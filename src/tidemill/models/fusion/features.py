@@ -90,7 +90,8 @@ def features_of(
     begun, fresh = time.monotonic(), 0
     try:
         for places, some in _pieces(cells):
-            todo, asked = [], 0
+            todo: list[tuple[int, bytes]] = []
+            asked = 0
             for place, cell in zip(places.tolist(), some, strict=True):
                 if holds_nothing(embedding.kind, cell):
                     empty[place] = True
