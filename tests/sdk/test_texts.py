@@ -136,8 +136,7 @@ def test_weights_of_an_encoder_choose_texts_where_there_is_nothing_else(tmp_path
     with Workspace.open(tmp_path / "w") as workspace:
         assert modality_asked(workspace, only, "y", FitOptions(weights=weights))[0].name == "text"
         beside = {**only, "n": np.random.default_rng(0).normal(size=60).tolist()}
-        with pytest.raises(OptionError, match="other columns beside 'said': 'n'"):
-            modality_asked(workspace, beside, "y", FitOptions(weights=weights))
+        assert modality_asked(workspace, beside, "y", FitOptions(weights=weights))[0].name == "fused"
         asked = FitOptions(weights=weights, **CLASSIFY)
         assert modality_asked(workspace, beside, "y", asked)[0].name == "text"
 

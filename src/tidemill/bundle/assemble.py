@@ -11,7 +11,7 @@ import onnx
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.parts import Recipe, utility_form
 from tidemill.core.calibration import SMALLEST, Calibration
-from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.core.schema import EMBEDDED, Column, Schema, SemanticType
 from tidemill.core.task import JOINT, Task, TaskKind
 
 LABEL = "label"
@@ -33,7 +33,7 @@ def input_names(schema: Schema) -> dict[str, str]:
 
     Examples
     --------
-    >>> from tidemill.core.schema import Column, Schema, SemanticType
+    >>> from tidemill.core.schema import EMBEDDED, Column, Schema, SemanticType
     >>> input_names(Schema((Column("age", SemanticType.NUMBER), Column("label", SemanticType.CATEGORY))))
     {'age': 'age', 'label': 'input_label'}
     """
@@ -59,7 +59,7 @@ def assemble(recipe: Recipe) -> onnx.ModelProto:
     """
     graph = GraphBuilder()
     names = input_names(recipe.schema)
-    inputs = {c.name: _declare(graph, names[c.name], c) for c in recipe.schema.features}
+    inputs = {c.name: declare(graph, names[c.name], c) for c in recipe.schema.features}
     return finish(graph, recipe, recipe.encoder.emit(graph, inputs))
 
 
@@ -90,9 +90,13 @@ def finish(graph: GraphBuilder, recipe: Recipe, x: str, more: Mapping[str, str] 
     return model
 
 
-def _declare(graph: GraphBuilder, name: str, column: Column) -> str:
+def declare(graph: GraphBuilder, name: str, column: Column) -> str:
+    """Add the input of a column; one that is embedded has sizes of its own."""
+    own = f"_{name}" if column.unit == EMBEDDED else ""
     if column.type is SemanticType.IMAGE:
-        return graph.input(name, np.uint8, ["N", "H", "W", 3])
+        return graph.input(name, np.uint8, ["N", f"H{own}", f"W{own}", 3])
+    if column.type is SemanticType.TEXT and own:
+        return graph.input(name, np.int64, ["N", f"L{own}"])
     return graph.input(name, str if column.type.is_string else np.float64, ["N", 1])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tidemill.bundle import charts
 from tidemill.bundle.evidence import Evidence
+from tidemill.bundle.serving import requirements
 from tidemill.bundle.spec import BundleSpec, MetricValue
 from tidemill.core.schema import Column
 from tidemill.core.task import Task, TaskKind
@@ -25,6 +26,7 @@ _HOW = {
     "boolean": "true or false (1 or 0)",
     "category": "text, one of a set",
     "text": "free text",
+    "image": "image",
     "datetime": "date; seconds since 1970-01-01 UTC in the graph",
 }
 
@@ -36,6 +38,11 @@ _LIMITS_OF_TABLES = (
 _LIMITS_OF_TEXTS = (
     "- It answers every text, also an empty one and one of another language: then its answer means nothing.",
     "- What stands behind the first part of a long text is not read.",
+)
+_LIMITS_OF_EMBEDDED = (
+    *_LIMITS_OF_TABLES,
+    "- What stands behind the first part of a long text is not read; an empty text and an image that is missing say "
+    "nothing.",
 )
 _LIMITS_OF_LINES = (
     "- It reads every image as one line, also one that holds several lines or none: then its answer means nothing.",
@@ -105,6 +112,8 @@ def _usage(spec: BundleSpec, folder: str) -> str:
         return _usage_of_images(folder)
     if spec.schema.has_texts:
         return _usage_of_texts(folder)
+    if spec.schema.embedded:
+        return _usage_of_embedded(spec, folder)
     return (
         "## Use\n\n```bash\npip install -r requirements.txt      # onnxruntime and numpy\n"
         "python run.py in.csv out.csv\n```\n\n"
@@ -135,6 +144,17 @@ def _usage_of_texts(folder: str) -> str:
         f"```python\nimport tidemill as tm\ntm.load({folder!r}).predict(frame)          # a table or a file\n```\n\n"
         "The graph takes what the files of `readers/` make of a text: its metadata name them, and `run.py` shows how. "
         "`tidemill verify` checks every file."
+    )
+
+
+def _usage_of_embedded(spec: BundleSpec, folder: str) -> str:
+    needed = ", ".join(r.partition(">")[0] for r in requirements(spec.schema))
+    return (
+        f"## Use\n\n```bash\npip install -r requirements.txt      # {needed}\n"
+        "python run.py in.csv out.csv\n```\n\n"
+        f"```python\nimport tidemill as tm\ntm.load({folder!r}).predict(frame)          # a table or a file\n```\n\n"
+        "The graph holds the encoders of the columns that are embedded. Of a text it takes what the files of "
+        "`readers/` make of it: its metadata name them, and `run.py` shows how. `tidemill verify` checks every file."
     )
 
 
@@ -252,6 +272,8 @@ def _limits_of(spec: BundleSpec) -> tuple[str, ...]:
         return _LIMITS_OF_LINES
     if spec.schema.has_texts:
         return _LIMITS_OF_TEXTS
+    if spec.schema.embedded:
+        return _LIMITS_OF_EMBEDDED
     return _LIMITS_OF_IMAGES if spec.schema.has_images else _LIMITS_OF_TABLES
 
 

@@ -27,9 +27,7 @@ def choose_rows(columns: Columns, schema: Schema) -> Columns:
 
     Long text is cut: the answer to a golden row is that of the cut text.
     """
-    rows = len(next(iter(columns.values())))
-    index = np.unique(np.linspace(0, rows - 1, min(rows, _ROWS)).astype(np.int64))
-    picked = take_rows(columns, index)
+    picked = take_rows(columns, spread(len(next(iter(columns.values())))))
     out: Columns = {}
     for column in schema.features:
         values = picked[column.name]
@@ -40,6 +38,11 @@ def choose_rows(columns: Columns, schema: Schema) -> Columns:
             known = values[np.isfinite(values)]
             out[column.name] = np.array([*values, np.nan, known[0] if len(known) else np.nan], dtype=np.float64)
     return out
+
+
+def spread(rows: int) -> NDArray[np.int64]:
+    """Places of the rows that are picked from so many."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, _ROWS)).astype(np.int64))
 
 
 def _storable(text: str) -> str:

@@ -92,6 +92,11 @@ class GraphBuilder:
             self.initializers.append(tensor)
         return self._constants[key]
 
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of what `const` has added."""
+        return tuple(self._constants.values())
+
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
         return self.ops(kind, *inputs, outputs=1, domain=domain, **attributes)[0]

@@ -56,6 +56,8 @@ def programs_of(schema: Schema) -> dict[str, str]:
         return {"run.py": program("images/run.py")}
     if schema.has_texts:
         return {"run.py": program("texts/run.py")}
+    if schema.embedded:
+        return {"run.py": program("fusion/run.py")}
     return {"run.py": program("run.py"), "1/code/tidemill_pyfunc.py": program("tidemill_pyfunc.py")}
 
 

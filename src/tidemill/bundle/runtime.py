@@ -155,7 +155,11 @@ class Bundle:
         DataError
             If a column is missing, a cell does not fit its type, or the data do not fit into memory.
         """
-        return to_columns(self._read(data), self.schema)
+        return self._physical(self._read(data), data)
+
+    def _physical(self, raw: RawTable, data: Any) -> Columns:
+        """Physical columns of rows that were read; ``data`` is where they come from."""
+        return to_columns(raw, self.schema)
 
     def answer(self, columns: Columns) -> dict[str, NDArray[Any]]:
         """Outputs of the graph by name for physical columns."""
@@ -258,7 +262,7 @@ class Bundle:
         if not known.any():
             raise DataError(f"No row has a known target {self.task.target!r}.", where=raw.source)
         raw, y = raw.take(known), y[known]
-        outputs = self.answer(to_columns(raw, self.schema))
+        outputs = self.answer(self._physical(raw, data))
         if LABEL not in outputs:
             evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
             return point_values(evidence, self.task, self.spec.decision, None)
@@ -290,6 +294,10 @@ def _kind_of(spec: BundleSpec, asked: type[Bundle]) -> type[Bundle]:
         from tidemill.bundle.texts.runtime import TextBundle  # so does this one
 
         return TextBundle
+    if spec.schema.embedded:
+        from tidemill.bundle.fusion.runtime import FusedBundle  # so does this one
+
+        return FusedBundle
     return asked
 
 

@@ -14,7 +14,7 @@ from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIE
 from tidemill.bundle.programs import programs_of
 from tidemill.bundle.runner.beams import FRAMES
 from tidemill.bundle.spec import BundleSpec
-from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.core.schema import EMBEDDED, Column, Schema, SemanticType
 from tidemill.core.task import TaskKind
 
 REQUIREMENTS = ("onnxruntime>=1.20,<2", "numpy>=1.26,<3")
@@ -30,6 +30,10 @@ def requirements(schema: Schema) -> tuple[str, ...]:
     """What the `run.py` of a bundle of such inputs needs."""
     if schema.has_texts:
         return TEXT_REQUIREMENTS
+    if schema.embedded:
+        kinds = {column.type for column in schema.embedded}
+        texts = TEXT_REQUIREMENTS[2:] if SemanticType.TEXT in kinds else ()
+        return (*REQUIREMENTS, *texts, *(IMAGE_REQUIREMENTS[2:] if SemanticType.IMAGE in kinds else ()))
     return IMAGE_REQUIREMENTS if schema.has_images else REQUIREMENTS
 
 
@@ -39,7 +43,7 @@ def triton_config(spec: BundleSpec, *, max_batch: int = 4096, tensors: Mapping[s
     A graph whose inputs are not the columns themselves is described by ``tensors``, an example of each input.
     """
     names = input_names(spec.schema)
-    if tensors is None:
+    if tensors is None or spec.schema.embedded:
         inputs = [_input(names[c.name], c) for c in spec.schema.features]
     else:
         inputs = [_tensor(name, _KINDS[str(v.dtype)], "[ -1 ]") for name, v in tensors.items()]
@@ -69,6 +73,8 @@ def triton_config(spec: BundleSpec, *, max_batch: int = 4096, tensors: Mapping[s
 def _input(name: str, column: Column) -> str:
     if column.type is SemanticType.IMAGE:
         return _tensor(name, "TYPE_UINT8", "[ -1, -1, 3 ]")
+    if column.unit == EMBEDDED and column.type is SemanticType.TEXT:
+        return _tensor(name, "TYPE_INT64", "[ -1 ]")
     return _tensor(name, "TYPE_STRING" if column.type.is_string else "TYPE_FP64", "[ 1 ]")
 
 
@@ -90,7 +96,7 @@ def mlflow_files(spec: BundleSpec, model_uuid: str) -> dict[str, str]:
     A graph that takes images or tokens has the ``onnx`` flavour alone: a data frame holds none.
     """
     python = platform.python_version()
-    tables = not (spec.schema.has_images or spec.schema.has_texts)
+    tables = not (spec.schema.has_images or spec.schema.has_texts or spec.schema.embedded)
     packages = [*REQUIREMENTS, *(["pandas>=2"] if tables else [])]
     bare = {"data": "model.onnx", "onnx_version": version("onnx"), "providers": ["CPUExecutionProvider"]}
     loader = {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tidemill import __version__
 from tidemill.bundle import golden, manifest, spec
 from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES, about, input_names
+from tidemill.bundle.fusion.assemble import COLUMNS
 from tidemill.bundle.graph import IR_VERSION, ML, ML_OPSET, OPSET
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.latency import session
@@ -26,6 +27,7 @@ from tidemill.bundle.runner.beams import DECODE
 from tidemill.bundle.spec import BundleSpec
 from tidemill.bundle.texts.readers import stored_readers
 from tidemill.core.errors import BundleError
+from tidemill.core.schema import SemanticType
 
 _MODEL = "1/model.onnx"
 _NEWEST = {"": OPSET, "ai.onnx": OPSET, ML: ML_OPSET}
@@ -148,6 +150,8 @@ def _check_graph(folder: Path, described: BundleSpec) -> list[Finding]:
         wrong += _check_readers(folder, model, stated)
     elif [i.name for i in model.graph.input] != list(input_names(described.schema).values()):
         wrong.append("Its inputs are not the columns of the description.")
+    elif described.schema.embedded:
+        wrong += _check_columns(folder, described, stated)
     if any(stated.get(k) != v for k, v in about(described.task, described.schema).items()):
         wrong.append("It tells another task or other columns than the description.")
     if stated.get(DECODE) != (json.dumps(described.decode) if described.decode else None):
@@ -163,6 +167,20 @@ def _check_readers(folder: Path, model: onnx.ModelProto, stated: dict[str, str])
         return [error.message]
     given = [i.name for i in model.graph.input]
     return [] if given == wanted else ["Its inputs are not those of its readers."]
+
+
+def _check_columns(folder: Path, described: BundleSpec, stated: dict[str, str]) -> list[str]:
+    """Every embedded column of texts has a reader, whose file is the one that the graph was proven with."""
+    try:
+        known = {reader.key for reader in stored_readers(stated, folder)}
+        read = json.loads(stated[COLUMNS])
+    except BundleError as error:
+        return [error.message]
+    except (ValueError, KeyError):
+        return ["It does not say how its columns of texts are read."]
+    texts = [c.name for c in described.schema.embedded if c.type is SemanticType.TEXT]
+    right = sorted(read) == sorted(texts) and set(read.values()) <= known
+    return [] if right else ["Its readers are not those of its columns of texts."]
 
 
 def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -201,7 +219,9 @@ def _check_reference(folder: Path, described: BundleSpec) -> list[Finding]:
     except BundleError as error:
         return [Finding(reference.NAME, error.message)]
     schema = described.schema
-    wanted = set(PROPERTIES) if schema.has_images else {c.name for c in schema.features}
+    wanted = {c.name for c in schema.features if c.type is not SemanticType.IMAGE}
+    if schema.has_images:
+        wanted = set(PROPERTIES)
     if held is not None and {c.name for c in held.features} != wanted:
         return [Finding(reference.NAME, "It describes other columns than the bundle has.")]
     return []

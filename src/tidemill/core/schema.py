@@ -23,6 +23,8 @@ holding ``uint8`` arrays of shape (height, width, 3), or one array of shape (row
 
 TOKENS = "tokens"
 """Unit of a text column that reaches the graph as numbers, by readers that travel with the bundle."""
+EMBEDDED = "embedded"
+"""Unit of a column of texts or images beside other columns, which an encoder inside of the graph turns into numbers."""
 
 
 class SemanticType(str, Enum):
@@ -64,6 +66,8 @@ _FEATURES = frozenset(
         SemanticType.IMAGE,
     }
 )
+
+_EMBEDDABLE = (SemanticType.TEXT, SemanticType.IMAGE)
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,18 @@ class Schema:
 
     @property
     def has_images(self) -> bool:
-        """True where a model sees images."""
-        return any(c.type is SemanticType.IMAGE for c in self.columns)
+        """True where a model sees images, and nothing else."""
+        return any(c.type is SemanticType.IMAGE and c.unit != EMBEDDED for c in self.columns)
 
     @property
     def has_texts(self) -> bool:
         """True where a model sees texts through a reader, and nothing else."""
         return any(c.type is SemanticType.TEXT and c.unit == TOKENS for c in self.columns)
+
+    @property
+    def embedded(self) -> tuple[Column, ...]:
+        """Columns of texts and images that stand beside others, each behind an encoder inside of the graph."""
+        return tuple(c for c in self.columns if c.type in _EMBEDDABLE and c.unit == EMBEDDED)
 
     def with_types(self, types: dict[str, SemanticType], *, reason: str = "given") -> Schema:
         """Return a copy in which some columns have another meaning.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.bundle.runtime import Bundle
+from tidemill.core.schema import SemanticType
 
 
 def load(path: str | Path) -> Bundle:
@@ -76,6 +77,15 @@ def predict_to_csv(
         from tidemill.bundle.images.runtime import ImageBundle
 
         assert isinstance(opened, ImageBundle)
+        return opened.to_csv(data, target, on_unreadable=on_unreadable)
+    if any(c.type is SemanticType.IMAGE for c in opened.schema.embedded):
+        if elsewhere:
+            from tidemill.core.errors import OptionError
+
+            raise OptionError("Images are predicted where they lie.", where="--engine", hint="Leave out the engine.")
+        from tidemill.bundle.fusion.runtime import FusedBundle
+
+        assert isinstance(opened, FusedBundle)
         return opened.to_csv(data, target, on_unreadable=on_unreadable)
     if elsewhere:
         from tidemill.sdk.batch import open_engine, to_csv

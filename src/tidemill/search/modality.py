@@ -16,7 +16,7 @@ from tidemill.core.task import Task
 
 SETTING = "modality"
 """Key of a study's settings under which its modality stands; without it the study is about a table."""
-TABLE, IMAGE, TEXT, LINE = "table", "image", "text", "line"
+TABLE, IMAGE, TEXT, LINE, FUSED = "table", "image", "text", "line", "fused"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ _KNOWN = {
     TABLE: Modality(TABLE, "tidemill.models.tabular.encode:Encoder", "tidemill.models.tabular.pipeline:restore"),
     IMAGE: Modality(IMAGE, "tidemill.bundle.images.encoder:ImageEncoder", "tidemill.models.vision.pool:restore"),
     TEXT: Modality(TEXT, "tidemill.bundle.texts.encoder:TextEncoder", "tidemill.models.text.pool:restore"),
+    FUSED: Modality(FUSED, "tidemill.models.fusion.encoder:FusedEncoder", "tidemill.models.tabular.pipeline:restore"),
     LINE: Modality(LINE, "tidemill.bundle.lines.encoder:LineEncoder", "tidemill.models.recognition.pool:restore"),
 }
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.bundle.parts import EncoderPart
 from tidemill.core.budget import Budget
 from tidemill.core.metrics import get_metric
 from tidemill.core.objective import Objective
@@ -20,14 +21,13 @@ from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.data.splits import make_folds
 from tidemill.models import pool
-from tidemill.models.tabular._base import TableProfile
-from tidemill.models.tabular.encode import Encoder
+from tidemill.models.tabular._base import Feature, TableProfile
 from tidemill.search import board
 from tidemill.search.evaluate import CALL, Assignment
 from tidemill.search.forecast import Forecast
 from tidemill.search.gate import Gate
 from tidemill.search.ledger import Truth
-from tidemill.search.modality import TABLE
+from tidemill.search.modality import FUSED, TABLE
 from tidemill.search.samplers.baseline import BaselineSampler
 from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.samplers.portfolio import PortfolioSampler, load
@@ -36,13 +36,24 @@ from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits, from_pairs, passes
 
 
+class TableEncoder(EncoderPart, Protocol):
+    """From raw columns to a matrix of features: a `tidemill.models.tabular.encode.Encoder`, or one of its kind."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What the columns of the matrix are."""
+
+    def checkpoint(self) -> dict[str, Any]:
+        """State as plain values."""
+
+
 @dataclass(frozen=True)
 class SearchTable:
     """Encoded training rows, the truth about them, and the locked test slice where there is one.
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : TableEncoder
         Fitted on the training rows.
     schema : Schema
         The columns.
@@ -61,7 +72,7 @@ class SearchTable:
     modality: ClassVar[str] = TABLE
     call: ClassVar[str] = CALL
 
-    encoder: Encoder
+    encoder: TableEncoder
     schema: Schema
     x: NDArray[np.float32]
     y: NDArray[Any]
@@ -157,6 +168,13 @@ class SearchTable:
             )
         finally:
             rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class FusedTable(SearchTable):
+    """The same of a table with embedded columns; the encoder is a `tidemill.models.fusion.encoder.FusedEncoder`."""
+
+    modality: ClassVar[str] = FUSED
 
 
 def make_sampler(task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,31 @@ def _common(folders: Sequence[str]) -> str:
     return "/".join(first[:same])
 
 
+def image_columns(raw: RawTable, without: Collection[str] = ()) -> list[str]:
+    """Columns of a table that name image files, in its order.
+
+    Examples
+    --------
+    >>> image_columns(RawTable(pa.table({"photo": ["a.png", None], "said": ["a.", "b"]}), "table"))
+    ['photo']
+    """
+    return [n for n in raw.table.column_names if n not in without and _names_images(raw, n)]
+
+
+def files_of(source: Any, names: Sequence[str], images: str | Path | None = None) -> Files:
+    """Find where the files lie that a table names: as `read_images`; for a table in memory in the present folder.
+
+    Raises
+    ------
+    DataError
+        Where ``images`` is not there.
+    """
+    place = None if images is None else Path(images).expanduser()
+    if isinstance(source, (str, Path)) and Path(source).expanduser().is_file():
+        return _where(Path(source).expanduser(), names, place)
+    return FolderFiles(Path()) if place is None else _place(place)
+
+
 def _table(path: Path, target: str | None, images: Path | None) -> ImageTable:
     raw = read(path)
     column = _file_column(raw, target)
@@ -242,13 +267,18 @@ def _holds(raw: RawTable, target: str) -> bool:
 
 
 def _file_column(raw: RawTable, target: str | None) -> str:
-    texts = [n for n in raw.table.column_names if n != target and vector.is_text(vector.plain(raw.table[n]).type)]
-    ordered = sorted(texts, key=lambda n: _NAMES.index(n.lower()) if n.lower() in _NAMES else len(_NAMES))
-    for name in ordered:
-        cells = [str(v) for v in raw.table[name].slice(0, _LOOKED_AT).to_pylist() if v]
-        if cells and sum(Path(c.strip()).suffix.lower() in IMAGES for c in cells) >= 0.9 * len(cells):
-            return str(name)
+    found = image_columns(raw, () if target is None else (target,))
+    ordered = sorted(found, key=lambda n: _NAMES.index(n.lower()) if n.lower() in _NAMES else len(_NAMES))
+    if ordered:
+        return ordered[0]
     raise DataError("The table has no column with names of image files.", where=raw.source, hint="Add a column `file`.")
+
+
+def _names_images(raw: RawTable, name: str) -> bool:
+    if not vector.is_text(vector.plain(raw.table[name]).type):
+        return False
+    cells = [str(v) for v in raw.table[name].slice(0, _LOOKED_AT).to_pylist() if v]
+    return bool(cells) and sum(Path(c.strip()).suffix.lower() in IMAGES for c in cells) >= 0.9 * len(cells)
 
 
 def _where(path: Path, names: Sequence[str], images: Path | None) -> Files:

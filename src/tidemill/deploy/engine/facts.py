@@ -14,7 +14,7 @@ from tidemill.bundle import spec as bundle_spec
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import BundleError, NotFoundError
 from tidemill.core.schema import SemanticType
-from tidemill.deploy.engine.encoders.base import IMAGES, TEXTS, Encoding, check_packages
+from tidemill.deploy.engine.encoders.base import COLUMNS, IMAGES, TEXTS, Encoding, check_packages
 
 _GRAPH = "1/model.onnx"
 _GOLDEN = "tests/golden.npz"
@@ -121,6 +121,9 @@ def _check_files(folder: Path, listed: Mapping[str, Any], names: Iterable[str]) 
 def _encoding(described: BundleSpec, folder: Path, listed: Iterable[str]) -> Encoding | None:
     """What stands between the cells of a bundle's rows and its graph. Here a new kind of cell gets its encoder."""
     features = described.schema.features
+    readers = tuple(name for name in listed if name.startswith("readers/"))
+    if described.schema.embedded:
+        return Encoding(COLUMNS, "", str(folder.resolve()), readers)
     images = [c.name for c in features if c.type is SemanticType.IMAGE]
     if not images and not described.schema.has_texts:
         return None
@@ -128,7 +131,6 @@ def _encoding(described: BundleSpec, folder: Path, listed: Iterable[str]) -> Enc
         raise BundleError("Its rows hold more than an image or a text, which is not served.", where=str(folder))
     if images:
         return Encoding(IMAGES, images[0], str(folder.resolve()))
-    readers = tuple(name for name in listed if name.startswith("readers/"))
     return Encoding(TEXTS, features[0].name, str(folder.resolve()), readers)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from tidemill.core.schema import SemanticType
+from tidemill.core.schema import Schema, SemanticType
 from tidemill.deploy.engine.curves import Curve
 from tidemill.deploy.engine.facts import Facts
 from tidemill.deploy.engine.files import FileCodec
@@ -64,6 +64,12 @@ class Job:
         self.arrived = self.queued = arrived
         self.deadline = deadline
         self.done = done
+
+
+def _as_sent(schema: Schema) -> Schema:
+    """Columns as people send them: an image among others is the Base64 of its file, a text."""
+    images = {c.name: SemanticType.TEXT for c in schema.embedded if c.type is SemanticType.IMAGE}
+    return schema.with_types(images) if images else schema
 
 
 class State(str, Enum):
@@ -178,7 +184,7 @@ class Model:
             features = spec.schema.features
             inputs = dict(zip([c.name for c in features], [i.name for i in layout.inputs], strict=True))
             booleans = [inputs[c.name] for c in features if c.type is SemanticType.BOOLEAN]
-            self.records = RecordCodec(spec.schema, spec.task, layout, inputs)
+            self.records = RecordCodec(_as_sent(spec.schema), spec.task, layout, inputs)
         elif spec is not None and layout.texts:
             self.texts = TextCodec(spec.schema[layout.encoded], spec.task)
         elif spec is not None and layout.encoded:

@@ -25,7 +25,16 @@ from numpy.typing import NDArray
 from tidemill.bundle.runner.beams import BeamSession, decoding
 from tidemill.core.errors import BundleError, TidemillError
 from tidemill.deploy.engine import wire
-from tidemill.deploy.engine.encoders.base import TEXTS, Encoder, Encoding, UnreadableError, open_encoder
+from tidemill.deploy.engine.encoders.base import (
+    COLUMNS,
+    TEXTS,
+    Encoder,
+    Encoding,
+    RowEncoder,
+    UnreadableError,
+    open_encoder,
+    open_rows,
+)
 from tidemill.deploy.engine.layout import Layout, TensorSpec, read_layout
 
 CURVE = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
@@ -112,9 +121,13 @@ class Model:
         inputs = [TensorSpec(i.name, _type_of(i.type, i.name), _dims(i.shape)) for i in self.session.get_inputs()]
         outputs = [TensorSpec(o.name, _type_of(o.type, o.name), _dims(o.shape)) for o in self.session.get_outputs()]
         meta = self.session.get_modelmeta().custom_metadata_map
+        self.rows: RowEncoder | None = None
+        if encoding is not None and encoding.name == COLUMNS:
+            self.rows = open_rows(encoding, [i.name for i in inputs], meta)
+            inputs = self.rows.shown(inputs)
         self.layout = layout or read_layout(inputs, outputs, meta.get("tidemill.inputs", ""), self._grows)
         self.encoder: Encoder | None = None
-        if encoding is not None:
+        if encoding is not None and self.rows is None:
             self.encoder = open_encoder(encoding, [i.name for i in inputs], meta)
             self.layout = replace(self.layout, encoded=encoding.column, texts=encoding.name == TEXTS)
             if not self.layout.batches:
@@ -150,6 +163,16 @@ class Model:
         """Outputs in the graph's order."""
         values: list[NDArray[Any]] = self.session.run(None, feed)
         return values
+
+    def answer(self, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Outputs in the graph's order, for rows as a caller sends them.
+
+        Raises
+        ------
+        UnreadableError
+            With the first row that can't be encoded.
+        """
+        return self.run(feed) if self.rows is None else self.rows.answer(self.session, feed)
 
     def takes_cells(self, tensors: Sequence[wire.Tensor]) -> bool:
         """True where a batch must be encoded before the graph can take it."""
@@ -306,7 +329,7 @@ def _answer(model: Model, view: memoryview, areas: Sequence[memoryview]) -> byte
             else:
                 feed = model.feed([t.array() for t in tensors])
                 start = time.perf_counter()
-                outputs = model.run(feed)
+                outputs = model.answer(feed)
             spent = (time.perf_counter() - start) * 1e3
             return wire.frame(wire.ANSWER, ticket, [wire.tensor_of(o) for o in outputs], milliseconds=spent)
         request = json.loads(bytes(view[wire.HEAD.size :]))

@@ -88,6 +88,8 @@ def _alone(schema: Schema) -> str:
         return "with onnxruntime, numpy and Pillow alone: python run.py photos/ out.csv"
     if schema.has_texts:
         return "with onnxruntime, numpy and tokenizers alone: python run.py in.csv out.csv"
+    if schema.embedded:
+        return "with what its requirements.txt names alone: python run.py in.csv out.csv"
     return "with onnxruntime and numpy alone: python run.py in.csv out.csv"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemill.sdk.options import GREEDY
-from tidemill.search.modality import IMAGE, LINE, TEXT, modality_of
+from tidemill.search.modality import FUSED, IMAGE, LINE, TEXT, modality_of
 
 if TYPE_CHECKING:
     from tidemill.sdk.modality._base import Asked, Modality
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def modality_asked(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
     """Look at what a person named: a dataset version, images, lines of text, texts, or a table.
+
+    A table with weights of an encoder is one whose columns may be embedded.
 
     Raises
     ------
@@ -29,20 +31,21 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     from tidemill.sdk.sources import read_version
 
     if options.database is not None:
-        return (_texts(options.weights) if _by_kind(options) else _tables()), Asked(data, target, options)
+        return (_texts(options.weights) if _by_kind(options) else _table(options)), Asked(data, target, options)
     named = read_version(data, workspace, training=True)
     if named is not None:
         asked = Asked(data, target or named.target, named.options(options, target or named.target), named)
         if _of_images(named.version.schema):
             return (_lines() if options.kind == RECOGNITION else _images()), asked
         texts = _of_texts(named.raw, asked.target, asked.options)
-        return (_texts(options.weights) if texts else _tables()), asked
+        return (_texts(options.weights) if texts else _table(options)), asked
     if options.kind == RECOGNITION:
         return _lines(), Asked(data, target, options)
     if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
-        return _images(), Asked(data, target, options)
+        images = options.kind in KINDS or not _beside_images(data, target, options)
+        return (_images() if images else _fused()), Asked(data, target, options)
     texts = _of_texts(data, target, options)
-    return (_texts(options.weights) if texts else _tables()), Asked(data, target, options)
+    return (_texts(options.weights) if texts else _table(options)), Asked(data, target, options)
 
 
 def modality_kept(settings: Mapping[str, Any]) -> Modality:
@@ -52,6 +55,8 @@ def modality_kept(settings: Mapping[str, Any]) -> Modality:
         return _texts(tuple(settings.get("source", {}).get("options", {}).get("weights", ())))
     if name == LINE:
         return _lines()
+    if name == FUSED:
+        return _fused()
     return _images() if name == IMAGE else _tables()
 
 
@@ -88,13 +93,7 @@ def _by_kind(options: FitOptions) -> bool:
 
 
 def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
-    """Texts are asked for by their kind, or by weights of an encoder for a table that has nothing else.
-
-    Raises
-    ------
-    OptionError
-        Where weights are those of an encoder of texts and the table has other columns, too.
-    """
+    """Texts are asked for by their kind, or by weights of an encoder for a table that has nothing else."""
     if _by_kind(options):
         return True
     if not options.weights:
@@ -103,7 +102,6 @@ def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
 
     if target is None or not any(is_text_encoder(place) for place in options.weights):
         return False
-    from tidemill.core.errors import OptionError
     from tidemill.data.infer import infer_schema
     from tidemill.data.ingest import RawTable, read
     from tidemill.data.texts.column import longest_texts
@@ -112,21 +110,51 @@ def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
     text = longest_texts(raw, {target, options.group or target})
     quiet = RawTable(raw.table, raw.source)  # what is told of the columns is told once, by the fit itself
     found = infer_schema(quiet, target, types=options.types, group=options.group, time=options.time_column)
-    others = [c.name for c in found.features if c.name != text]
-    if others:
-        raise OptionError(
-            f"The weights are those of an encoder of texts, but the table has other columns beside {text!r}: "
-            f"{', '.join(map(repr, others[:5]))}{', …' if len(others) > 5 else ''}.",
-            where="--weights",
-            hint="Say --kind text-classification or text-regression to learn from the text alone.",
-        )
+    return all(c.name == text for c in found.features)
+
+
+def _beside_images(source: Any, target: str | None, options: FitOptions) -> bool:
+    """Whether a table names images beside other columns, and there is an encoder for such a table."""
+    from pathlib import Path
+
+    from tidemill.core.errors import DataError
+    from tidemill.models.fusion.folders import is_encoder
+
+    if target is None or not any(is_encoder(place) for place in options.weights):
+        return False
+    path = Path(source).expanduser()
+    if not path.is_file() or path.suffix.lower() == ".zip":
+        return False
+    from tidemill.data.images.source import image_columns
+    from tidemill.data.infer import infer_schema
+    from tidemill.data.ingest import RawTable, read
+
+    raw = read(source, sheet=options.sheet)
+    if target not in raw.table.column_names:
+        return False
+    others = raw.table.drop_columns(image_columns(raw, {target}))
+    types = {name: kind for name, kind in options.types.items() if name in others.column_names}
+    try:
+        infer_schema(RawTable(others, raw.source), target, types=types, group=options.group, time=options.time_column)
+    except DataError:  # there is nothing else to learn from
+        return False
     return True
+
+
+def _table(options: FitOptions) -> Modality:
+    return _fused() if options.weights else _tables()
 
 
 def _tables() -> Modality:
     from tidemill.sdk.modality.tables import Tables
 
     return Tables()
+
+
+def _fused() -> Modality:
+    from tidemill.sdk.modality.fused import Fused
+
+    return Fused()
 
 
 def _images() -> Modality:

@@ -11,13 +11,18 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from tidemill.core.errors import BundleError, DataError, MissingExtraError
+from tidemill.deploy.engine.layout import TensorSpec
 
-IMAGES, TEXTS = "images", "texts"
+IMAGES, TEXTS, COLUMNS = "images", "texts", "columns"
 ENCODERS = {
     IMAGES: "tidemill.deploy.engine.encoders.images",
     TEXTS: "tidemill.deploy.engine.encoders.texts",
+    COLUMNS: "tidemill.deploy.engine.encoders.columns",
 }
-"""Module by name; each has ``make(encoding, inputs, stated)`` and ``warm()``, which loads what it needs."""
+"""Module by name; each has ``make(encoding, inputs, stated)`` and ``warm()``, which loads what it needs.
+
+Those of `COLUMNS` make a `RowEncoder`, the others an `Encoder`.
+"""
 _NEEDS = {IMAGES: ("PIL", "pillow", "to serve images", "images")}
 
 
@@ -47,7 +52,7 @@ class Encoding:
     name : str
         One of `ENCODERS`.
     column : str
-        Whose cells.
+        Whose cells; empty where several columns are encoded.
     folder : str
         Of the bundle.
     files : tuple of str
@@ -88,6 +93,25 @@ class Encoder(Protocol):
         The graph runs between two of them, so that few decoded cells are in memory at once. Raise `UnreadableError` for
         a cell that can't be encoded: the batch is then run again, each of its requests alone.
         """
+
+
+class RowEncoder(Protocol):
+    """Answers rows of which some cells are encoded; lives in a worker, and is used from its one thread."""
+
+    def shown(self, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+        """Inputs of the graph as a caller sees them, a column each."""
+
+    def answer(self, session: Any, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Outputs of the graph, in its order, for rows as a caller sends them.
+
+        Raise `UnreadableError` for a row that can't be encoded, as an `Encoder` does.
+        """
+
+
+def open_rows(encoding: Encoding, inputs: Sequence[str], stated: Mapping[str, str]) -> RowEncoder:
+    """Make the encoder of rows for a graph; raises as `open_encoder`."""
+    encoder: RowEncoder = _module(encoding.name).make(encoding, inputs, stated)
+    return encoder
 
 
 def open_encoder(encoding: Encoding, inputs: Sequence[str], stated: Mapping[str, str]) -> Encoder:

@@ -1,0 +1,138 @@
+"""Predicts rows of which some columns are embedded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.bundle.assemble import about
+from tidemill.bundle.fusion.assemble import COLUMNS
+from tidemill.bundle.fusion.parity import CHUNK
+from tidemill.bundle.parity import count_rows
+from tidemill.bundle.runner.fusion.rows import answer_rows
+from tidemill.bundle.runner.ordered import in_order
+from tidemill.bundle.runner.texts.reading import Read
+from tidemill.bundle.runtime import Bundle, whole_file
+from tidemill.bundle.texts.readers import stored_readers
+from tidemill.core.errors import DataError
+from tidemill.core.schema import Columns, SemanticType
+from tidemill.data.coerce import to_columns
+from tidemill.data.images.decode import decode
+from tidemill.data.images.files import Files
+from tidemill.data.images.source import files_of
+from tidemill.data.ingest import RawTable
+
+
+@dataclass(frozen=True)
+class _File:
+    """A cell that names an image, until it is read."""
+
+    files: Files
+    name: str
+    tell: Callable[[str], None] | None
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """Pixels; None where somebody was told that it can't be read."""
+        try:
+            return decode(self.files.read(self.name))
+        except ValueError as error:
+            if self.tell is None:
+                raise DataError(f"The image can't be read: {error}.", where=self.name) from error
+            self.tell(f"{self.name}: {error}")
+        return None
+
+
+class FusedBundle(Bundle):
+    """A bundle of a table with embedded columns; `Bundle.open` gives one where the folder holds such a graph.
+
+    It predicts whatever a bundle for tables predicts. A text that is empty or missing says nothing; what is longer than
+    its encoder reads is cut. An image is a file that its column names, beside the table; for a table in memory in the
+    present folder.
+    """
+
+    @cached_property
+    def readers(self) -> dict[str, Read]:
+        """What turns the texts of a column into tokens, by column."""
+        stated = self.session().get_modelmeta().custom_metadata_map
+        known = {reader.key: reader.read for reader in stored_readers(stated, self.path)}
+        return {column: known[key] for column, key in json.loads(stated[COLUMNS]).items()}
+
+    @property
+    def _images(self) -> list[str]:
+        return [c.name for c in self.schema.embedded if c.type is SemanticType.IMAGE]
+
+    def predict(self, data: Any) -> NDArray[Any]:
+        """Predict labels, in the type that they had in training, or values.
+
+        Raises
+        ------
+        DataError
+            Naming the first image that can't be read; a cell that names none is missing.
+        """
+        return self.predict_columns(self.columns(data))
+
+    def to_csv(self, data: Any, out: str | Path | TextIO, *, on_unreadable: Callable[[str], None] | None = None) -> int:
+        """Predict into a CSV file, byte for byte as the bundle's ``run.py`` does.
+
+        Parameters
+        ----------
+        data, out
+            As `Bundle.to_csv` takes them.
+        on_unreadable : callable, optional
+            Told the name of each image that can't be read, and why; it counts as missing. Without it such an image is
+            an error.
+
+        Returns
+        -------
+        int
+            Number of rows.
+        """
+        columns = self._physical(self._read(data), data, on_unreadable)
+        if not isinstance(out, (str, Path)):
+            self._write_csv(columns, out)
+        else:
+            with whole_file(Path(out)) as file:
+                self._write_csv(columns, file)
+        return count_rows(columns)
+
+    def _physical(self, raw: RawTable, data: Any, tell: Callable[[str], None] | None = None) -> Columns:
+        """Physical columns; images are read when they are answered."""
+        images = self._images
+        plain = self.schema.with_types(dict.fromkeys(images, SemanticType.TEXT)) if images else self.schema
+        columns = to_columns(raw, plain)
+        for name in images:
+            names = [str(cell).strip().replace("\\", "/") for cell in columns[name]]
+            files = files_of(data, [each for each in names if each])
+            cells = np.empty(len(names), dtype=object)
+            for place, each in enumerate(names):
+                cells[place] = _File(files, each, tell) if each else None
+            columns[name] = cells
+        return columns
+
+    def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
+        """Outputs of the graph by name, some rows at a time, in order; no rows give one empty chunk."""
+        run, readers = self.session(), self.readers
+        inputs = json.loads(about(self.task, self.schema)["tidemill.inputs"])
+
+        def answer(start: int) -> dict[str, NDArray[Any]]:
+            part = {name: values[start : start + CHUNK] for name, values in columns.items()}
+            part |= {name: _opened(part[name]) for name in self._images}
+            return answer_rows(run, inputs, readers, part)
+
+        starts = range(0, count_rows(columns), CHUNK)
+        return in_order(answer, starts, min(self.threads, len(starts))) if starts else iter([self._nothing()])
+
+
+def _opened(cells: NDArray[Any]) -> NDArray[Any]:
+    """Read images that are still files."""
+    out = np.empty(len(cells), dtype=object)
+    for place, cell in enumerate(cells):
+        out[place] = cell.read() if isinstance(cell, _File) else cell
+    return out

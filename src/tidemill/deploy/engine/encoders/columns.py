@@ -1,0 +1,126 @@
+"""Rows of which some columns hold texts or images, which encoders inside of the graph read.
+
+The front knows such a bundle as it knows one of a plain table: a text or the Base64 of an image file is a cell like any
+other. Here cells become what the graph takes, by the code and the files that were there in training.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.bundle.runner.fusion.rows import answer_rows
+from tidemill.bundle.runner.texts.reading import Read, open_reader
+from tidemill.core.errors import BundleError, MissingExtraError
+from tidemill.deploy.engine.encoders.base import Encoding, UnreadableError
+from tidemill.deploy.engine.encoders.images import MOST_PIXELS
+from tidemill.deploy.engine.layout import TensorSpec
+
+_INPUTS, _READERS, _COLUMNS = "tidemill.inputs", "tidemill.readers", "tidemill.columns"
+"""Keys of the graph's metadata; as in `tidemill.bundle.fusion.assemble`, which loads onnx."""
+
+
+class ColumnCells:
+    """From rows as people send them to the graph's answers.
+
+    Parameters
+    ----------
+    inputs : sequence of mapping
+        Inputs of the graph, as its metadata describe them.
+    readers : mapping
+        What reads the texts of a column, by its name.
+    most_pixels : int
+        Larger images are refused before they are unpacked.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Mapping[str, Any]], readers: Mapping[str, Read], most_pixels: int = MOST_PIXELS
+    ) -> None:
+        self._inputs = inputs
+        self._readers = readers
+        self._most = most_pixels
+
+    def shown(self, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+        """Inputs of the graph as a caller sees them: a cell of text in place of tokens and pixels."""
+        hidden = {each["input"] for each in self._inputs if each["unit"] == "embedded"}
+        return [TensorSpec(i.name, "BYTES", (None, 1)) if i.name in hidden else i for i in inputs]
+
+    def answer(self, session: Any, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run the graph on rows, some at a time; outputs in its order.
+
+        Raises
+        ------
+        UnreadableError
+            With the first image that can't be read.
+        """
+        columns = {each["column"]: self._cells(each, feed[each["input"]][:, 0]) for each in self._inputs}
+        return list(answer_rows(session, self._inputs, self._readers, columns).values())
+
+    def _cells(self, each: Mapping[str, Any], cells: NDArray[Any]) -> NDArray[Any]:
+        if each["unit"] != "embedded" or each["type"] != "image":
+            return cells
+        out = np.empty(len(cells), dtype=object)
+        for place, cell in enumerate(cells):
+            if str(cell).strip():
+                out[place] = self._pixels(str(each["column"]), place, str(cell))
+        return out
+
+    def _pixels(self, column: str, place: int, cell: str) -> NDArray[np.uint8]:
+        from tidemill.data.images.decode import decode
+
+        try:
+            return decode(base64.b64decode(cell, validate=True), self._most)
+        except binascii.Error:
+            reason = "it is no Base64 of a file"
+        except ValueError as error:
+            reason = str(error)
+        except MemoryError:
+            reason = "there is not enough memory for it"
+        raise UnreadableError(place, f"the image in column {column!r}: {reason}") from None
+
+
+def make(encoding: Encoding, inputs: Sequence[str], stated: Mapping[str, str]) -> ColumnCells:
+    """Make the encoder of a bundle.
+
+    Raises
+    ------
+    BundleError
+        Where a reader's file is not the one that the graph was proven with.
+    MissingExtraError
+        Where a package is absent that reads tokens.
+    """
+    # The worker has one thread, and is forked: threads of the tokenizer's own would neither be counted nor survive.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        known = {entry["key"]: _open(entry, encoding) for entry in json.loads(stated[_READERS])}
+        readers = {column: known[key] for column, key in json.loads(stated[_COLUMNS]).items()}
+        described = json.loads(stated[_INPUTS])
+    except ImportError as error:
+        raise MissingExtraError.of(str(error.name), "to serve this model's texts", extra="text") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"The readers of the texts can't be opened ({error}).", where=encoding.folder) from error
+    return ColumnCells(described, readers, int(encoding.options.get("most_pixels", MOST_PIXELS)))
+
+
+def _open(entry: Mapping[str, Any], encoding: Encoding) -> Read:
+    name = str(entry["file"])
+    if name not in encoding.files:  # a graph may name any file
+        raise BundleError(f"The graph names a reader that is no file of the bundle: {name!r}.", where=encoding.folder)
+    data = (Path(encoding.folder) / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise BundleError("The file is not the one that the graph was proven with.", where=name)
+    return open_reader(entry, data)
+
+
+def warm() -> None:
+    """Load the tokenizer, where there is one."""
+    import tokenizers  # noqa: F401  workers that are forked afterwards have it

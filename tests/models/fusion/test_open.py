@@ -1,0 +1,70 @@
+"""Encoders are opened from folders, exported, and answer as PyTorch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.bundle.fusion.made import objects
+from tests.models.text.made import encoder
+from tests.models.text.test_folders import fake
+
+from tidemill.core.errors import TrialError
+from tidemill.core.schema import SemanticType
+from tidemill.models.fusion.encoder import embed_cells
+from tidemill.models.fusion.folders import is_encoder, is_image_encoder
+
+
+def test_a_folder_is_told_by_what_it_holds(tmp_path: Path) -> None:
+    folder = fake(tmp_path / "e")
+    assert is_encoder(str(folder))
+    assert not is_image_encoder(str(folder))
+    (folder / "tokenizer.json").unlink()
+    assert is_image_encoder(str(folder))
+    (folder / "model.safetensors").unlink()
+    assert not is_encoder(str(folder))
+
+
+@pytest.mark.slow
+def test_an_encoder_of_texts_gives_a_text_the_same_numbers_whatever_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from tidemill.models.fusion import texts
+
+    folder = str(encoder(tmp_path / "minibert"))
+    made = texts.open_texts("said", folder, 200)
+    assert (made.encoder, made.width, made.kind) == ("minibert", 32, SemanticType.TEXT)
+    assert made.reader is not None
+    assert made.reader.length == 64, "more than the encoder takes is cut"
+    cells = objects(["red fox", "a blue whale of the sea near the pond", ""])
+    together = embed_cells(made, cells)
+    alone = np.concatenate([embed_cells(made, cells[i : i + 1]) for i in range(3)])
+    assert np.abs(together - alone).max() < 1e-5
+    assert not together[2].any()
+    monkeypatch.setattr(texts, "_NEAR", -1.0)
+    with pytest.raises(TrialError, match="gives other features than PyTorch"):
+        texts.open_texts("said", folder, 64)
+
+
+@pytest.mark.slow
+def test_a_backbone_sees_images_of_any_size(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    from tidemill.models.fusion.images import open_images
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8
+    )
+    transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
+    made = open_images("photo", str(tmp_path / "vit"))
+    assert (made.encoder, made.width, made.kind) == ("vit", 32, SemanticType.IMAGE)
+    rng = np.random.default_rng(0)
+    found = embed_cells(made, objects([rng.integers(0, 255, (30, 20, 3)).astype(np.uint8), None]))
+    assert found.shape == (2, 32)
+    assert np.isfinite(found).all()
+    assert found[0].any()
+    assert not found[1].any()
