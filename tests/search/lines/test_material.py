@@ -70,7 +70,7 @@ def test_families_have_turns_where_there_is_time_for_them() -> None:
         settings = rows.settled(SearchSettings(**words))
         return rows.sampler(READ, objective, settings, budget).turn(rows.space(READ, settings))
 
-    assert turn(Budget(time_s=1500.0)) == pytest.approx(0.125)
+    assert turn(Budget(time_s=1500.0)) == pytest.approx(0.075)
     assert turn(Budget(time_s=1500.0), families=("svtr",)) is None
     assert turn(Budget(time_s=1500.0), schedule="rungs") is None
     assert turn(Budget(time_s=60.0)) is None
