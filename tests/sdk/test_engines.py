@@ -130,22 +130,6 @@ def test_texts_are_searched_on_two_nodes(
     assert len(fake_ray.puts) >= 3  # the other node had the texts sent
 
 
-@pytest.mark.slow
-def test_lines_are_searched_on_two_nodes(
-    tmp_path: Path,
-    fake_ray: FakeRay,  # noqa: F811  the fixture
-) -> None:
-    pytest.importorskip("torch", reason="a fit on lines trains nets")
-    pytest.importorskip("onnxscript", reason="a measured trial exports its net")
-    from tests.models.recognition.made import table, words
-
-    path = table(tmp_path / "lines", words(30))
-    asked: dict[str, Any] = {"kind": "text-recognition", "trials": 2, "families": ("crnn",)}
-    with tm.fit(path, "text", workspace=tmp_path / "w", engine="ray", **asked) as study:
-        assert [t.state for t in study.search.trials()] == [TrialState.COMPLETE] * 2
-    assert len(fake_ray.actors) == 2
-
-
 def test_trained_weights_go_along(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     files, weights = {"x": "/x.npy", "cache": "/cache"}, [str(tmp_path / "net"), "some/hub-name"]
