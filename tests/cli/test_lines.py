@@ -42,7 +42,6 @@ def test_a_table_of_lines_becomes_a_bundle_that_reads(tmp_path: Path, capsys: py
         (["--family", "crnnn", "--target", "text"], "Did you mean 'crnn'"),
         ([], "Which column holds what stands in the lines?"),
         (["--target", "text", "--schedule", "rows"], "These options are for tables"),
-        (["--target", "text", "--schedule", "rungs", "--trials", "1"], "can't pause"),
         (["--target", "text", "--weights", "nowhere", "--trials", "1"], "There are no weights at"),
         (["--target", "text", "--objective", "maximize roc_auc"], "does not fit a recognition task"),
     ],
