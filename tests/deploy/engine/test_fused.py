@@ -126,3 +126,36 @@ def test_a_reader_that_is_not_the_bundle_s_is_refused(bundle: FusedBundle, tmp_p
         open_columns(facts.encoding, names, stated)
     with pytest.raises(BundleError, match="damaged"):
         read_facts(folder)
+
+
+class _Brightness:
+    """A session that answers with the mean pixel of each image, and notes how many it gets."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="mean")]
+
+    def run(self, _: object, feed: dict[str, Any]) -> list[Any]:
+        self.sizes.append(len(feed["photo"]))
+        return [feed["photo"].mean(axis=(1, 2, 3))]
+
+
+def _file(level: int) -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (level, level, level)).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def test_few_images_are_in_memory_at_a_time_and_rows_keep_their_places() -> None:
+    inputs = [{"column": "photo", "input": "photo", "type": "image", "unit": "embedded"}]
+    cells = np.array([_file(10 * level) for level in range(20)], dtype=object)
+    session = _Brightness()
+    (found,) = ColumnCells(inputs, {}).answer(session, {"photo": cells[:, None]})
+    assert found.tolist() == [10 * level for level in range(20)]
+    assert max(session.sizes) <= IMAGE_ROWS
+    cells[13] = "no Base64"
+    with pytest.raises(UnreadableError) as caught:
+        ColumnCells(inputs, {}).answer(session, {"photo": cells[:, None]})
+    assert caught.value.place == 13

@@ -22,12 +22,9 @@ from tidemill.bundle.latency import session
 from tidemill.bundle.netparity import Pair, prove_pairs
 from tidemill.bundle.parity import Proof
 from tidemill.bundle.parts import Recipe
-from tidemill.bundle.runner.fusion.rows import answer_rows, row_batches
+from tidemill.bundle.runner.fusion.rows import answer_rows, row_batches, rows_at_a_time
 from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.core.schema import Columns
-
-CHUNK = 256
-"""Rows that are read at a time, here and in every program that runs the graph: the same rows, the same bits."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,13 @@ def prove(recipe: Recipe, tables: Mapping[str, Rows]) -> Proof:
     ParityError
         With the first rows that differ, and both answers.
     """
-    embeddings = embeddings_of(recipe)
+    embeddings, inputs = embeddings_of(recipe), inputs_of(recipe)
+    size = rows_at_a_time(inputs)
     chunks = [
-        _Chunk(name, start, rows.take(np.arange(start, min(start + CHUNK, len(rows)))))
+        _Chunk(name, start, rows.take(np.arange(start, min(start + size, len(rows)))))
         for name, rows in tables.items()
-        for start in range(0, len(rows), CHUNK)
+        for start in range(0, len(rows), size)
     ]
-    inputs = inputs_of(recipe)
     readers = {column: reader.read for column, reader in readers_of(embeddings).items()}
 
     for each in embeddings:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import about
 from tidemill.bundle.fusion.assemble import COLUMNS
-from tidemill.bundle.fusion.parity import CHUNK
 from tidemill.bundle.parity import count_rows
-from tidemill.bundle.runner.fusion.rows import answer_rows
+from tidemill.bundle.runner.fusion.rows import answer_rows, rows_at_a_time
 from tidemill.bundle.runner.ordered import in_order
 from tidemill.bundle.runner.texts.reading import Read
 from tidemill.bundle.runtime import Bundle, whole_file
@@ -120,13 +119,14 @@ class FusedBundle(Bundle):
         """Outputs of the graph by name, some rows at a time, in order; no rows give one empty chunk."""
         run, readers = self.session(), self.readers
         inputs = json.loads(about(self.task, self.schema)["tidemill.inputs"])
+        size = rows_at_a_time(inputs)
 
         def answer(start: int) -> dict[str, NDArray[Any]]:
-            part = {name: values[start : start + CHUNK] for name, values in columns.items()}
+            part = {name: values[start : start + size] for name, values in columns.items()}
             part |= {name: _opened(part[name]) for name in self._images}
             return answer_rows(run, inputs, readers, part)
 
-        starts = range(0, count_rows(columns), CHUNK)
+        starts = range(0, count_rows(columns), size)
         return in_order(answer, starts, min(self.threads, len(starts))) if starts else iter([self._nothing()])
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.fusion.embedding import Embedding
-from tidemill.bundle.runner.fusion.rows import row_batches
+from tidemill.bundle.runner.fusion.rows import IMAGE_ROWS, ROWS, row_batches
 from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.core.schema import SemanticType
 from tidemill.models.vision.features import FeatureCache, content_of
 
-_PIECE = 256
-"""Cells that are held in memory at a time."""
+_PIECE = {SemanticType.TEXT: ROWS, SemanticType.IMAGE: 4 * IMAGE_ROWS}
+"""Cells that are held in memory at a time: some batches, for several cores."""
 _TRIED = 32
 """So many new cells tell how long the others will take."""
 
@@ -89,7 +89,7 @@ def features_of(
     _ = embedding.bare  # made before the clock is looked at
     begun, fresh = time.monotonic(), 0
     try:
-        for places, some in _pieces(cells):
+        for places, some in _pieces(cells, _PIECE[embedding.kind]):
             todo: list[tuple[int, bytes]] = []
             asked = 0
             for place, cell in zip(places.tolist(), some, strict=True):
@@ -135,9 +135,9 @@ def holds_nothing(kind: SemanticType, cell: Any) -> bool:
     return cell is None or not bool(cell.any())
 
 
-def _pieces(cells: Cells) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-    for start in range(0, len(cells), _PIECE):
-        places = np.arange(start, min(start + _PIECE, len(cells)))
+def _pieces(cells: Cells, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    for start in range(0, len(cells), size):
+        places = np.arange(start, min(start + size, len(cells)))
         yield places, cells[places]
 
 

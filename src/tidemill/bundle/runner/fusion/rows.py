@@ -16,6 +16,19 @@ import numpy as np
 from tidemill.bundle.runner.stacks import MOST_STACK_BYTES
 from tidemill.bundle.runner.texts.reading import MOST_BATCH, MOST_CHARACTERS, Read
 
+ROWS, IMAGE_ROWS = 256, 8
+"""Rows that are read at a time, without images and with them: a photo may take 48 MB until the graph has seen it. They
+are the same in the proof and in every program that runs the graph: the same rows, the same bits."""
+
+
+def rows_at_a_time(inputs: Sequence[Mapping[str, Any]]) -> int:
+    """How many rows are read, opened and answered before the next ones are.
+
+    >>> rows_at_a_time([{"column": "photo", "type": "image", "unit": "embedded"}])
+    8
+    """
+    return IMAGE_ROWS if any(each["unit"] == "embedded" and each["type"] == "image" for each in inputs) else ROWS
+
 
 def row_batches(inputs: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> Iterator[list[int]]:
     """Places of rows that go through a graph together: images of one size, texts of about one length.
@@ -26,6 +39,7 @@ def row_batches(inputs: Sequence[Mapping[str, Any]], columns: Mapping[str, Any])
     """
     texts = [columns[each["column"]] for each in inputs if each["unit"] == "embedded" and each["type"] == "text"]
     images = [columns[each["column"]] for each in inputs if each["unit"] == "embedded" and each["type"] == "image"]
+    most = min(MOST_BATCH, rows_at_a_time(inputs))
     alike: dict[Any, list[int]] = {}
     for place in range(len(columns[inputs[0]["column"]])):
         shapes = tuple(None if cells[place] is None else cells[place].shape for cells in images)
@@ -33,7 +47,7 @@ def row_batches(inputs: Sequence[Mapping[str, Any]], columns: Mapping[str, Any])
     for places in alike.values():
         places.sort(key=lambda place: (sum(min(len(cells[place]), MOST_CHARACTERS) for cells in texts), place))
         row_bytes = sum(cells[places[0]].nbytes for cells in images if cells[places[0]] is not None)
-        size = max(1, min(MOST_BATCH, MOST_STACK_BYTES // max(1, row_bytes)))
+        size = max(1, min(most, MOST_STACK_BYTES // max(1, row_bytes)))
         for start in range(0, len(places), size):
             yield places[start : start + size]
 

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 # <inlined>
 from tidemill.bundle.runner.answers import answer_header, write_answers
-from tidemill.bundle.runner.fusion.rows import answer_rows
+from tidemill.bundle.runner.fusion.rows import answer_rows, rows_at_a_time
 from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.bundle.runner.run import InputFault, chunks, column, start_session, whole_file
 from tidemill.bundle.runner.stacks import MOST_STACK_BYTES  # noqa: F401 - `answer_rows` uses it
@@ -33,7 +33,6 @@ from tidemill.data.textforms import header_names, physical  # noqa: F401 - so do
 # </inlined>
 
 HERE = Path(__file__).resolve().parent
-ROWS = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,10 +115,10 @@ def pixels_of(names: Any, folder: Path, unread: list[str]) -> list[Any]:
 
 def columns_of(path: str, encoding: str | None, inputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Give the cells of all columns, some rows at a time."""
-    done = 0
+    done, size = 0, rows_at_a_time(inputs)
     for rows, places in chunks(path, encoding, inputs):
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
             pairs = zip(inputs, places, strict=True)
             yield {each["column"]: column(some, place, shown(each), done)[:, 0] for each, place in pairs}
             done += len(some)

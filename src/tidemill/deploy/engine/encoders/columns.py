@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.runner.fusion.rows import answer_rows
+from tidemill.bundle.runner.fusion.rows import answer_rows, rows_at_a_time
 from tidemill.bundle.runner.texts.reading import Read, open_reader
 from tidemill.core.errors import BundleError, MissingExtraError
 from tidemill.deploy.engine.encoders.base import Encoding, UnreadableError
@@ -62,16 +62,24 @@ class ColumnCells:
         UnreadableError
             With the first image that can't be read.
         """
-        columns = {each["column"]: self._cells(each, feed[each["input"]][:, 0]) for each in self._inputs}
-        return list(answer_rows(session, self._inputs, self._readers, columns).values())
+        given = {each["column"]: feed[each["input"]][:, 0] for each in self._inputs}
+        rows, size = len(next(iter(given.values()))), rows_at_a_time(self._inputs)
+        parts = []
+        for start in range(0, rows, size):
+            columns = {
+                each["column"]: self._cells(each, given[each["column"]][start : start + size], start)
+                for each in self._inputs
+            }
+            parts.append(answer_rows(session, self._inputs, self._readers, columns).values())
+        return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
-    def _cells(self, each: Mapping[str, Any], cells: NDArray[Any]) -> NDArray[Any]:
+    def _cells(self, each: Mapping[str, Any], cells: NDArray[Any], start: int) -> NDArray[Any]:
         if each["unit"] != "embedded" or each["type"] != "image":
             return cells
         out = np.empty(len(cells), dtype=object)
         for place, cell in enumerate(cells):
             if str(cell).strip():
-                out[place] = self._pixels(str(each["column"]), place, str(cell))
+                out[place] = self._pixels(str(each["column"]), start + place, str(cell))
         return out
 
     def _pixels(self, column: str, place: int, cell: str) -> NDArray[np.uint8]:
