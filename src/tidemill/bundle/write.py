@@ -155,10 +155,15 @@ def _reference(
     recipe = proof.recipe
     if not evidence:
         return build(recipe.schema, recipe.task, columns, proof.answers["train"])
+    source, shown = last_answers(recipe, evidence)
+    return build(recipe.schema, recipe.task, columns, shown, source=source, metrics=metrics)
+
+
+def last_answers(recipe: Recipe, evidence: Sequence[Evidence]) -> tuple[str, Answers]:
+    """Answers on the last of the rows that the model did not see, and what these are called; there are some."""
     last = evidence[-1]
     codes = recipe.decide(last.scores) if recipe.task.kind.has_labels else None
-    shown = Answers(np.asarray(last.scores, dtype=np.float32), codes)
-    return build(recipe.schema, recipe.task, columns, shown, source=last.source, metrics=metrics)
+    return last.source, Answers(np.asarray(last.scores, dtype=np.float32), codes)
 
 
 def complete(info: BundleInfo, out: Path) -> BundleInfo:

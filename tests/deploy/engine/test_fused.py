@@ -6,10 +6,12 @@ import base64
 import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.bundle.fusion.made import (
     PHOTO,
     SCHEMA,
@@ -26,10 +28,12 @@ from tests.deploy.engine.conftest import Start
 
 from tidemill.bundle.fusion.parts import Rows
 from tidemill.bundle.fusion.runtime import FusedBundle
+from tidemill.bundle.runner.fusion.rows import IMAGE_ROWS
 from tidemill.core.errors import BundleError
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.images.pictures import ArrayPictures
-from tidemill.deploy.engine.encoders.base import COLUMNS, Encoding
+from tidemill.deploy.engine.encoders.base import COLUMNS, Encoding, UnreadableError
+from tidemill.deploy.engine.encoders.columns import ColumnCells
 from tidemill.deploy.engine.encoders.columns import make as open_columns
 from tidemill.deploy.engine.facts import read_facts
 

@@ -15,13 +15,13 @@ from tidemill.bundle.fusion.parity import inputs_of, prove
 from tidemill.bundle.fusion.parts import Rows
 from tidemill.bundle.latency import profile
 from tidemill.bundle.parity import Proof
-from tidemill.bundle.parts import Answers, Recipe
+from tidemill.bundle.parts import Recipe
 from tidemill.bundle.reference import file as reference
 from tidemill.bundle.reference.build import build
 from tidemill.bundle.runner.fusion.rows import feed_of_rows
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo, BundleSpec
-from tidemill.bundle.write import complete, describe, files_of, write_files
+from tidemill.bundle.write import complete, describe, files_of, last_answers, write_files
 from tidemill.core.errors import BundleError
 from tidemill.core.schema import Columns, Schema, SemanticType
 
@@ -95,11 +95,7 @@ def _reference(
 ) -> reference.Reference:
     """How columns look in training, those of images apart, and answers on rows that the model did not see."""
     recipe = proof.recipe
-    source, shown = next(iter(proof.answers.items()))
-    if evidence:
-        last = evidence[-1]
-        codes = recipe.decide(last.scores) if recipe.task.kind.has_labels else None
-        source, shown = last.source, Answers(np.asarray(last.scores, dtype=np.float32), codes)
+    source, shown = last_answers(recipe, evidence) if evidence else next(iter(proof.answers.items()))
     plain = Schema(tuple(c for c in recipe.schema if c.type is not SemanticType.IMAGE))
     return build(plain, recipe.task, columns, shown, source=source, metrics=described.metrics)
 

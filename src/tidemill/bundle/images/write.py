@@ -14,12 +14,12 @@ from tidemill.bundle.folder import atomic_folder, check_replaceable
 from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.images.parity import ImageProof, prove
 from tidemill.bundle.images.properties import PROPERTIES
-from tidemill.bundle.parts import Answers, Recipe
+from tidemill.bundle.parts import Recipe
 from tidemill.bundle.reference import file as reference
 from tidemill.bundle.reference.build import build
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo, BundleSpec
-from tidemill.bundle.write import complete, describe, files_of, write_files
+from tidemill.bundle.write import complete, describe, files_of, last_answers, write_files
 from tidemill.core.errors import BundleError
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.images.pictures import Pictures, Unreadable, look
@@ -95,12 +95,7 @@ def _reference(proof: ImageProof, described: BundleSpec, evidence: Sequence[Evid
     """How images look, by what can be said of them without a model, and what is answered; all of them held out."""
     task = proof.recipe.task
     schema = Schema(tuple(Column(name, SemanticType.NUMBER) for name in PROPERTIES))
-    if evidence:
-        last = evidence[-1]
-        codes = proof.recipe.decide(last.scores) if task.kind.has_labels else None
-        shown, source = Answers(np.asarray(last.scores, dtype=np.float32), codes), last.source
-    else:
-        source, shown = next(iter(proof.answers.items()))
+    source, shown = last_answers(proof.recipe, evidence) if evidence else next(iter(proof.answers.items()))
     built = build(schema, task, proof.seen, shown, source=source, metrics=described.metrics)
     # No input carries a property: whoever watches has to look at the image.
     return replace(built, features=tuple(replace(column, input="") for column in built.features))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.core.budget import Budget
-from tidemill.core.schema import Columns, Schema, take_rows
+from tidemill.core.schema import Columns, take_rows
+from tidemill.sdk.modality._base import Prepared
 from tidemill.search.heldout.material import FEW, HeldOutMaterial
 
 if TYPE_CHECKING:
@@ -19,28 +20,12 @@ M = TypeVar("M", bound=HeldOutMaterial)
 T = TypeVar("T")
 
 
-class Encoded(Protocol):
+class Encoded(Prepared, Protocol):
     """Rows made ready for a search, as models see them."""
 
     @property
     def encoder(self) -> Any:
         """What made them so."""
-
-    @property
-    def schema(self) -> Schema:
-        """What the columns mean."""
-
-    @property
-    def y(self) -> NDArray[Any]:
-        """Encoded target of all rows."""
-
-    @property
-    def train(self) -> NDArray[np.int64]:
-        """Numbers of the training rows."""
-
-    @property
-    def test(self) -> NDArray[np.int64]:
-        """Numbers of the locked rows; empty where no slice is locked."""
 
     @property
     def groups(self) -> NDArray[np.int64] | None:

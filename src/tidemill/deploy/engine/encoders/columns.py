@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.runner.fusion.rows import answer_rows, rows_at_a_time
-from tidemill.bundle.runner.texts.reading import Read, open_reader
-from tidemill.core.errors import BundleError, MissingExtraError
+from tidemill.bundle.runner.texts.reading import Read
 from tidemill.deploy.engine.encoders.base import Encoding, UnreadableError
 from tidemill.deploy.engine.encoders.images import MOST_PIXELS
+from tidemill.deploy.engine.encoders.readers import explained, open_readers, warm
 from tidemill.deploy.engine.layout import TensorSpec
 
-_INPUTS, _READERS, _COLUMNS = "tidemill.inputs", "tidemill.readers", "tidemill.columns"
+__all__ = ["ColumnCells", "make", "warm"]
+
+_INPUTS, _COLUMNS = "tidemill.inputs", "tidemill.columns"
 """Keys of the graph's metadata; as in `tidemill.bundle.fusion.assemble`, which loads onnx."""
 
 
@@ -106,29 +105,8 @@ def make(encoding: Encoding, inputs: Sequence[str], stated: Mapping[str, str]) -
     MissingExtraError
         Where a package is absent that reads tokens.
     """
-    # The worker has one thread, and is forked: threads of the tokenizer's own would neither be counted nor survive.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    try:
-        known = {entry["key"]: _open(entry, encoding) for entry in json.loads(stated[_READERS])}
+    known = open_readers(encoding, stated)
+    with explained(encoding):
         readers = {column: known[key] for column, key in json.loads(stated[_COLUMNS]).items()}
         described = json.loads(stated[_INPUTS])
-    except ImportError as error:
-        raise MissingExtraError.of(str(error.name), "to serve this model's texts", extra="text") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"The readers of the texts can't be opened ({error}).", where=encoding.folder) from error
     return ColumnCells(described, readers, int(encoding.options.get("most_pixels", MOST_PIXELS)))
-
-
-def _open(entry: Mapping[str, Any], encoding: Encoding) -> Read:
-    name = str(entry["file"])
-    if name not in encoding.files:  # a graph may name any file
-        raise BundleError(f"The graph names a reader that is no file of the bundle: {name!r}.", where=encoding.folder)
-    data = (Path(encoding.folder) / name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise BundleError("The file is not the one that the graph was proven with.", where=name)
-    return open_reader(entry, data)
-
-
-def warm() -> None:
-    """Load the tokenizer, where there is one."""
-    import tokenizers  # noqa: F401  workers that are forked afterwards have it
