@@ -171,10 +171,9 @@ def test_the_loop_survives_a_database_that_is_away(workspace: Workspace, monkeyp
 
     monkeypatch.setattr(controller, "tick", tick)
     thread = threading.Thread(target=controller.run, args=(stop,), kwargs={"every_s": 0.01, "tell": told.append})
-    started = time.monotonic()
     thread.start()
-    thread.join(10)
-    assert time.monotonic() - started < 10
+    thread.join(60)
+    assert not thread.is_alive()
     assert looks == 3
     assert told == ["The database server can't be reached."]
 
@@ -201,7 +200,7 @@ def test_one_canary_that_can_not_be_judged_holds_no_other_up(
     looking.start()
     time.sleep(0.5)
     stop.set()
-    looking.join(10)
+    looking.join(60)
     assert len(told) == 1  # once, however often it looks
 
 

@@ -155,7 +155,7 @@ def test_of_a_program_that_must_be_alone_the_orphan_ends_first(
     reaper = threading.Thread(target=process.wait)  # as the system's first process does for orphans
     reaper.start()
     second.look()
-    reaper.join(10)
+    reaper.join(60)
     assert process.poll() is not None
     first._running[0].process = None
 

@@ -30,13 +30,15 @@ class TestPool(ForcefulExecutorSuite):
             yield executor
 
 
-def test_together_steps_keep_the_shared_limit() -> None:
+def test_together_steps_keep_the_shared_limit(tmp_path: Path) -> None:
+    over = tmp_path / "over"
     with ProcessExecutor(3, PRELOAD, memory_bytes=500 * 10**6) as executor:
-        small = executor.submit(step(hog, size_bytes=100 * 10**6, seconds=1.5))
-        large = executor.submit(step(hog, size_bytes=250 * 10**6, seconds=1.5))
-        time.sleep(0.7)
-        other = executor.submit(step(hog, size_bytes=200 * 10**6, seconds=1.5))
-        found = collect(executor, 3)
+        small, large, other = (
+            executor.submit(step(hog, size_bytes=mb * 10**6, until=str(over))) for mb in (100, 250, 200)
+        )
+        found = collect(executor, 1)
+        over.touch()
+        found |= collect(executor, 2)
     assert found[small].error is None
     assert found[other].error is None
     assert type(found[large].error) is TrialMemoryError
@@ -99,10 +101,16 @@ def test_a_closed_executor_takes_nothing() -> None:
         executor.submit(step(echo))
 
 
-def test_closing_while_modules_load_is_quick() -> None:
-    start = time.monotonic()
-    ProcessExecutor(1, ("scipy.stats", "sklearn.ensemble")).close()
-    assert time.monotonic() - start < 1.0
+def test_closing_does_not_wait_for_modules_that_load() -> None:
+    modules = ("scipy.stats", "sklearn.ensemble")
+    begun = time.monotonic()
+    with ProcessExecutor(1, modules) as executor:
+        executor.submit(step(echo, value=1))
+        assert only(executor).value == 1
+        loaded = time.monotonic() - begun
+    begun = time.monotonic()
+    ProcessExecutor(1, modules).close()
+    assert time.monotonic() - begun < loaded
 
 
 def test_an_executor_that_is_forgotten_ends_its_host() -> None:
@@ -160,7 +168,7 @@ def test_nothing_is_left_of_a_killed_program(tmp_path: Path) -> None:
     (host, *_) = [pid for pid in family(program.pid) if pid not in (program.pid, *steps)]
     assert len(steps) == 4
     program.kill()
-    assert program.communicate(timeout=10)[0] == "loaded\nsubmitted\n"
+    assert program.communicate(timeout=60)[0] == "loaded\nsubmitted\n"
     wait_until_dead([host, *steps])
 
 

@@ -212,14 +212,14 @@ def test_a_deadline_that_has_passed_still_gives_a_full_report(cancer: ReportFact
     assert "Time was short" in path.read_text(encoding="utf-8")
 
 
-def test_adult_size_stays_within_its_time(tmp_path: Path) -> None:
+def test_a_report_on_as_many_rows_as_adult_has_takes_less_where_time_is_short(tmp_path: Path) -> None:
     facts = makers.adult_like()
     began = time.process_time()
     write_report(facts, tmp_path / "usual.html")
-    assert time.process_time() - began < 6
+    usual = time.process_time() - began
     began = time.process_time()
-    write_report(soon(facts, 3), tmp_path / "soon.html")
-    assert time.process_time() - began < 3
+    write_report(soon(facts), tmp_path / "soon.html")
+    assert time.process_time() - began < usual < 60
     assert "Time was short" in (tmp_path / "soon.html").read_text(encoding="utf-8")
 
 

@@ -72,7 +72,7 @@ def test_another_objective_trains_nothing_and_takes_no_time(study: tm.Study) -> 
     begin = time.process_time()
     other = study.reobjective("minimize cost([[0,1],[20,0]])")
     chosen = other.best
-    assert time.process_time() - begin < 1
+    assert time.process_time() - begin < 4  # a second, and what a slow machine adds
     assert study.workspace.metadata.trials("mine") == before
     assert chosen.metric == "cost"
     assert str(other.objective) != str(study.objective)

@@ -43,7 +43,7 @@ def test_the_holder_is_named_and_a_killed_one_lets_go(tmp_path: Path) -> None:
         with pytest.raises(SearchError, match=named), only_search(place, "mine"):
             raise AssertionError
         os.kill(other.pid, signal.SIGKILL)
-        other.wait(10)
+        other.wait(60)
         with only_search(place, "mine"):
             assert re.search(rf'"pid": {os.getpid()}\b', place.read_text())
     finally:

@@ -72,9 +72,9 @@ def test_out_of_fold_predictions_are_out_of_fold(workspace: Workspace, make_tabl
 def test_a_new_objective_is_answered_without_training(workspace: Workspace, make_table: MakeTable) -> None:
     study = search(workspace, make_table, TaskKind.BINARY)
     before = len(workspace.metadata.trials("s"))
-    begun = time.perf_counter()
+    begun = time.process_time()
     cheap = study.reobjective("minimize cost([[0,1],[5,0]]); params <= 2000")
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 4.0  # a second, and what a slow machine adds
     assert cheap.satisfied
     assert cheap.cost.params is not None
     assert cheap.cost.params <= 2000

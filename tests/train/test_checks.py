@@ -33,10 +33,10 @@ def look(code: str, module: nn.Module | None = None, **how: object) -> Finding:
 
 
 def test_a_sound_training_passes_in_seconds(tmp_path: Path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     found = check(net(), loss, Cloud(), RECIPE, validation=Cloud(20, seed=4), folder=tmp_path, plan=CPU,
                   limits=Limits(deadline=time.monotonic() + 1000))  # fmt: skip
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 60
     assert [f.code for f in found] == [f"P{n}" for n in range(1, 11)]
     assert {f.code: f.message for f in found if f.state == "error"} == {}
     assert all(len(f.message) < 300 and f.message.endswith(".") for f in found)

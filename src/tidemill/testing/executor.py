@@ -46,7 +46,7 @@ def step(function: Callable[..., Any], *, limits: dict[str, Any] | None = None, 
     return Step(f"{function.__module__}:{function.__qualname__}", arguments, **(limits or {}))
 
 
-def collect(executor: Executor, count: int, timeout_s: float = 60.0) -> dict[int, Outcome]:
+def collect(executor: Executor, count: int, timeout_s: float = 180.0) -> dict[int, Outcome]:
     """Wait for so many outcomes and return them by ticket."""
     found: dict[int, Outcome] = {}
     end = time.monotonic() + timeout_s
@@ -59,7 +59,7 @@ def collect(executor: Executor, count: int, timeout_s: float = 60.0) -> dict[int
     return found
 
 
-def only(executor: Executor, timeout_s: float = 60.0) -> Outcome:
+def only(executor: Executor, timeout_s: float = 180.0) -> Outcome:
     """Wait for one outcome."""
     (outcome,) = collect(executor, 1, timeout_s).values()
     return outcome

@@ -96,10 +96,12 @@ def crash(code: int) -> None:
     os._exit(code)
 
 
-def hog(size_bytes: int, seconds: float = 60.0) -> int:
-    """Hold memory."""
+def hog(size_bytes: int, seconds: float = 60.0, until: str = "") -> int:
+    """Hold memory for so long, or less: until a file is there."""
     held = np.ones(size_bytes, dtype=np.uint8)
-    time.sleep(seconds)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not (until and Path(until).exists()):
+        time.sleep(min(0.1, seconds))
     return int(held.size)
 
 

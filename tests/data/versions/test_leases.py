@@ -62,7 +62,7 @@ def test_a_collector_waits_for_a_writer_on_another_machine(machines: tuple[Works
     with locks.writing(one):
         thread = threading.Thread(target=gather)
         thread.start()
-        begun.wait(5)
+        begun.wait(60)
         time.sleep(0.3)
         order.append("written")
     thread.join(20)
@@ -114,8 +114,8 @@ def test_the_dead_are_overtaken_by_the_lookers_own_clock(workspace: Workspace, s
     for key in ("writer/dead", "collector"):
         records.put(leases.BUSY, key, {"who": "somebody whose clock is wrong"})
     begin = time.monotonic()
-    lease = leases.collect(records, patience_s=20)
-    assert 0.9 < time.monotonic() - begin < 15
+    lease = leases.collect(records, patience_s=120)
+    assert 0.9 < time.monotonic() - begin < 90
     assert busy(workspace) == ["collector"]
     lease.release()
     assert busy(workspace) == []

@@ -73,13 +73,13 @@ class Running:
             return
         self.call(self.server.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 Start = Callable[..., Running]
 
 
-def until(law: Callable[[], bool], seconds: float = 30) -> None:
+def until(law: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something that comes soon, and longer where the machine is busy."""
     end = time.monotonic() + seconds
     while not law():

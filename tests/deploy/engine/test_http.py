@@ -32,7 +32,7 @@ def server(start: Start, models: Callable[[str], Path]) -> Iterator[Running]:
     assert running.ask("/v2/health/live")[0] == 200  # whatever was sent, the next caller is answered
 
 
-def _talk(server: Running, data: bytes, *, seconds: float = 10) -> bytes:
+def _talk(server: Running, data: bytes, *, seconds: float = 60) -> bytes:
     """Send, and read until the other side closes or nothing more comes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as one:
         one.sendall(data)
@@ -90,7 +90,7 @@ SMUGGLED = {
 def test_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(server: Running) -> None:
     after = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     for name, data in SMUGGLED.items():
-        statuses = _statuses(_talk(server, data + after, seconds=5))
+        statuses = _statuses(_talk(server, data + after))
         assert len(statuses) == 1, (name, statuses)
         assert 400 <= statuses[0] < 600, (name, statuses)
 
@@ -110,20 +110,20 @@ def test_too_much_is_refused_by_its_own_status(server: Running) -> None:
 def test_slow_callers_are_ended(server: Running) -> None:
     for data in (b"", b"POST /v2", HEAD, HEAD + b"Content-Length: 9\r\n\r\nabc"):
         begin = time.monotonic()
-        out = _talk(server, data, seconds=8)
-        assert time.monotonic() - begin < 6
+        out = _talk(server, data, seconds=60)
+        assert time.monotonic() - begin < 45
         assert _statuses(out) == ([408] if data else [])
 
 
 def test_a_drip_of_header_bytes_does_not_keep_a_connection(server: Running) -> None:
     begin = time.monotonic()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as one:
         one.sendall(HEAD)
         with contextlib.suppress(OSError):
-            while time.monotonic() - begin < 8:
+            while time.monotonic() - begin < 60:
                 one.sendall(b"X: y\r\n")
                 time.sleep(0.1)
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 45
 
 
 def test_bodies_together_are_bounded_and_slow_clients_give_back_what_they_hold(
@@ -181,7 +181,7 @@ def test_bodies_count_until_their_answer_and_no_longer(start: Start, models: Cal
 def test_continue_is_said_only_to_what_will_be_read(start: Start, models: Callable[[str], Path]) -> None:
     server = start({"m": models("double")}, limits=LIMITS)
     ask = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as one:
         one.sendall(ask % len(BODY))
         assert one.recv(100).startswith(b"HTTP/1.1 100 Continue")
         one.sendall(BODY)
@@ -201,7 +201,7 @@ def test_answers_come_in_the_order_of_requests(server: Running) -> None:
 def test_a_body_in_chunks_and_in_single_bytes_is_whole(server: Running) -> None:
     chunked = b"".join(b"%x\r\n%b\r\n" % (1, BODY[i : i + 1]) for i in range(len(BODY))) + b"0\r\n\r\n"
     request = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunked
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as one:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(0, len(request), 37):
             one.sendall(request[at : at + 37])

@@ -199,7 +199,7 @@ class Site:
     def close(self) -> None:
         self._stop.set()
         if self._control is not None:
-            self._control.join(10)
+            self._control.join(60)
         self.front.stop()
         if self.ring is not None:
             self.ring.close()

@@ -77,7 +77,7 @@ def test_a_clock_that_jumps_loses_no_request_no_count_and_no_feedback(
         here.watch.feedback(NAME, [Feedback(f"r{k}", "yes") for k in range(20)])
         load.more(200)
     stop.set()
-    jumping.join(10)
+    jumping.join(60)
     wall.off = 0.0
     load.assert_whole(300)
     assert [w.pid for w in served.main.workers] == [worker]  # nothing was taken for idle or for hanging

@@ -52,7 +52,7 @@ class Reaper:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self) -> None:
         dead: set[int] = set()
@@ -220,4 +220,4 @@ def test_a_worker_that_dies_while_it_loads_is_tried_again(start: Start, models: 
         thread.start()
         assert server.ask(f"/v2/models/{NAME}/infer", body)[0] == 200
         stop.set()
-        thread.join(10)
+        thread.join(60)

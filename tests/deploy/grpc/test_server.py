@@ -171,10 +171,9 @@ def test_the_deadline_of_the_call_is_that_of_the_request(begin: Begin, models: M
     caller("ModelInfer", turns(1))
     error = caller.refused("ModelInfer", turns(40_000), timeout=0.2)
     assert error.code() is CODE.DEADLINE_EXCEEDED
-    begun = time.monotonic()
     hinted = caller.refused("ModelInfer", turns(1), timeout=0.05)  # the long one still runs
     assert hinted.code() in (CODE.RESOURCE_EXHAUSTED, CODE.DEADLINE_EXCEEDED)
-    assert time.monotonic() - begun < 2
+    assert not caller.running.model("m").idle, "the answer did not wait for the long one"
     while not caller.running.model("m").idle:  # its worker is let go when it is done
         time.sleep(0.05)
 
@@ -358,7 +357,7 @@ def test_a_body_counts_until_it_is_answered_though_its_caller_has_left(begin: Be
         seen.add(hub.held)
         time.sleep(0.001)
     assert min(seen) > 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while hub.held and time.monotonic() < deadline:
         time.sleep(0.005)
     assert hub.held == 0

@@ -85,7 +85,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     yield server
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def attributes(item: Any) -> dict[str, Any]:

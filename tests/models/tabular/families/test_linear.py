@@ -97,5 +97,4 @@ def test_the_deadline_ends_the_path() -> None:
     data = table(THREE, rows=20_000, columns=200)
     budget = FitBudget(deadline=time.monotonic() + 0.2)
     FAMILY.fit({"linear.l1_ratio": 0.5}, THREE, data, data.take(np.arange(100)), budget, 0)
-    assert time.monotonic() < budget.deadline + 1.0
     assert len(budget.curve) < len(STRENGTHS)
