@@ -20,6 +20,7 @@ from tidemill.core import transcripts
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
+from tidemill.models.recognition.neighbours import independent
 from tidemill.models.training.budget import TrainBudget
 
 STRIDE = 4
@@ -44,6 +45,8 @@ class LineProfile:
         Of the training pixels, in units of 0 to 255; ``std`` is positive.
     weights : tuple of str
         Folders and files with trained weights that may be used.
+    independent : bool
+        Whether a character of a transcript says next to nothing of the next one.
     """
 
     rows: int
@@ -53,6 +56,7 @@ class LineProfile:
     mean: float
     std: float
     weights: tuple[str, ...] = ()
+    independent: bool = False
 
     @property
     def channels(self) -> int:
@@ -85,7 +89,9 @@ class LineProfile:
         alphabet = "".join(chr(c) for c in np.unique(y[y >= 0]).tolist())
         spread = max(float(some.std()), 1.0)
         mean = round(float(some.mean()), 4)
-        return cls(len(x), int(x[0].shape[0]), round(width, 2), alphabet, mean, round(spread, 4), weights)
+        return cls(
+            len(x), int(x[0].shape[0]), round(width, 2), alphabet, mean, round(spread, 4), weights, independent(y)
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class LineData:
         return len(self.rows)
 
 
-def steps_needed(y: transcripts.Codes) -> NDArray[np.int64]:
+def steps_needed(y: NDArray[Any]) -> NDArray[np.int64]:
     """Steps along a line that a transcript needs: one for each character, one between equal neighbours.
 
     Examples

@@ -19,12 +19,14 @@ from tidemill.bundle.lines.decode import BLANK, greedy
 from tidemill.bundle.lines.encoder import STEP, Lines
 from tidemill.bundle.parts import TIE_MARGIN
 from tidemill.core import transcripts
+from tidemill.core.errors import TrialTimeoutError
 from tidemill.core.trial import Config, Cost
 from tidemill.models.recognition._base import STRIDE, LineData, LineProfile
 from tidemill.models.recognition.augment import Distortion
 from tidemill.models.recognition.emit import emit_net
+from tidemill.models.recognition.joins import JoinedSamples, cuts_of
 from tidemill.models.recognition.nets.parts import Answer, Recogniser
-from tidemill.models.recognition.samples import PADDING, LineSamples, side_by_side
+from tidemill.models.recognition.samples import PADDING, LineSamples, best_path, side_by_side
 from tidemill.models.recognition.start import begin
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.pace import MEASURED_SHARE, cut, measure_step_s, spread
@@ -42,6 +44,8 @@ _MEASURED_S = 3.0
 """Steps are measured for at most so long, less where time is short."""
 _MOST_CHECKED = 400
 """So many of the held-out lines choose the best moment: outputs for each step of all of them stay in memory."""
+_BEFORE_JOINS = 0.25
+"""Share of a training, and of its time, that goes before lines are joined."""
 _GRAPH_BYTES = 12_000
 """What a graph takes beside its numbers."""
 
@@ -171,11 +175,8 @@ class FewestErrors:
         """From logits (n, T, K + 1), NaN behind the end of shorter lines, and targets."""
         ids = np.nan_to_num(outputs, nan=-np.inf).argmax(axis=2)
         ids[np.arange(ids.shape[1]) >= targets[:, :1]] = BLANK
-        before = np.concatenate([np.full((len(ids), 1), BLANK), ids[:, :-1]], axis=1)
-        written = np.where(ids == before, BLANK, ids)
-        read = [row[row != BLANK].astype(np.int32)[None] for row in written]
         truth = targets[:, 1:]
-        return -float(transcripts.edit_distances(truth, transcripts.joined(read)).sum() / (truth != PADDING).sum())
+        return -float(transcripts.edit_distances(truth, best_path(ids)).sum() / (truth != PADDING).sum())
 
 
 def fit_net(
@@ -189,6 +190,7 @@ def fit_net(
     seed: int,
     *,
     new: bool = True,
+    joined: float = 0.0,
 ) -> Recogniser:
     """Train a net on one device within its time, or up to the rung that its budget names.
 
@@ -206,6 +208,9 @@ def fit_net(
         Of order and distortion.
     new : bool
         False where the net begins from weights; else its first steps are those of `tidemill.models.recognition.start`.
+    joined : float
+        Share of lines that are joined (`tidemill.models.recognition.joins`) once the net reads; 0 to 1. A training with
+        rungs joins none.
 
     Returns
     -------
@@ -221,9 +226,27 @@ def fit_net(
     """
     samples = LineSamples(train, profile.alphabet, distortion)
     checks = None if valid is None or not len(valid) else LineSamples(_some(valid), profile.alphabet, Distortion())
-    loss = CtcLoss()
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    if joined and budget.of is None:
+        _train_joined(net, recipe, samples, checks, budget, seed, new=new, joined=joined)
+    else:
+        _train(net, recipe, samples, checks, budget, seed, new=new)
+    return net.eval()
+
+
+def _train(
+    net: Recogniser,
+    recipe: Recipe,
+    samples: LineSamples,
+    checks: LineSamples | None,
+    budget: TrainBudget,
+    seed: int,
+    *,
+    new: bool,
+) -> None:
+    """Train once through a schedule."""
+    loss = CtcLoss()
     if new and (budget.folder is None or newest(Path(budget.folder)) is None):
         begin(net, recipe, samples, budget, seed)
     if budget.of is None:
@@ -233,7 +256,42 @@ def fit_net(
     train_within(
         net, loss, samples, recipe, budget, seed, checks=checks, score=None if checks is None else FewestErrors()
     )
-    return net.eval()
+
+
+def _train_joined(
+    net: Recogniser,
+    recipe: Recipe,
+    samples: LineSamples,
+    checks: LineSamples | None,
+    budget: TrainBudget,
+    seed: int,
+    *,
+    new: bool,
+    joined: float,
+) -> None:
+    """Train with the lines as they are, so that the net tells where to cut them, and then with joined ones, too."""
+    deadline = budget.deadline - (1 - _BEFORE_JOINS) * budget.left_s() if budget.limited else budget.deadline
+    first = replace(budget, deadline=deadline, curve=[])
+    _train(net, replace(recipe, epochs=_BEFORE_JOINS * recipe.epochs), samples, checks, first, seed, new=new)
+    budget.curve += first.curve
+    known = copy.deepcopy(net.state_dict())
+    cuts = cuts_of(net, samples)
+    if cuts:
+        samples = JoinedSamples(samples.data, samples.alphabet, samples.distortion, cuts, joined)
+    second = replace(budget, curve=[])
+    recipe = replace(recipe, epochs=(1 - _BEFORE_JOINS) * recipe.epochs)
+    try:
+        _train(net, recipe, samples, checks, second, seed, new=False)
+    except TrialTimeoutError:  # the first part took all the time; what it learned stays
+        return
+    done = first.curve[-1][0] if first.curve else 0
+    budget.curve += [(done + step, error) for step, error in second.curve]
+    if checks is not None and _least(second) > _least(first):
+        net.load_state_dict(known)
+
+
+def _least(budget: TrainBudget) -> float:
+    return min((error for _, error in budget.curve), default=float("inf"))
 
 
 def _some(valid: LineData) -> LineData:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tidemill.bundle.lines.decode import BLANK
 from tidemill.core import transcripts
 from tidemill.models.recognition._base import STRIDE, LineData
 from tidemill.models.recognition.augment import Distortion
@@ -47,16 +48,21 @@ class LineSamples:
         Shorter lines are filled up with their right edge. What is distorted may lie anywhere along the picture, so that
         all its steps count; else those of the line itself.
         """
-        rows = self.data.rows[indices]
-        lines = [self.data.x[row] for row in rows]
+        lines, codes = self.taken(self.data.rows[indices], train=train, rng=rng)
         images = torch.from_numpy(side_by_side(lines))
         widths = np.array([line.shape[1] for line in lines])
         if train:
             images = self.distortion(images, rng)
             widths[:] = images.shape[3]
-        targets = np.column_stack([widths // STRIDE, numbers_of(self.data.y[rows], self.alphabet)])
+        targets = np.column_stack([widths // STRIDE, numbers_of(codes, self.alphabet)])
         # The order of pixels that convolutions on CPU and GPU like best.
         return {"images": images.contiguous(memory_format=torch.channels_last)}, torch.from_numpy(targets)
+
+    def taken(
+        self, rows: NDArray[np.int64], *, train: bool, rng: np.random.Generator
+    ) -> tuple[list[NDArray[np.uint8]], transcripts.Codes]:
+        """Give the lines of these rows with their transcripts, both the caller's own."""
+        return [self.data.x[row] for row in rows], self.data.y[rows]
 
 
 def side_by_side(lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -83,3 +89,17 @@ def numbers_of(y: transcripts.Codes, alphabet: str) -> NDArray[np.int64]:
     order = np.argsort(~there, axis=1, kind="stable")
     numbers = np.where(there, places + 1, PADDING)
     return np.asarray(np.take_along_axis(numbers, order, axis=1), dtype=np.int64)
+
+
+def best_path(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave repetitions and blanks out of what is said at every step, shape (n, T).
+
+    Examples
+    --------
+    >>> best_path(np.array([[2, 2, 0, 2, 1], [0, 0, 3, 3, 0]])).tolist()
+    [[2, 2, 1, -1, -1], [3, -1, -1, -1, -1]]
+    """
+    before = np.concatenate([np.full((len(ids), 1), BLANK), ids[:, :-1]], axis=1)
+    written = np.where((ids == before) | (ids == BLANK), PADDING, ids)
+    order = np.argsort(written == PADDING, axis=1, kind="stable")
+    return np.asarray(np.take_along_axis(written, order, axis=1), dtype=np.int64)

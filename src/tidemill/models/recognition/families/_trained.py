@@ -72,6 +72,8 @@ class TrainedFamily(ABC):
             Int(f"{own}.epochs", 5, 500, self.epochs[profile.rows < _FEW], log=True),
             Categorical(f"{own}.augment", (0.0, 0.5, 1.0, 1.5), 1.0 if profile.rows < _FEW else 0.5),
         ]
+        if profile.independent:
+            params.append(Categorical(f"{own}.joined", (0.0, 0.4, 0.7), 0.7))
         fitting = self.fitting(profile)
         if fitting:
             params.append(Categorical(f"{own}.weights", (*fitting, ""), fitting[0]))
@@ -117,7 +119,7 @@ class TrainedFamily(ABC):
         distortion = Distortion(float(config[f"{self.name}.augment"]))
         net = fit_net(
             net, self.recipe(config, profile), distortion, profile, train, valid, budget, seed,
-            new=not self._weights(config),
+            new=not self._weights(config), joined=float(config.get(f"{self.name}.joined", 0.0)),
         )  # fmt: skip
         return TrainedRecogniser(self.name, kept, profile, net, self.cost(kept, task, profile))
 
