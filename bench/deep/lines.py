@@ -5,7 +5,7 @@
 
 ``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters.
 ``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
-beginning; and a fit that distorts and begins from a study of other open lines, which are those of uw3_50lines and lines
+beginning; and a fit that distorts and begins from a study of other open lines, which are those of uw3_50lines and words
 drawn in the open typefaces that come with matplotlib. What that study takes is told. The value is the share of plain
 training's character errors that is left.
 """
@@ -74,7 +74,7 @@ def plainly(data: Path, limit: str, given: argparse.Namespace) -> float:
 
 
 def drawn(folder: Path, data: Path, out: Path, seed: int) -> Path:
-    """Draw texts of the training parts in open typefaces, and add the lines of uw3_50lines."""
+    """Draw words of the training parts in open typefaces, and add the lines of uw3_50lines."""
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
@@ -87,7 +87,7 @@ def drawn(folder: Path, data: Path, out: Path, seed: int) -> Path:
     words = [word for text in texts for word in text.split()]
     rows = [("file", "text")]
     for number in range(DRAWN):
-        text = " ".join(draw.choices(words, k=draw.randint(2, 7)))
+        text = " ".join(draw.choices(words, k=draw.randint(1, 2)))
         face = draw.choice(faces)
         left, _, right, _ = face.getbbox(text)
         image = Image.new("L", (int(right - left) + 16, 48), 255)

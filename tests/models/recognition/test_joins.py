@@ -23,6 +23,7 @@ from tidemill.models.recognition._base import LineData, LineProfile  # noqa: E40
 from tidemill.models.recognition.augment import Distortion  # noqa: E402
 from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
 from tidemill.models.recognition.nets.parts import Recogniser  # noqa: E402
+from tidemill.models.recognition.reading import logs_of  # noqa: E402
 from tidemill.models.recognition.samples import LineSamples, numbers_of  # noqa: E402
 from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.train.types import Recipe  # noqa: E402
@@ -114,7 +115,7 @@ def test_joined_lines_carry_the_text_that_they_show(
     changed = ~transcripts.same(codes, train.y[train.rows])
     assert changed.mean() > 0.3
     numbers = numbers_of(codes, profile.alphabet)
-    right = [joins._nearly_read(joins._logs(net, [line]), numbers[i : i + 1])[0] for i, line in enumerate(lines)]
+    right = [joins._nearly_read(logs_of(net, [line]), numbers[i : i + 1])[0] for i, line in enumerate(lines)]
     assert np.mean(right) > 0.8
     whole, same = samples.taken(train.rows, train=False, rng=np.random.default_rng(0))
     assert np.array_equal(same, train.y[train.rows])

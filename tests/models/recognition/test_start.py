@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -10,7 +13,8 @@ torch = pytest.importorskip("torch", reason="the start is a training")
 
 from tests.models.recognition.made import data  # noqa: E402
 
-from tidemill.models.recognition import start  # noqa: E402
+from tidemill.core import transcripts  # noqa: E402
+from tidemill.models.recognition import _net, start  # noqa: E402
 from tidemill.models.recognition._net import CtcLoss  # noqa: E402
 from tidemill.models.recognition.augment import Distortion  # noqa: E402
 from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
@@ -56,3 +60,40 @@ def test_a_training_after_it_is_sooner_past_saying_nothing() -> None:
     start.begin(begun, recipe, samples, TrainBudget(), 0)
     runtime.train(begun, CtcLoss(), samples, recipe)
     assert _loss(begun, samples) < 0.7 * _loss(plain, samples)
+
+
+def test_it_looks_at_the_lines_with_the_shortest_texts() -> None:
+    _, train, _ = data(512)
+    lengths = transcripts.lengths(train.y)
+    rows = start._shortest(train).rows
+    assert len(rows) == 96
+    assert lengths[rows].max() <= lengths[np.setdiff1d(train.rows, rows)].min()
+    _, few, _ = data(40)
+    assert np.array_equal(start._shortest(few).rows, few.rows)
+
+
+@pytest.mark.parametrize(("error", "begun"), [(0.95, 1), (0.5, 0)])
+def test_weights_that_read_nothing_begin_as_a_new_net_does(
+    monkeypatch: pytest.MonkeyPatch, error: float, begun: int
+) -> None:
+    profile, train, _ = data(40)
+    net = Recogniser(Crnn(8, 0, profile.height, len(profile.alphabet) + 1), profile.mean, profile.std)
+    calls: list[object] = []
+    monkeypatch.setattr(_net, "begin", lambda *given: calls.append(given))
+    monkeypatch.setattr(_net, "error_rate", lambda *given: error)
+    _net.fit_net(
+        net, Recipe(lr=1e-3, batch=16, epochs=1), Distortion(), profile, train, None, TrainBudget(), 0, new=False
+    )
+    assert len(calls) == begun
+
+
+@pytest.mark.parametrize(("left_s", "batch"), [(3600.0, 16), (60.0, 8)])
+def test_batches_are_smaller_where_time_is_short(monkeypatch: pytest.MonkeyPatch, left_s: float, batch: int) -> None:
+    profile, train, _ = data(400)
+    net = Recogniser(Crnn(8, 0, profile.height, len(profile.alphabet) + 1), profile.mean, profile.std)
+    samples = LineSamples(train, profile.alphabet, Distortion())
+    monkeypatch.setattr(_net, "measure_step_s", lambda *given: 0.004 * given[3])
+    recipe = Recipe(lr=1e-3, batch=16, epochs=5000)
+    planned = _net._planned(recipe, net, CtcLoss(), samples, 0, TrainBudget(deadline=time.monotonic() + left_s))
+    assert planned.batch == batch
+    assert planned.lr == pytest.approx(1e-3 * (batch / 16) ** 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from tidemill.models.recognition.augment import Distortion
 from tidemill.models.recognition.emit import emit_net
 from tidemill.models.recognition.joins import JoinedSamples, cuts_of
 from tidemill.models.recognition.nets.parts import Answer, Recogniser
-from tidemill.models.recognition.samples import PADDING, LineSamples, best_path, side_by_side
+from tidemill.models.recognition.reading import best_path, error_rate
+from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of, side_by_side
 from tidemill.models.recognition.start import begin
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.pace import MEASURED_SHARE, cut, measure_step_s, spread
@@ -44,6 +46,12 @@ _MEASURED_S = 3.0
 """Steps are measured for at most so long, less where time is short."""
 _MOST_CHECKED = 400
 """So many of the held-out lines choose the best moment: outputs for each step of all of them stay in memory."""
+_GLANCE = 32
+_READS_NOTHING = 0.9
+"""Weights that read so many lines with more character errors than this are of no use before a new net's first steps."""
+_LEAST_STEPS = 2000
+_LEAST_BATCH = 8
+"""Where there is time for fewer steps, batches are halved, down to this: it is steps that teach a net to read."""
 _BEFORE_JOINS = 0.25
 """Share of a training, and of its time, that goes before lines are joined."""
 _GRAPH_BYTES = 12_000
@@ -207,7 +215,8 @@ def fit_net(
     seed : int
         Of order and distortion.
     new : bool
-        False where the net begins from weights; else its first steps are those of `tidemill.models.recognition.start`.
+        False where the net begins from weights. A new one's first steps, and those of one whose weights read nothing of
+        these lines, are those of `tidemill.models.recognition.start`.
     joined : float
         Share of lines that are joined (`tidemill.models.recognition.joins`) once the net reads; 0 to 1. A training with
         rungs joins none.
@@ -228,6 +237,7 @@ def fit_net(
     checks = None if valid is None or not len(valid) else LineSamples(_some(valid), profile.alphabet, Distortion())
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    new = new or not _reads(net, samples)
     if joined and budget.of is None:
         _train_joined(net, recipe, samples, checks, budget, seed, new=new, joined=joined)
     else:
@@ -294,6 +304,14 @@ def _least(budget: TrainBudget) -> float:
     return min((error for _, error in budget.curve), default=float("inf"))
 
 
+def _reads(net: Recogniser, samples: LineSamples) -> bool:
+    """Whether it gets a part of the characters right before it is trained on these lines."""
+    rows = samples.data.rows[:: max(1, len(samples) // _GLANCE)][:_GLANCE]
+    numbers = numbers_of(samples.data.y[rows], samples.alphabet)
+    lines = [samples.data.x[row] for row in rows]
+    return bool((numbers != PADDING).any()) and error_rate(net.eval(), lines, numbers) <= _READS_NOTHING
+
+
 def _some(valid: LineData) -> LineData:
     """Lines of about one width are read together."""
     rows = valid.rows[:: max(1, -(-len(valid) // _MOST_CHECKED))]
@@ -311,4 +329,8 @@ def _planned(
     most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
     step_s = measure_step_s(net, loss, samples, recipe.batch, find_device(budget.device), most_s)
     check_s = step_s * checks / recipe.batch / 2  # forward only
-    return cut(recipe, _EVALUATIONS, step_s * len(samples) / recipe.batch, check_s, budget.left_s())
+    planned = cut(recipe, _EVALUATIONS, step_s * len(samples) / recipe.batch, check_s, budget.left_s())
+    if planned.epochs * len(samples) / recipe.batch < _LEAST_STEPS and recipe.batch >= 2 * _LEAST_BATCH:
+        smaller = replace(recipe, batch=recipe.batch // 2, lr=recipe.lr / math.sqrt(2))
+        return _planned(smaller, net, loss, samples, checks, budget)
+    return planned

@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tidemill.bundle.lines.decode import BLANK
 from tidemill.core import transcripts
 from tidemill.models.recognition._base import STRIDE, steps_needed
 from tidemill.models.recognition.nets.parts import Recogniser
-from tidemill.models.recognition.samples import PADDING, LineSamples, best_path, numbers_of, side_by_side
+from tidemill.models.recognition.reading import best_path, error_rate, logs_of
+from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of
 
 _BATCH = 32
 _MOST_WRONG = 0.25
@@ -113,7 +113,7 @@ def cuts_of(net: Recogniser, samples: LineSamples) -> Cuts:
         same = rows[widths == width]
         for start in range(0, len(same), _BATCH):
             batch = same[start : start + _BATCH]
-            logs = _logs(net, [data.x[row] for row in batch])
+            logs = logs_of(net, [data.x[row] for row in batch])
             numbers = numbers_of(data.y[batch], samples.alphabet)
             kept = _nearly_read(logs, numbers)
             for row, steps, text in zip(batch[kept], between(logs[kept], numbers[kept]), numbers[kept], strict=True):
@@ -182,12 +182,7 @@ def _error(net: Recogniser, samples: LineSamples, cuts: Cuts, share: float) -> f
     rows = np.fromiter(cuts, dtype=np.int64)[:_TRIED]
     some = JoinedSamples(samples.data, samples.alphabet, samples.distortion, cuts, share)
     lines, codes = some.taken(rows, train=True, rng=np.random.default_rng(0))
-    wrong, characters = 0, 0
-    for line, numbers in zip(lines, numbers_of(codes, samples.alphabet), strict=True):
-        read = best_path(_logs(net, [line]).argmax(axis=2))
-        wrong += int(transcripts.edit_distances(numbers[None], read)[0])
-        characters += int((numbers != PADDING).sum())
-    return wrong / characters
+    return error_rate(net, lines, numbers_of(codes, samples.alphabet))
 
 
 def _nearly_read(logs: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -196,10 +191,3 @@ def _nearly_read(logs: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArr
     wrong = transcripts.edit_distances(numbers, read)
     nearly = wrong <= _MOST_WRONG * (numbers != PADDING).sum(axis=1)
     return np.asarray(nearly & (steps_needed(numbers) <= logs.shape[1]))
-
-
-def _logs(net: Recogniser, lines: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        images = torch.from_numpy(side_by_side(lines)).to(net.mean.device)
-        logs: NDArray[np.float32] = torch.log_softmax(net(images).float(), dim=2).cpu().numpy()
-    return logs

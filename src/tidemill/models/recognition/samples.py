@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tidemill.bundle.lines.decode import BLANK
 from tidemill.core import transcripts
 from tidemill.models.recognition._base import STRIDE, LineData
 from tidemill.models.recognition.augment import Distortion
@@ -89,17 +88,3 @@ def numbers_of(y: transcripts.Codes, alphabet: str) -> NDArray[np.int64]:
     order = np.argsort(~there, axis=1, kind="stable")
     numbers = np.where(there, places + 1, PADDING)
     return np.asarray(np.take_along_axis(numbers, order, axis=1), dtype=np.int64)
-
-
-def best_path(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave repetitions and blanks out of what is said at every step, shape (n, T).
-
-    Examples
-    --------
-    >>> best_path(np.array([[2, 2, 0, 2, 1], [0, 0, 3, 3, 0]])).tolist()
-    [[2, 2, 1, -1, -1], [3, -1, -1, -1, -1]]
-    """
-    before = np.concatenate([np.full((len(ids), 1), BLANK), ids[:, :-1]], axis=1)
-    written = np.where((ids == before) | (ids == BLANK), PADDING, ids)
-    order = np.argsort(written == PADDING, axis=1, kind="stable")
-    return np.asarray(np.take_along_axis(written, order, axis=1), dtype=np.int64)
