@@ -31,7 +31,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def captcha(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
-    words = (*WORDS, "--ignore-case", "--objective", "maximize exact")
+    words = (*WORDS, "--ignore-case", "--objective", "maximize exact", "--decode", "beam")
     found = fit(folder / name / "train_labels.csv", out, name, limit, given, *words)
     scores = measured(out / f"{name}.tm", folder / name / "test_labels.csv")
     return {**found, **scores, "value": scores["exact_nocase"]}

@@ -15,7 +15,7 @@ from tidemill.core import transcripts
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.task import TaskKind
 from tidemill.data.images.pictures import ArrayPictures
-from tidemill.sdk.lines import choose_encoder, prepare_lines
+from tidemill.sdk.lines import choose_encoder, known_lengths, prepare_lines
 from tidemill.sdk.options import FitOptions
 
 QUICK: dict[str, Any] = {"trials": 1, "families": ("crnn",), "cpus": 1, "in_process": True, "kind": "text-recognition"}
@@ -39,6 +39,25 @@ def test_what_can_t_be_used_is_left_out_counted_and_named(tmp_path: Path) -> Non
     assert "1 of 32 lines have no transcript, and are left out: 'lines0030.png'" in told
     assert any(f.code == "rare_character" and "'7'" in f.message for f in found.findings)
     assert found.columns["file"].tolist()[-1] == "lines0031.png"
+
+
+def test_transcripts_of_one_length_are_seen_and_said(tmp_path: Path) -> None:
+    found = prepare_lines(table(tmp_path, [f"{n:03d}" for n in range(120)]), "text", FitOptions(test_size=0.0))
+    assert "All transcripts have 3 characters: a search by beams (--decode beam) reads no others." in found.notices
+
+
+@pytest.mark.parametrize(
+    ("texts", "lengths"),
+    [
+        (["AB1", "CD2"] * 60, (3,)),
+        (["AB1", "CD12"] * 60, (3, 4)),
+        (["AB1", "CD12", "EF123"] * 60, ()),
+        (["AB1"] * 120 + ["CD12"], ()),
+        (["AB1"] * 99, ()),
+    ],
+)
+def test_lengths_are_known_where_they_are_few_and_sure(texts: list[str], lengths: tuple[int, ...]) -> None:
+    assert known_lengths(transcripts.to_codes(texts)) == lengths
 
 
 def test_lines_of_any_size_become_one_height(tmp_path: Path) -> None:

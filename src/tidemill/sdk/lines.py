@@ -39,6 +39,10 @@ _SAMPLE = 200
 """Lines that tell the size of all."""
 _SHOWN = 40
 """So many characters are shown in a message."""
+_LEAST_SURE = 100
+_MOST_LENGTHS = 2
+_LEAST_SHARE = 0.02
+"""So many transcripts of no more lengths, each of such a share of them, tell that there are no other lengths."""
 _RARE = 3
 
 
@@ -145,13 +149,36 @@ def prepare_lines(
         more = _known(_encode(encoder, test_table, notices), task, notices)
         train, locked = np.arange(len(seen.y)), np.arange(len(seen.y), len(seen.y) + len(more.y))
         whole, test_table = seen.joined(more), more.table
-    notices += _said(whole, train, locked)
+    notices += _said(whole, train, locked) + _lengths_said(whole.y[train])
     notices = list(dict.fromkeys([*table.notices, *(test_table.notices if test_table else ()), *notices]))
     return PreparedLines(
         table=seen.table, test_table=test_table, schema=schema, task=task, columns=whole.columns, y=whole.y, x=whole.x,
         encoder=encoder, train=train, test=locked, groups=groups,
         findings=tuple(_findings(whole, target, train, locked)), notices=tuple(notices), weights=options.weights,
     )  # fmt: skip
+
+
+def known_lengths(y: transcripts.Codes) -> tuple[int, ...]:
+    """Tell which lengths transcripts have, where they are few and sure: such as numbers on plates; else empty.
+
+    Examples
+    --------
+    >>> known_lengths(transcripts.to_codes(["A17", "B22"] * 60))
+    (3,)
+    >>> known_lengths(transcripts.to_codes(["some", "words of", "a text"] * 60))
+    ()
+    """
+    lengths, counts = np.unique(transcripts.lengths(y), return_counts=True)
+    sure = len(y) >= _LEAST_SURE and len(lengths) <= _MOST_LENGTHS and counts.min() >= _LEAST_SHARE * len(y)
+    return tuple(int(length) for length in lengths) if sure else ()
+
+
+def _lengths_said(y: transcripts.Codes) -> list[str]:
+    lengths = known_lengths(y)
+    if not lengths:
+        return []
+    told = " or ".join(f"{length:,}" for length in lengths)
+    return [f"All transcripts have {told} characters: a search by beams (--decode beam) reads no others."]
 
 
 def choose_encoder(pictures: Pictures, height: int | None = None) -> LineEncoder:

@@ -78,8 +78,8 @@ def recipe(skew: float = 0.0) -> Recipe:
     return Recipe(task=TASK, schema=SCHEMA, encoder=LineEncoder(8, 256), members=members)
 
 
-def make(out: Path, width: int = 0, **changes: Any) -> LineBundle:
-    """Write a small bundle; with a width it searches for its texts."""
+def make(out: Path, width: int = 0, lengths: Sequence[int] = (), **changes: Any) -> LineBundle:
+    """Write a small bundle; with a width it searches for its texts, of these lengths where there are some."""
     y = transcripts.to_codes(["a", "ß", "ßß"])
     evidence = [Evidence("out_of_fold", y, transcripts.to_scores(np.full(3, 0.9), ["a", "a", "ßß"]))]
     if width:  # measured anew on all pictures
@@ -87,7 +87,8 @@ def make(out: Path, width: int = 0, **changes: Any) -> LineBundle:
         evidence = [Evidence("out_of_fold", transcripts.to_codes(WORDS), wrong)]
     info = BundleInfo(name="small", objective="minimize cer", lineage={"seed": 3})
     opened = write_line_bundle(
-        out, recipe(**changes), tables={"validation": pictures()}, info=info, evidence=evidence, width=width
-    )
+        out, recipe(**changes), tables={"validation": pictures()}, info=info, evidence=evidence, width=width,
+        lengths=lengths,
+    )  # fmt: skip
     assert isinstance(opened, LineBundle)
     return opened

@@ -44,6 +44,25 @@ def test_without_dropping_it_finds_the_most_probable_text(given_frames: NDArray[
     assert np.isclose(np.exp(log), known[ids])
 
 
+@given(frames(), st.sets(st.integers(0, 4), min_size=1, max_size=3))
+def test_where_lengths_are_known_it_finds_the_most_probable_text_of_them(
+    given_frames: NDArray[Any], lengths: set[int]
+) -> None:
+    ids, log = beam_search(given_frames, 10_000, lengths)
+    known = every(given_frames)
+    fitting = {text: p for text, p in known.items() if len(text) in lengths}
+    if fitting:
+        assert np.isclose(known[ids], max(fitting.values()))
+        assert np.isclose(np.exp(log), known[ids])
+    else:
+        assert np.isclose(known[ids], max(p for text, p in known.items() if len(text) <= max(lengths)))
+
+
+@given(frames(most=8), st.integers(1, 6), st.sets(st.integers(0, 4), min_size=1))
+def test_no_text_is_longer_than_the_known_lengths(given_frames: NDArray[Any], width: int, lengths: set[int]) -> None:
+    assert len(beam_search(given_frames, width, lengths)[0]) <= max(lengths)
+
+
 @given(frames())
 def test_all_ways_together_are_the_probability(given_frames: NDArray[Any]) -> None:
     for ids, p in every(given_frames).items():

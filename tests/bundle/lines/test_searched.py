@@ -49,6 +49,26 @@ def test_the_folder_is_whole_and_says_how_it_searches(bundle: LineBundle) -> Non
     assert FRAMES in (bundle.path / "config.pbtxt").read_text(encoding="utf-8")
 
 
+def test_known_lengths_bind_the_bundle_and_the_program_beside_it(bundle: LineBundle, tmp_path: Path) -> None:
+    bound = make(tmp_path / "bound.tm", width=8, lengths=[2])
+    assert verify(bound.path) == []
+    assert json.loads((bound.path / "bundle.json").read_text(encoding="utf-8"))["decode"]["lengths"] == [2]
+    found, free = (
+        [record["prediction"] for record in Bundle.open(one.path).predict_records(doubtful())]
+        for one in (bound, bundle)
+    )
+    assert [len(text) for text in found] == [2] * len(found)
+    assert {len(text) for text in free} != {2}
+    for i, line in enumerate(doubtful()[:9]):
+        Image.fromarray(line).save(tmp_path / f"{i}.png")
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    bound.to_csv(tmp_path, ours)
+    command = [sys.executable, str(bound.path / "run.py"), str(tmp_path), str(theirs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert theirs.read_bytes() == ours.read_bytes()
+
+
 def test_without_a_search_nothing_of_it_is_written(tmp_path: Path) -> None:
     plain = make(tmp_path / "plain.tm")
     assert "decode" not in json.loads((plain.path / "bundle.json").read_text(encoding="utf-8"))

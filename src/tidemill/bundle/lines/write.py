@@ -54,6 +54,7 @@ def write_line_bundle(
     info: BundleInfo | None = None,
     evidence: Sequence[Evidence] = (),
     width: int = 0,
+    lengths: Sequence[int] = (),
 ) -> Bundle:
     """Prove a recipe's graph on images of lines and write it as a bundle; as `write_image_bundle` does.
 
@@ -66,6 +67,8 @@ def write_line_bundle(
     width : int
         Prefixes that a search by beams follows behind the graph; 0 leaves it with the best path, which the graph holds.
         What is searched for is measured anew, on the images of the proof.
+    lengths : sequence of int
+        Such a search looks for texts of so many characters only; empty allows all.
 
     Raises
     ------
@@ -75,7 +78,8 @@ def write_line_bundle(
         As `tidemill.bundle.images.write.write_image_bundle`.
     """
     if width:
-        recipe = replace(recipe, decode={"alphabet": the_part(recipe).alphabet, "width": width})
+        known = {"lengths": list(lengths)} if lengths else {}
+        recipe = replace(recipe, decode={"alphabet": the_part(recipe).alphabet, "width": width, **known})
     return write_image_bundle(
         out_dir, recipe, tables=tables, info=info, evidence=evidence, prove=prove, judge=_judged if width else None
     )

@@ -8,7 +8,7 @@ path; what is searched by beams is searched behind it, by this code: in the proo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def handicap(characters: int, margin: float) -> NDArray[np.float32]:
     return (margin * np.arange(characters + 1)).astype(np.float32)
 
 
-def beam_search(frames: NDArray[Any], width: int) -> tuple[Ids, float]:
+def beam_search(frames: NDArray[Any], width: int, lengths: Collection[int] = ()) -> tuple[Ids, float]:
     """Search for the most probable sequence of outputs (Graves, 2012, section 7.5.3; Hannun et al., 2014).
 
     Parameters
@@ -39,6 +39,9 @@ def beam_search(frames: NDArray[Any], width: int) -> tuple[Ids, float]:
     width : int
         Prefixes that are followed side by side. One follows the most probable prefix of every step; so many that none
         is dropped give the most probable sequence of all.
+    lengths : collection of int
+        Only sequences so long are looked for; where none of those that are followed to the end is, the most probable
+        one is given. Empty allows all.
 
     Returns
     -------
@@ -52,7 +55,10 @@ def beam_search(frames: NDArray[Any], width: int) -> tuple[Ids, float]:
     >>> ids, log = beam_search(np.log(p), 4)
     >>> ids, round(float(np.exp(log)), 2)
     ((1,), 0.64)
+    >>> beam_search(np.log(p), 4, lengths=[0])[0]
+    ()
     """
+    most = max(lengths, default=len(frames))
     prefixes: list[Ids] = [()]
     blank: NDArray[np.float64] = np.zeros(1)  # logarithms: that a prefix ends in a blank,
     last: NDArray[np.float64] = np.full(1, _NEVER)  # and that it ends in its last character
@@ -69,11 +75,13 @@ def beam_search(frames: NDArray[Any], width: int) -> tuple[Ids, float]:
             if before is not None:  # it grows into one that is followed already
                 held[i] = np.logaddexp(held[i], grown[before, prefix[-1]])
                 grown[before, prefix[-1]] = _NEVER
+        grown[[len(prefix) >= most for prefix in prefixes]] = _NEVER
         best = _largest(np.concatenate([np.logaddexp(paused, held), grown.ravel()]), width)
         last = np.concatenate([held, grown.ravel()])[best]
         blank = np.concatenate([paused, np.full(grown.size, _NEVER)])[best]
         prefixes = [_named(prefixes, int(i), len(step)) for i in best]
-    return prefixes[0], float(np.logaddexp(blank[0], last[0]))
+    chosen = next((i for i, prefix in enumerate(prefixes) if len(prefix) in lengths), 0)
+    return prefixes[chosen], float(np.logaddexp(blank[chosen], last[chosen]))
 
 
 def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -116,7 +124,9 @@ def probability_of(frames: NDArray[Any], ids: Ids) -> float:
     return float(np.logaddexp.reduce(now[-2:]))
 
 
-def read_beams(frames: NDArray[Any], alphabet: str, width: int, margin: float) -> tuple[list[str], NDArray[np.float32]]:
+def read_beams(
+    frames: NDArray[Any], alphabet: str, width: int, margin: float, lengths: Collection[int] = ()
+) -> tuple[list[str], NDArray[np.float32]]:
     """Search for the texts of lines.
 
     Parameters
@@ -125,7 +135,7 @@ def read_beams(frames: NDArray[Any], alphabet: str, width: int, margin: float) -
         Logarithms of probabilities; the first output is the blank.
     alphabet : str
         The K characters.
-    width : int
+    width, lengths
         As in `beam_search`.
     margin : float
         Taken off each output once for each place, so that near ties come out alike wherever they are computed.
@@ -142,7 +152,7 @@ def read_beams(frames: NDArray[Any], alphabet: str, width: int, margin: float) -
     """
     frames = np.asarray(frames, dtype=np.float32)
     taken = handicap(len(alphabet), margin)
-    found = [beam_search(line - taken, width)[0] for line in frames]
+    found = [beam_search(line - taken, width, lengths)[0] for line in frames]
     logs = [min(0.0, probability_of(line, ids)) for line, ids in zip(frames, found, strict=True)]
     texts = ["".join(alphabet[output - 1] for output in ids) for ids in found]
     return texts, np.exp(np.array(logs, dtype=np.float64)).astype(np.float32)
@@ -156,13 +166,15 @@ class BeamSession:
     session : onnxruntime.InferenceSession
         Of a graph with the output `FRAMES`.
     stated : mapping
-        Arguments of `read_beams` but the first: ``alphabet``, ``width``, ``margin``.
+        Arguments of `read_beams` but the first: ``alphabet``, ``width``, ``margin``, and ``lengths`` where they are
+        known.
     """
 
     def __init__(self, session: Any, stated: Mapping[str, Any]) -> None:
         self._session = session
         self._alphabet, self._width = str(stated["alphabet"]), int(stated["width"])
         self._margin = float(stated["margin"])
+        self._lengths = tuple(int(length) for length in stated.get("lengths", ()))
 
     def get_inputs(self) -> list[Any]:
         """Inputs of the graph."""
@@ -184,7 +196,7 @@ class BeamSession:
 
     def decoded(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Put the texts that are found in the place of those of the best path, and their probabilities."""
-        texts, sure = read_beams(outputs[FRAMES], self._alphabet, self._width, self._margin)
+        texts, sure = read_beams(outputs[FRAMES], self._alphabet, self._width, self._margin, self._lengths)
         known = {"prediction": np.array(texts, dtype=object), "confidence": sure}
         return {name: known.get(name, values) for name, values in outputs.items() if name != FRAMES}
 

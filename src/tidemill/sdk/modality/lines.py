@@ -18,7 +18,7 @@ from tidemill.core.task import TaskKind
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.sdk.data import dataset_name
 from tidemill.sdk.images import keep_images, report_schema
-from tidemill.sdk.lines import PreparedLines, load_lines, prepare_lines
+from tidemill.sdk.lines import PreparedLines, known_lengths, load_lines, prepare_lines
 from tidemill.sdk.modality._base import Asked
 from tidemill.sdk.modality.heldout import material_of, proof_of, reserve_s, trained_once
 from tidemill.sdk.modality.images import asked_images
@@ -103,7 +103,10 @@ class Lines:
         prepared: PreparedLines = study.prepared
         tables = proof_of(study, prepared.pictures.take)
         recipe = study.search.recipe(candidate)
-        return write_line_bundle(out, recipe, tables=tables, info=info, evidence=evidence, width=self.width)
+        lengths = known_lengths(prepared.y[prepared.train])
+        return write_line_bundle(
+            out, recipe, tables=tables, info=info, evidence=evidence, width=self.width, lengths=lengths
+        )
 
     def report_schema(self, prepared: PreparedLines) -> Schema:
         """The image and its properties."""
