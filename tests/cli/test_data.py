@@ -119,6 +119,19 @@ def test_only_an_owner_collects_what_was_dropped(door: Door) -> None:
     assert "casse" in door("gc", "casse", code=2)["message"]
 
 
+def test_a_row_that_two_datasets_share_is_forgotten_by_who_owns_both(door: Door) -> None:
+    hers = door("add", str(door.folder / "cases.csv"), "--name", "hers", actor="mia")
+    door("say", "hers", "--owner", "mia", actor="mia")
+    mine = door("add", str(door.folder / "cases.csv"), "--name", "mine", actor="ben")
+    assert hers["hash"] == mine["hash"], "equal rows are one version under two names"
+    told = door("forget", "--where", "person = 'p1'", actor="ben", code=2)
+    assert "ben may not do this with the dataset 'hers'" in told["message"]
+    done = door("forget", "--where", "person = 'p1'", actor="mia")
+    assert {ref.partition("@")[0] for ref in done["versions"]} == {"hers", "mine"}
+    for name in ("hers", "mine"):
+        assert door("audit", name, actor="mia")[-1]["what"] == "dataset_forgot"
+
+
 def test_what_may_not_be_read_is_neither_shown_nor_listed(door: Door) -> None:
     door("add", str(door.folder / "cases.csv"), "--target", "y", actor="mia")
     door("sample", "cases", "--size", "5", "--name", "few", actor="mia")

@@ -90,7 +90,7 @@ def test_bad_words_end_with_a_sentence_and_code_2(
 def test_roles_of_a_group(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = str(place / "rows.csv")
     assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
-    assert run(["features", "push", "user", rows]) == 0
+    assert run(["features", "push", "user", rows, "--actor", "tim"]) == 0
     said = ["features", "say", "user", "--owner", "mia", "--role", "ben=reader", "--freshness", "30d"]
     assert run(said) == 0
     assert "{'ben': 'reader'}" in capsys.readouterr().out
@@ -105,6 +105,10 @@ def test_roles_of_a_group(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert run(["features", "audit", "user", "--actor", "ben"]) == 0
     assert "feature group refused" in capsys.readouterr().out
     assert run(["features", "audit", "user", "--actor", "ben", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["what"] == "feature group registered"
+    lines = json.loads(capsys.readouterr().out)
+    assert lines[0]["what"] == "feature group registered"
+    assert ("features pushed", "tim") in {(line["what"], line["actor"]) for line in lines}
+    assert run(["features", "match", "age > 1", "--from", "usr", "--actor", "ben"]) == 2
+    assert "no dataset or feature group 'usr'. Did you mean 'user'?" in capsys.readouterr().err
     assert run(["features", "list", "--actor", "eve"]) == 0
     assert "No feature groups" in capsys.readouterr().out

@@ -183,9 +183,10 @@ def test_who_is_killed_while_collecting_has_said_what_he_was_about_to_do(
 ) -> None:
     make(workspace, ROWS, "lonely")
     drop(workspace, "lonely")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(type(workspace.artifacts), "delete", _killed)
-        collect(workspace, actor="ben")
+        with pytest.raises(KeyboardInterrupt):
+            collect(workspace, actor="ben")
     assert [(e.kind, e.actor) for e in audit_of(workspace, "lonely")][-1:] == [("dataset_collected", "ben")]
     assert collect(workspace).files == 1
 

@@ -145,7 +145,7 @@ def _parents(workspace: Workspace, facts: Sequence[Facts]) -> list[str]:
 
 
 def _meant(rows: pa.Table, facts: Facts) -> tuple[list[Column], str]:
-    """What inputs mean, and the name of the target; without a bundle numbers stay numbers and text becomes categories."""
+    """What inputs mean, and the target's name; without a bundle numbers stay numbers and text becomes categories."""
     if facts.spec is not None:
         return list(facts.spec.schema.features), facts.spec.task.target
     media = media_columns(rows)

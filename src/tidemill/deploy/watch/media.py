@@ -218,12 +218,12 @@ def in_blobs(blobs: BlobFolder) -> Callable[[Any], bytes | None]:
 
 
 def in_base64(cell: Any) -> bytes | None:
-    """Read the image of a column among others: the Base64 of its file, as callers send it.
+    r"""Read the image of a column among others: the Base64 of its file, as callers send it.
 
     Examples
     --------
     >>> in_base64("AAEC"), in_base64("no image")
-    (b'\\x00\\x01\\x02', None)
+    (b'\x00\x01\x02', None)
     """
     try:
         return base64.b64decode(str(cell), validate=True)

@@ -226,8 +226,8 @@ def gc(
     Returns
     -------
     dict
-        ``files``, of them ``orphans`` that belong to no dataset, ``versions`` whose files go, ``kept`` (dropped ones that
-        something still refers to), ``dry_run``.
+        ``files``, of them ``orphans`` that belong to no dataset, ``versions`` whose files go, ``kept`` (dropped ones
+        that something still refers to), ``dry_run``.
 
     Raises
     ------

@@ -184,7 +184,7 @@ def forget(
 
 def gc(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help="Only this one; you must own every dataset whose files go.")
+        str | None, typer.Argument(metavar="[DATASET]", help="Only this one. You must own each dataset whose files go.")
     ] = None,
     dry_run: DryRun = False,
     grace: Annotated[
