@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, MissingExtraError, NotFoundError
 from tidemill.core.schema import Column, SemanticType
-from tidemill.data.images.files import IMAGES
 from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED
+from tidemill.data.versions.blobs import IMAGES
 from tidemill.data.versions.manifest import BLOB
 from tidemill.deploy.watch.blobs import ARRAY, FILE, TEXT, BlobFolder
 from tidemill.deploy.watch.capture import META
