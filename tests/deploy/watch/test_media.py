@@ -45,6 +45,7 @@ from tidemill.sdk import fusion
 from tidemill.sdk.data import merge
 from tidemill.sdk.fusion import PreparedFused, prepare_fused
 from tidemill.sdk.images import holds_images, image_table, prepare_images
+from tidemill.sdk.modality.choose import modality_asked
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.sources import read_version
 from tidemill.sdk.watch import captured_version
@@ -246,6 +247,8 @@ def test_what_was_captured_joins_a_dataset_of_images_and_is_learnt_from(
     _, meant = load_version(workspace, "photos")
     columns = tuple(replace(c, name="tone") if c.name == "label" else c for c in meant)
     write_version(workspace, "photos", relabelled, Schema(columns))
+    modality, asked_of = modality_asked(workspace, "cases", None, FitOptions())
+    assert (modality.name, asked_of.target, asked_of.options.types) == ("image", "tone", {})
     merged = merge(["photos", "cases"], name="both", identity=["image"], missing=True, workspace=workspace, actor="mia")
     assert merged["rows"] == 10
     named = read_version("both", workspace, actor="mia")
@@ -295,10 +298,11 @@ def test_images_among_other_columns_come_back_with_their_rows_and_are_learnt_fro
     assert (version.rows, version.parameters["lost"]) == (16, 8), "small images stand in their rows"
 
 
+@pytest.mark.slow
 def test_a_fit_learns_from_captured_images_and_says_where_they_come_from(
     images: Served, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tones = [np.full((9, 7, 3), 40 + 3 * i + 100 * (i % 2), dtype=np.uint8) for i in range(40)]
+    tones = [np.full((9, 7, 3), 40 + 2 * i + 100 * (i % 2), dtype=np.uint8) for i in range(40)]
     asked = [ask_for(images, packed(tone)) for tone in tones]
     images.fold(40)
     for number, request in enumerate(asked):
@@ -306,7 +310,8 @@ def test_a_fit_learns_from_captured_images_and_says_where_they_come_from(
     place = ["--workspace", str(workspace.path)]
     assert run(["watch", "m", "--keep-as", "tones", "--json", *place]) == 0
     kept = json.loads(capsys.readouterr().out)["kept"]
-    words = ["--trials", "1", "--family", "probe", "--cpus", "1", "--no-report", "--json", *place]
+    out = str(workspace.path / "out.tm")
+    words = ["--trials", "1", "--family", "probe", "--cpus", "1", "--no-report", "--out", out, "--json", *place]
     assert run(["fit", "tones", *words]) == 0
     study = json.loads(capsys.readouterr().out.splitlines()[-1])["study"]
     record = workspace.metadata.get_study(study)
