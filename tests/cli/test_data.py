@@ -97,6 +97,41 @@ def test_roles_are_asked_at_the_door(door: Door) -> None:
     assert door("audit", "cases", actor="ben")[-2]["what"] == "dataset_refused"
 
 
+def test_only_an_owner_collects_what_was_dropped(door: Door) -> None:
+    door("add", str(door.folder / "cases.csv"), actor="mia")
+    door("say", "cases", "--owner", "mia", "--role", "ben=writer", actor="mia")
+    door("add", str(door.folder / "more.csv"), actor="ben")
+    door("drop", "cases", actor="mia")
+    door("drop", "more", actor="ben")
+    for words in (["gc"], ["gc", "--dry-run"], ["gc", "cases"]):
+        told = door(*words, actor="ben", code=2)
+        assert "ben may not do this with the dataset 'cases'" in told["message"]
+        assert "mia" in told["message"]
+    refused = door("audit", "cases", actor="mia")[-1]
+    assert (refused["what"], refused["actor"], refused["facts"]["needed"]) == ("dataset_refused", "ben", "owner")
+    assert [v.partition("@")[0] for v in door("gc", "more", actor="ben")["versions"]] == ["more"]
+    assert door("gc", "--dry-run", actor="mia")["files"] == 1
+    assert door("audit", "cases", actor="mia")[-1]["what"] == "dataset_refused", "nothing was removed yet"
+    done = door("gc", actor="mia")
+    assert [v.partition("@")[0] for v in done["versions"]] == ["cases"]
+    line = door("audit", "cases", actor="mia")[-1]
+    assert (line["what"], line["actor"], line["facts"]["files"]) == ("dataset_collected", "mia", 1)
+    assert "casse" in door("gc", "casse", code=2)["message"]
+
+
+def test_a_row_that_two_datasets_share_is_forgotten_by_who_owns_both(door: Door) -> None:
+    hers = door("add", str(door.folder / "cases.csv"), "--name", "hers", actor="mia")
+    door("say", "hers", "--owner", "mia", actor="mia")
+    mine = door("add", str(door.folder / "cases.csv"), "--name", "mine", actor="ben")
+    assert hers["hash"] == mine["hash"], "equal rows are one version under two names"
+    told = door("forget", "--where", "person = 'p1'", actor="ben", code=2)
+    assert "ben may not do this with the dataset 'hers'" in told["message"]
+    done = door("forget", "--where", "person = 'p1'", actor="mia")
+    assert {ref.partition("@")[0] for ref in done["versions"]} == {"hers", "mine"}
+    for name in ("hers", "mine"):
+        assert door("audit", name, actor="mia")[-1]["what"] == "dataset_forgot"
+
+
 def test_what_may_not_be_read_is_neither_shown_nor_listed(door: Door) -> None:
     door("add", str(door.folder / "cases.csv"), "--target", "y", actor="mia")
     door("sample", "cases", "--size", "5", "--name", "few", actor="mia")

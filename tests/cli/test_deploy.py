@@ -144,11 +144,11 @@ def test_wrong_words_are_told_in_one_message(say: Say, pair: tuple[Path, Path], 
 def test_settings_change_without_a_deployment(say: Say, place: Path, pair: tuple[Path, Path]) -> None:
     say("deploy", pair[0], "--endpoint", "fraud")
     words = ("--bulk", "--idle", "30", "--deterministic", "--capture", "sample=0.05", "--capture", "per_hour=20",
-             "--redact", "name", "--redact", "zip")  # fmt: skip
+             "--redact", "size", "--redact", "colour")  # fmt: skip
     shown = say("configure", "fraud", *words)
     assert (shown["priority"], shown["idle_s"], shown["deterministic"]) == ("bulk", 30.0, True)
     kept = shown["capture"]
-    assert (kept["sample"], kept["per_hour"], list(kept["redact"]), kept["days"]) == (0.05, 20, ["name", "zip"], 30.0)
+    assert (kept["sample"], kept["per_hour"], kept["redact"], kept["days"]) == (0.05, 20, ["size", "colour"], 30.0)
     after = say("configure", "fraud", "--latency", "--batches", "--redact", "", "--capture", "days=1.5")
     assert (after["priority"], after["deterministic"], list(after["capture"]["redact"])) == ("latency", False, [])
     assert (after["capture"]["sample"], after["capture"]["days"]) == (0.05, 1.5)
@@ -157,5 +157,6 @@ def test_settings_change_without_a_deployment(say: Say, place: Path, pair: tuple
         ((), "nothing to change"), (("--capture", "sample=2"), "between 0 and 1"),
         (("--capture", "share=1"), "no field 'share'"), (("--capture", "sample"), "sample"),
         (("--features", "users"), "users"), (("--shadow", "77"), "77"), (("--canary", "77"), "77"),
+        (("--redact", "color"), "Did you mean 'colour'"), (("--redact", "id"), "Known: 'colour', 'size', 'weight'"),
     ):  # fmt: skip
         assert word in say("configure", "fraud", *more, code=2)["message"]

@@ -41,6 +41,33 @@ def test_from_a_table_to_values_history_and_samples(place: Path, capsys: pytest.
     assert "Ulm" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("x,2026-01-01T00:00:00Z,40,Ulm", "wrong.csv: The column 'user_id' must be int64, but row 1 holds 'x'"),
+        ("3,2026-01-01T00:00:00Z,old,Ulm", "wrong.csv: The column 'age' must be"),
+        (",2026-01-01T00:00:00Z,40,Ulm", "'user_id' is null in row 1"),
+        (
+            "3,2026-01-01 00:00,40,Ulm",
+            "have no zone in row 1. Give times with a zone, or say `assume_utc` (--assume-utc)",
+        ),
+        ("3,soon,40,Ulm", "text that is no time in row 1: 'soon'"),
+    ],
+)
+def test_rows_that_can_not_be_kept_are_named(
+    place: Path, capsys: pytest.CaptureFixture[str], row: str, said: str
+) -> None:
+    rows = place / "rows.csv"
+    assert run(["features", "register", "user", "--from", str(rows), "--entity", "user_id", "--event-time", "at"]) == 0
+    wrong = place / "wrong.csv"
+    head, first = rows.read_text().splitlines()[:2]
+    wrong.write_text(f"{head}\n{first}\n{row}\n")
+    assert run(["features", "push", "user", str(wrong)]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert run(["features", "get", "user", "1", "--json"]) == 0
+    assert [found["state"] for found in json.loads(capsys.readouterr().out)] == ["absent"], "all of them, or none"
+
+
 def test_an_entity_is_forgotten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, spine = str(place / "rows.csv"), str(place / "spine.csv")
     assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
@@ -90,7 +117,7 @@ def test_bad_words_end_with_a_sentence_and_code_2(
 def test_roles_of_a_group(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = str(place / "rows.csv")
     assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
-    assert run(["features", "push", "user", rows]) == 0
+    assert run(["features", "push", "user", rows, "--actor", "tim"]) == 0
     said = ["features", "say", "user", "--owner", "mia", "--role", "ben=reader", "--freshness", "30d"]
     assert run(said) == 0
     assert "{'ben': 'reader'}" in capsys.readouterr().out
@@ -105,6 +132,10 @@ def test_roles_of_a_group(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert run(["features", "audit", "user", "--actor", "ben"]) == 0
     assert "feature group refused" in capsys.readouterr().out
     assert run(["features", "audit", "user", "--actor", "ben", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["what"] == "feature group registered"
+    lines = json.loads(capsys.readouterr().out)
+    assert lines[0]["what"] == "feature group registered"
+    assert ("features pushed", "tim") in {(line["what"], line["actor"]) for line in lines}
+    assert run(["features", "match", "age > 1", "--from", "usr", "--actor", "ben"]) == 2
+    assert "no dataset or feature group 'usr'. Did you mean 'user'?" in capsys.readouterr().err
     assert run(["features", "list", "--actor", "eve"]) == 0
     assert "No feature groups" in capsys.readouterr().out

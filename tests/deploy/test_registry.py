@@ -291,3 +291,18 @@ def test_undeploy_forgets_the_windows_of_that_endpoint_alone(registry: Registry,
     registry.undeploy("fraud")
     assert [r.key for r in records.find("deploy_window")] == [f"fraud-2/{revision}/f1"]
     assert registry.endpoints() == []
+
+
+def test_what_shall_never_be_kept_must_be_a_column(registry: Registry, small_bundles: Bundles) -> None:
+    wrong = {"capture": {"redact": ["color"]}}
+    with pytest.raises(NotFoundError, match="Did you mean 'colour'"):
+        registry.deploy(small_bundles(0), "fraud", options=wrong)
+    assert registry.endpoints() == []
+    first = registry.deploy(small_bundles(0), "fraud", options={"capture": {"redact": ["colour"]}}).id
+    registry.mark_ready("fraud", first)
+    with pytest.raises(NotFoundError, match="'color'"):
+        registry.configure("fraud", wrong)
+    assert registry.configure("fraud", {"capture": {"redact": ["size"]}}).capture.redact == ("size",)
+    folder = bundles.folder_of(registry.workspace.path, registry.get("fraud").revisions[0].bundle)
+    (folder / "bundle.json").unlink()
+    assert registry.configure("fraud", wrong).capture.redact == ("color",), "nothing is known of its columns any more"

@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tidemill.core.errors import ConflictError, DataError, NotFoundError, OptionError
+from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.data.versions import list_versions, write_version
+from tidemill.data.versions.governance import audit_of, drop, say
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.sdk import jobs
 from tidemill.sdk.job_kinds import KINDS, known_kinds
@@ -45,6 +49,29 @@ def test_a_job_from_submission_to_result(place: Path) -> None:
     with pytest.raises(ConflictError):
         jobs.cancel_job(1, workspace=place)
     json.dumps(done, allow_nan=False)
+
+
+def test_garbage_is_collected_with_the_roles_of_who_queued_it(place: Path) -> None:
+    with Workspace.open(place) as workspace:
+        for name in ("people", "people", "pets"):
+            table = pa.table({"x": [1.0, float(len(list_versions(workspace)))]})
+            write_version(workspace, name, table, Schema((Column("x", SemanticType.NUMBER),)))
+        say(workspace, "people", owner="mia")
+        first = list_versions(workspace, "people")[0]
+        drop(workspace, f"people@{first.hash}")
+        drop(workspace, "pets")
+    asked = [("ben", {}), ("ben", {"dataset": "pets"}), ("mia", {})]
+    made = [jobs.submit_job("gc", words, workspace=place, actor=who)["job"] for who, words in asked]
+    work(place)
+    refused, pets, people = (jobs.show_job(job, workspace=place) for job in made)
+    assert (refused["state"], refused["attempt"]) == ("failed", 1)
+    assert "ben may not do this with the dataset 'people'" in refused["error"]
+    assert [pets["state"], people["state"]] == ["done", "done"]
+    assert people["result"]["versions"] == [first.ref]
+    with Workspace.open(place) as workspace:
+        kinds = [(e.kind, e.actor) for e in audit_of(workspace, "people")]
+        assert kinds[-2:] == [("dataset_refused", "ben"), ("dataset_collected", "mia")]
+        assert audit_of(workspace, "pets")[-1].actor == "ben"
 
 
 def test_a_file_of_jobs_that_need_each_other(place: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tidemill.core.protocols import Change
 from tidemill.deploy import bundles, groups, settings, traffic
 from tidemill.deploy.audit import AUDIT, Audit, Line
 from tidemill.deploy.bundles import KeptBundle
+from tidemill.deploy.redacting import check_redacted
 from tidemill.deploy.types import DEFAULT_STEPS, ENDPOINT, CanaryStep, Endpoint, Revision
 from tidemill.deploy.watch.window import DEPLOY_WINDOW
 from tidemill.store.workspace import Workspace
@@ -185,6 +186,7 @@ class Registry:
         self._refuse_second_canary(standing, mode)
         kept = bundles.keep(self.workspace.path, Path(bundle))
         groups.check_groups(self.workspace, features, [kept.path])
+        self._check_redacted(standing, settings.apply(standing, options or {}), kept.path)
         plan = Plan(kept.id, mode, weight, steps)
         after = self._change(
             endpoint,
@@ -243,7 +245,11 @@ class Registry:
     # ----------------------------------------------------------------------------------------------------- changing
 
     def configure(self, endpoint: str, options: Mapping[str, Any]) -> Endpoint:
-        """Change settings; see `tidemill.deploy.settings`. Feature groups must fit the revisions that have traffic."""
+        """Change settings; see `tidemill.deploy.settings`.
+
+        Feature groups must fit the revisions that have traffic, and what shall never be captured must be a column of
+        one of the endpoint's bundles.
+        """
         standing = self.get(endpoint)
         if "features" in options:
             served = [r for r in standing.revisions if standing.traffic.get(r.id, 0.0) > 0]
@@ -251,8 +257,15 @@ class Registry:
             wanted = settings.apply(standing, options).features
             groups.check_groups(self.workspace, wanted, folders)
             groups.check_roles(self.workspace, [f for f in wanted if f not in standing.features], self.actor)
+        self._check_redacted(standing, settings.apply(standing, options))
         line = Line("configure", endpoint, {"settings": dict(options)})
         return self._change(endpoint, lambda e: settings.apply(e, options), line)
+
+    def _check_redacted(self, standing: Endpoint, wanted: Endpoint, *more: Path) -> None:
+        new = [name for name in wanted.capture.redact if name not in standing.capture.redact]
+        if new:
+            folders = [bundles.folder_of(self.workspace.path, r.bundle) for r in standing.revisions]
+            check_redacted(new, [*folders, *more])
 
     def set_traffic(self, endpoint: str, weights: Mapping[str, float]) -> Endpoint:
         """Set weights by revision; they are scaled to sum to 1. Ends a canary."""

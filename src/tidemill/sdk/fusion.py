@@ -24,7 +24,7 @@ from tidemill.core.objective import parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
 from tidemill.core.task import Task
 from tidemill.data.checks import Finding
-from tidemill.data.images.packs import PackFiles, Place, pack_files
+from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED, PackFiles, Place, pack_files
 from tidemill.data.images.pictures import FilePictures, Pictures, Unreadable
 from tidemill.data.images.source import files_of, image_columns
 from tidemill.data.ingest import RawTable
@@ -54,8 +54,6 @@ _SHARE = 0.4
 """Of the time of a fit may be spent on encoders before the search."""
 _NAMED = 5
 """So many images that can't be read are named in a message."""
-_PACK, _OFFSET, _LENGTH = ": pack", ": offset", ": length"
-"""Endings of the columns of a version that say where the images of a column lie."""
 
 
 @dataclass(frozen=True)
@@ -219,8 +217,8 @@ def keep_fused(workspace: Workspace, dataset: str, prepared: PreparedFused, name
         for name, found in places.items():
             raw = _with_places(raw, name, found[:rows])
             test = None if test is None else _with_places(test, name, found[rows:])
-            more = (Column(f"{name}{_PACK}", SemanticType.IGNORED, unit=f"{BLOB}pack"),
-                    *(Column(f"{name}{end}", SemanticType.IGNORED) for end in (_OFFSET, _LENGTH)))  # fmt: skip
+            more = (Column(f"{name}{PACKED}", SemanticType.IGNORED, unit=f"{BLOB}pack"),
+                    *(Column(f"{name}{end}", SemanticType.IGNORED) for end in (PACK_OFFSET, PACK_LENGTH)))  # fmt: skip
             schema = Schema((*(c for c in schema if c.name not in {m.name for m in more}), *more))
         return keep_source(workspace, dataset, replace(base, raw=raw, test_raw=test, schema=schema), named)
 
@@ -314,7 +312,7 @@ def _pictures(
         tables = [(base.raw, source)] + ([] if base.test_raw is None else [(base.test_raw, options.test)])
         parts = [
             _stored(workspace, raw, name)
-            if f"{name}{_PACK}" in raw.table.column_names
+            if f"{name}{PACKED}" in raw.table.column_names
             else _named(raw, place, name, options.images)
             for raw, place in tables
         ]
@@ -339,7 +337,7 @@ def _stored(workspace: Workspace, raw: RawTable, column: str) -> FilePictures:
     """Images of a column that a version keeps."""
     places: dict[str, Place] = {}
     names: list[str] = []
-    cells = [raw.table[f"{column}{end}"].to_pylist() for end in ("", _PACK, _OFFSET, _LENGTH)]
+    cells = [raw.table[f"{column}{end}"].to_pylist() for end in ("", PACKED, PACK_OFFSET, PACK_LENGTH)]
     for row, (label, key, offset, length) in enumerate(zip(*cells, strict=True)):
         names.append(f"{label} #{row + 1}" if key else "")
         if key:
@@ -384,9 +382,9 @@ def _places(prepared: PreparedFused, column: str, put: Callable[[bytes], str]) -
 def _with_places(raw: RawTable, column: str, places: Sequence[Place | None]) -> RawTable:
     table = raw.table
     for end, kind, values in (
-        (_PACK, pa.string(), [None if p is None else p.key for p in places]),
-        (_OFFSET, pa.int64(), [None if p is None else p.offset for p in places]),
-        (_LENGTH, pa.int64(), [None if p is None else p.length for p in places]),
+        (PACKED, pa.string(), [None if p is None else p.key for p in places]),
+        (PACK_OFFSET, pa.int64(), [None if p is None else p.offset for p in places]),
+        (PACK_LENGTH, pa.int64(), [None if p is None else p.length for p in places]),
     ):
         name = f"{column}{end}"
         if name in table.column_names:

@@ -65,7 +65,10 @@ KINDS = (
         "gc",
         "tidemill.sdk.job_kinds:gc",
         "Remove the files of dropped dataset versions, and what crashed writers left.",
-        {"dry_run": Argument("boolean", "Only say what would be done.")},
+        {
+            "dataset": Argument("string", "Only of this dataset."),
+            "dry_run": Argument("boolean", "Only say what would be done."),
+        },
     ),
 )
 
@@ -160,11 +163,11 @@ def drift(context: JobContext, *, a: str, b: str, out: str | None = None) -> dic
     return run(a, b, out=out, workspace=context.workspace, actor=context.owner or None)
 
 
-def gc(context: JobContext, *, dry_run: bool = False) -> dict[str, Any]:
-    """Tidy up as ``tidemill data gc`` does."""
+def gc(context: JobContext, *, dataset: str | None = None, dry_run: bool = False) -> dict[str, Any]:
+    """Tidy up as ``tidemill data gc`` does, with the roles of the job's owner."""
     from tidemill.sdk.data.govern import gc as run
 
-    return run(dry_run=dry_run, workspace=context.workspace)
+    return run(dataset, dry_run=dry_run, workspace=context.workspace, actor=context.owner or None)
 
 
 def _rows(context: JobContext, data: str) -> Any:

@@ -133,7 +133,11 @@ def bad_tables() -> dict[str, tuple[Any, type[TidemillError], str]]:
         "text without zone": (
             put("at", pa.array(["2026-01-01T00:00:00Z", "2026-01-01"])), DataError, "no zone in row 1",
         ),
-        "text that is no time": (put("at", pa.array(["soonZ", "lateZ"])), DataError, "no time"),
+        "text that is no time": (put("at", pa.array(["soonZ", "lateZ"])), DataError, "no time in rows 0, 1: 'soonZ'"),
+        "a word for a time": (
+            put("at", pa.array(["2026-01-01T00:00:00Z", "soon"])), DataError, "no time in row 1: 'soon'.*like 2026",
+        ),
+        "no day of the calendar": (put("at", pa.array(["2026-13-01T00:00:00Z"] * 2)), DataError, "no time"),
         "number for a time": (put("at", pa.array([1, 2])), DataError, "must hold times, but holds int64"),
         "time missing": (put("at", pa.array([moment(0), None], TIME)), DataError, "'at' is missing in row 1"),
         "time out of range": (

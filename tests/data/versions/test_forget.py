@@ -29,7 +29,7 @@ from tidemill.data.versions.blame import blame
 from tidemill.data.versions.collect import artifacts_of, collect
 from tidemill.data.versions.forget import forget
 from tidemill.data.versions.fragments import render
-from tidemill.data.versions.governance import audit_of, drop, tag
+from tidemill.data.versions.governance import AUDIT, audit_of, drop, tag
 from tidemill.data.versions.operations import append, merge, relabel
 from tidemill.data.versions.verify import verify
 from tidemill.store.workspace import Workspace
@@ -156,6 +156,45 @@ def test_garbage_is_what_nobody_refers_to(workspace: Workspace) -> None:
     assert rows_of(workspace, make(workspace, [("q", 9.0, "p", "u")], "lonely")) == [("q", 9.0, "p", "u")]
 
 
+def test_a_collection_is_written_down_for_every_dataset_whose_files_go(workspace: Workspace) -> None:
+    make(workspace, ROWS)
+    gone = make(workspace, [("q", 9.0, "p", "u")], "lonely")
+    other = make(workspace, [("r", 8.0, "p", "u")], "other")
+    drop(workspace, "lonely", actor="mia")
+    drop(workspace, "other", actor="mia")
+    assert collect(workspace, dry_run=True).datasets == ["lonely", "other"]
+    assert [e.kind for e in audit_of(workspace, "lonely")] == ["dataset_dropped"]
+    done = collect(workspace, dataset="lonely", actor="ben")
+    assert (done.versions, done.files) == ((gone.ref,), 1)
+    line = audit_of(workspace, "lonely")[-1]
+    assert (line.kind, line.actor) == ("dataset_collected", "ben")
+    assert dict(line.payload) == {"versions": [gone.hash], "files": 1}
+    assert rows_of(workspace, other)
+    assert [e.kind for e in audit_of(workspace, "other")] == ["dataset_dropped"]
+    assert collect(workspace, actor="mia").versions == (other.ref,), "what went before is not told again"
+    assert collect(workspace).versions == ()
+    assert len(audit_of(workspace, "lonely")) == 2
+    with pytest.raises(NotFoundError, match="Did you mean 'lonely'"):
+        collect(workspace, dataset="lonly")
+
+
+def test_who_is_killed_while_collecting_has_said_what_he_was_about_to_do(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(workspace, ROWS, "lonely")
+    drop(workspace, "lonely")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(workspace.artifacts), "delete", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect(workspace, actor="ben")
+    assert [(e.kind, e.actor) for e in audit_of(workspace, "lonely")][-1:] == [("dataset_collected", "ben")]
+    assert collect(workspace).files == 1
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("referrer", ["study", "source", "record", "journal", "bundle"])
 def test_what_something_refers_to_is_kept(workspace: Workspace, referrer: str) -> None:
     version = make(workspace, ROWS, "kept")
@@ -257,8 +296,12 @@ def test_fragments_of_a_crashed_writer_go_when_they_are_old(workspace: Workspace
     old = time.time() - 2 * 24 * 3600
     for key in (orphan, foreign):
         os.utime(artifact_path(workspace, key), (old, old))
-    done = collect(workspace)
-    assert (done.files, done.orphans) == (1, 1)
+    make(workspace, ROWS[:1], "other")
+    assert collect(workspace, dataset="other").files == 0, "an orphan is of no dataset"
+    done = collect(workspace, actor="ben")
+    assert (done.files, done.orphans, done.datasets) == (1, 1, [])
+    line = workspace.journal.read(AUDIT)[-1]
+    assert (line.kind, line.actor, dict(line.payload)) == ("orphans_collected", "ben", {"files": 1})
     assert not workspace.artifacts.exists(orphan)
     assert workspace.artifacts.exists(foreign)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -12,15 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.bundle.fusion.made import PHOTO, SCHEMA, columns, image_embedding, objects, recipe, text_embedding
+from tests.bundle.fusion.made import TEXT as REVIEW
+from tests.bundle.fusion.made import make as make_fused
 from tests.bundle.images.made import make as make_images
 from tests.bundle.texts.made import COLUMN
 from tests.bundle.texts.made import make as make_texts
 from tests.deploy.engine.conftest import Running, Start, until
 
+from tidemill.bundle.fusion.parts import Rows
 from tidemill.cli.main import run
 from tidemill.core.errors import RoleError
-from tidemill.core.schema import Schema, SemanticType
+from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.images.decode import decode
+from tidemill.data.images.packs import PACKED
+from tidemill.data.images.pictures import ArrayPictures
 from tidemill.data.ingest import RawTable
 from tidemill.data.versions import find_version, load_version, write_version
 from tidemill.data.versions.collect import collect as collect_garbage
@@ -34,8 +41,11 @@ from tidemill.deploy.watch.capture import LONGEST, META, collect
 from tidemill.deploy.watch.cases import as_version
 from tidemill.deploy.watch.media import is_blob
 from tidemill.deploy.watch.observer import Watch
+from tidemill.sdk import fusion
 from tidemill.sdk.data import merge
+from tidemill.sdk.fusion import PreparedFused, prepare_fused
 from tidemill.sdk.images import holds_images, image_table, prepare_images
+from tidemill.sdk.modality.choose import modality_asked
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.sources import read_version
 from tidemill.sdk.watch import captured_version
@@ -93,6 +103,17 @@ def images(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Serve
 @pytest.fixture
 def texts(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:
     served = Served(workspace, make_texts(tmp_path / "mood.tm").path, start)
+    yield served
+    served.watch.close()
+
+
+@pytest.fixture
+def fused(workspace: Workspace, tmp_path: Path, start: Start) -> Iterator[Served]:
+    schema = Schema((*SCHEMA, Column(PHOTO, SemanticType.IMAGE)))
+    shown = ArrayPictures([picture(seed) for seed in range(48)])
+    given = {**columns(), PHOTO: objects(list(shown.names))}
+    made = recipe(schema=schema, photo=image_embedding(), text=text_embedding())
+    served = Served(workspace, make_fused(tmp_path / "ads.tm", rows=Rows(given, {PHOTO: shown}), made=made).path, start)
     yield served
     served.watch.close()
 
@@ -226,6 +247,8 @@ def test_what_was_captured_joins_a_dataset_of_images_and_is_learnt_from(
     _, meant = load_version(workspace, "photos")
     columns = tuple(replace(c, name="tone") if c.name == "label" else c for c in meant)
     write_version(workspace, "photos", relabelled, Schema(columns))
+    modality, asked_of = modality_asked(workspace, "cases", None, FitOptions())
+    assert (modality.name, asked_of.target, asked_of.options.types) == ("image", "tone", {})
     merged = merge(["photos", "cases"], name="both", identity=["image"], missing=True, workspace=workspace, actor="mia")
     assert merged["rows"] == 10
     named = read_version("both", workspace, actor="mia")
@@ -233,3 +256,43 @@ def test_what_was_captured_joins_a_dataset_of_images_and_is_learnt_from(
     ready = prepare_images(image_table(workspace, named.raw, named.version.schema), "tone", FitOptions())
     assert (len(ready.y), ready.task.classes) == (8, ("dark", "light"))
     assert "2 of 10 images have no label" in ready.notices[0]
+
+
+def test_images_among_other_columns_come_back_with_their_rows_and_are_learnt_from(
+    fused: Served, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = packed(picture(0, (2, 2))), packed(picture(1, (40, 40)))
+    assert len(base64.b64encode(small)) < LONGEST < len(base64.b64encode(large))
+    sent = [small, large, None] * 8
+    for number, data in enumerate(sent):
+        photo = None if data is None else base64.b64encode(data).decode()
+        request = fused.predict({"age": number / 8, REVIEW: "the red fox", "city": "Ulm", PHOTO: photo})
+        if number != 3:
+            fused.tell(request, "abc"[number % 3])
+    fused.fold(24)
+    told = captured_version("m", name="ads", workspace=workspace, actor="mia")
+    assert (told["rows"], told["lost"]) == (24, 0)
+    named = read_version("ads", workspace, actor="mia")
+    assert named is not None
+    assert not holds_images(named.version.schema)
+    rows = sorted(named.raw.table.to_pylist(), key=lambda row: row["age"])
+    assert [row["age"] for row in rows] == [n / 8 for n in range(24)]
+    assert {row[f"{PHOTO}{PACKED}"] for row in rows} == {content_key(small), content_key(large), None}
+    assert [row["animal"] for row in rows[:5]] == ["a", "b", "c", None, "b"]
+    assert rows[2][PHOTO] is None
+    assert verify(workspace, named.version) == []
+    collect_garbage(workspace, grace_s=0.0)
+    assert workspace.artifacts.get(content_key(large)) == large
+    # What a fit on such a table reads of a version is there.
+    monkeypatch.setattr(fusion, "opened_images", lambda column, folder: image_embedding(column))
+    monkeypatch.setattr(fusion, "need_text", lambda why: None)
+    monkeypatch.setattr(fusion, "_folders", lambda weights, tell: (None, "tones"))
+    options = named.options(FitOptions(trials=1, weights=("tones",)), named.target)
+    ready = prepare_fused(workspace, None, named.target, options, named)
+    assert isinstance(ready, PreparedFused)
+    assert ready.there[PHOTO].sum() == 15, "of the rows with a label, two of three have an image"
+    assert ready.numbers[PHOTO].shape[0] == len(ready.y) == 23
+    for path in fused.blobs.iterdir():
+        path.unlink()
+    version = as_version(workspace, "m", name="ads")
+    assert (version.rows, version.parameters["lost"]) == (16, 8), "small images stand in their rows"

@@ -272,7 +272,7 @@ def gate(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show or change what sends a canary back: alpha, errors, latency, drift, disagreement, accuracy, deaths."""
+    """Show or change what sends a canary back: errors, refusals, latency, drift, disagreement, accuracy, deaths."""
     with for_people(as_json):
         from tidemill.cli import show
         from tidemill.sdk.deploy import ServedEndpoint

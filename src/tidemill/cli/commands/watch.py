@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name of an endpoint.")],
-    hours: Annotated[float, typer.Option("--hours", min=0.0, help="How far back drift looks.")] = 24.0,
+    hours: Annotated[float, typer.Option("--hours", min=0.0, help="How far back to look, and to keep from.")] = 24.0,
     keep_as: Annotated[
         str | None, typer.Option("--keep-as", help="Keep the captured rows as a version of this dataset.")
     ] = None,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from tidemill.core.errors import NotFoundError
+from tidemill.core.schema import Schema
 from tidemill.data.checks._base import SEVERITIES, Finding
 from tidemill.data.drift.compare import Drift
 from tidemill.data.drift.kept import table_drift, version_sketch
 from tidemill.data.matching._vectors import KINDS, column_types
 from tidemill.data.versions import find_version
+from tidemill.data.versions.manifest import BLOB
 from tidemill.store.workspace import Workspace
 
 _LISTED = 30
@@ -26,7 +28,8 @@ class Skew:
     Parameters
     ----------
     findings : tuple of Finding
-        Absent columns and other types (errors), more missing values and drift (warnings), new columns (info).
+        Absent columns and other types (errors), more missing values and drift (warnings), new columns and what was left
+        out (info).
     drift : Drift
         Of the columns that both have in one type.
     """
@@ -36,7 +39,13 @@ class Skew:
 
 
 def skew(
-    workspace: Workspace, ref: str, served: pa.Table, *, columns: Sequence[str] | None = None, **options: Any
+    workspace: Workspace,
+    ref: str,
+    served: pa.Table,
+    *,
+    columns: Sequence[str] | None = None,
+    apart: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> Skew:
     """Hold captured rows against the version that a model was trained on.
 
@@ -50,6 +59,9 @@ def skew(
         Rows that came to an endpoint.
     columns : sequence of str, optional
         What the model asks for; default every column of the version but its target.
+    apart : mapping of str to str, optional
+        Columns that can't be compared, each with the reason as a sentence. Columns of the version that name stored
+        media are left out in any case.
     **options
         As for `tidemill.data.drift.compare.drift`.
 
@@ -64,12 +76,29 @@ def skew(
             raise NotFoundError.of("column", name, version.schema.names)
     reference = version_sketch(workspace, version.hash)
     features = [c.name for c in version.schema.features]
-    wanted = [n for n in (features if columns is None else columns) if n in reference.grid.axes]
+    asked = [n for n in (features if columns is None else columns) if n in reference.grid.axes]
+    left_out = _left_out(version.schema, asked, apart or {})
+    wanted = [n for n in asked if n not in left_out]
     types = column_types(served)
     alike = [n for n in wanted if types.get(n) is reference.grid.axes[n].kind]
     moved = table_drift(workspace, version.hash, served.select(alike), **options)
-    findings = [*_shape(wanted, types, reference.grid.axes, served.column_names), *_moved(moved)]
+    there = [n for n in served.column_names if n not in left_out]
+    findings = [*_shape(wanted, types, reference.grid.axes, there), *_moved(moved), *_told(left_out)]
     return Skew(tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))), moved)
+
+
+def _left_out(schema: Schema, asked: Sequence[str], apart: Mapping[str, str]) -> dict[str, str]:
+    """Columns that are not compared, with the reason: what the caller says, and those that name stored media."""
+    named = {c.name: (c.unit or "").removeprefix(BLOB) for c in schema if (c.unit or "").startswith(BLOB)}
+    return {**{n: f"It names a stored {named[n]} in each row." for n in asked if n in named}, **apart}
+
+
+def _told(left_out: Mapping[str, str]) -> list[Finding]:
+    hint = "Nothing about it is compared here; `tidemill watch` shows what is known of it in service."
+    return [
+        Finding("info", "left_out", name, f"The column is left out of the comparison. {why}", hint)
+        for name, why in left_out.items()
+    ]
 
 
 def _shape(wanted: Sequence[str], types: dict[str, type], axes: Any, there: Sequence[str]) -> list[Finding]:

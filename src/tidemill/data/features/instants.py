@@ -19,7 +19,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LOW, _HIGH = -(2**63) + 1, 2**63 - 1  # the smallest number is numpy's "not a time"
 
 ARROW_TIME = pa.timestamp("ns", "UTC")
-_NAIVE_HINT = "Give times with a zone, or say `assume_utc` if they are in UTC."
+_NAIVE_HINT = "Give times with a zone, or say `assume_utc` (--assume-utc) if they are in UTC."
+_FORM = "Write times like 2026-11-21T12:30:00Z."
+_DATE = r"^\d{4}-\d\d-\d\d$"
 _BOUNDS = "Times from 1677-09-21 to 2262-04-11 can be kept."
 
 
@@ -76,6 +78,10 @@ def instant_nanos(value: Any, noun: str, *, assume_utc: bool = False) -> int:
     """
     if isinstance(value, str):
         column = pa.chunked_array([_one_text(value)])
+        if not numpy_of(_is_dated(column)).all():
+            raise DataError(f"`{noun}` is no time: {value!r}.", hint=_FORM)
+        if not assume_utc and not numpy_of(_is_zoned(column)).all():
+            raise DataError(f"The time `{noun}` has no zone: {value!r}.", hint="Write Z behind it if it is in UTC.")
         return int(column_nanos(column, noun, assume_utc=assume_utc)[0])
     if isinstance(value, np.datetime64):
         return _naive(int(value.astype("datetime64[ns]").astype(np.int64)), noun, assume_utc)
@@ -125,9 +131,16 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _from_text(column: pa.ChunkedArray, name: str, assume_utc: bool, where: str | None) -> Nanos:
     text = column.cast(pa.string())
-    zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d(:?\d\d)?)$")
-    dated = pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d$")  # a bare date ends like an offset
-    has_zone = numpy_of(pc.and_(zoned, pc.invert(dated)))
+    is_time = numpy_of(_is_dated(text))
+    if not is_time.all():
+        rows = np.flatnonzero(~is_time)
+        raise DataError(
+            f"The column {name!r} holds text that is no time in {rows_text(rows)}: {text[int(rows[0])].as_py()!r}.",
+            where=where,
+            hint=_FORM,
+        )
+    dated = pc.match_substring_regex(text, _DATE)
+    has_zone = numpy_of(_is_zoned(text))
     if not has_zone.all() and not assume_utc:
         rows = np.flatnonzero(~has_zone)
         raise DataError(f"The times in {name!r} have no zone in {rows_text(rows)}.", where=where, hint=_NAIVE_HINT)
@@ -140,8 +153,17 @@ def _from_text(column: pa.ChunkedArray, name: str, assume_utc: bool, where: str 
         raise DataError(
             f"The column {name!r} holds text that is no time ({error})",
             where=where,
-            hint="Write times like 2026-11-21T12:30:00Z.",
+            hint=_FORM,
         ) from error
+
+
+def _is_dated(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.match_substring_regex(text, r"^\d{4}-?\d\d-?\d\d")
+
+
+def _is_zoned(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d(:?\d\d)?)$")
+    return pc.and_(zoned, pc.invert(pc.match_substring_regex(text, _DATE)))  # a bare date ends like an offset
 
 
 def _with_clock(text: pa.ChunkedArray, dated: pa.ChunkedArray) -> pa.ChunkedArray:

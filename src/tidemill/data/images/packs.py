@@ -13,6 +13,8 @@ from tidemill.store.artifacts import content_key
 
 PACK_BYTES = 1 << 26
 """A pack is closed when it is larger; a file is never cut."""
+PACKED, PACK_OFFSET, PACK_LENGTH = ": pack", ": offset", ": length"
+"""Endings of the columns of a version that say where the images of a column among others lie."""
 _HELD = 2
 """Packs that are held in memory while their files are read."""
 

@@ -164,10 +164,10 @@ def find_places(
     return {key: np.unique(np.concatenate(rows)) for key, rows in found.items()}
 
 
-def versions_with(workspace: Workspace, places: Mapping[str, Rows]) -> dict[str, tuple[DatasetVersion, int]]:
-    """Find the versions that hold stored rows, and how many; by hash."""
+def versions_with(workspace: Workspace, places: Mapping[str, Rows]) -> list[tuple[DatasetVersion, int]]:
+    """Find the versions that hold stored rows, and how many; one that two datasets have is named for each."""
     erased = Erased.of(workspace)
-    found = {}
+    found = []
     for version in list_versions(workspace, dropped=True):
         manifest = manifest_of(workspace, version)
         if not any(part.fragment in places for part in manifest.parts):
@@ -178,7 +178,7 @@ def versions_with(workspace: Workspace, places: Mapping[str, Rows]) -> dict[str,
             if piece.part.fragment in places
         )
         if count:
-            found[version.hash] = (version, count)
+            found.append((version, count))
     return found
 
 
@@ -194,13 +194,13 @@ def models_with(workspace: Workspace, hashes: set[str]) -> tuple[tuple[str, ...]
 
 def _blame(workspace: Workspace, places: Mapping[str, Rows], label: str | None) -> Blame:
     holding = versions_with(workspace, places)
-    studies, bundles = models_with(workspace, set(holding))
+    studies, bundles = models_with(workspace, {v.hash for v, _ in holding})
     return Blame(
         rows=sum(len(rows) for rows in places.values()),
-        versions={v.ref: count for v, count in holding.values()},
+        versions={v.ref: count for v, count in holding},
         studies=studies,
         bundles=bundles,
-        labels=_labels(workspace, places, [v for v, _ in holding.values()], label),
+        labels=_labels(workspace, places, list({v.hash: v for v, _ in holding}.values()), label),
     )
 
 

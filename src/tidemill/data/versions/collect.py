@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidemill.core.errors import NotFoundError
-from tidemill.core.protocols import ArtifactStore
+from tidemill.core.protocols import ArtifactStore, Record
 from tidemill.data.versions import beside
 from tidemill.data.versions.erased import Erased
 from tidemill.data.versions.forget import blobs_of, sweep
-from tidemill.data.versions.governance import tags_of
+from tidemill.data.versions.governance import AUDIT, audit, tags_of
 from tidemill.data.versions.incoming import left_behind
 from tidemill.data.versions.ledger import PROFILE, DatasetVersion, list_versions, manifest_of
 from tidemill.data.versions.lineage import bundles_of
@@ -41,7 +41,7 @@ class Collected:
     files : int
         Artifacts.
     versions : tuple of str
-        Dropped versions whose files are gone.
+        Dropped versions whose files went.
     orphans : int
         Of the files, those that no version ever referred to.
     kept : tuple of str
@@ -53,13 +53,24 @@ class Collected:
     orphans: int
     kept: tuple[str, ...]
 
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the datasets whose files went."""
+        return sorted({ref.rpartition("@")[0] for ref in self.versions})
+
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""
         return {**asdict(self), "versions": list(self.versions), "kept": list(self.kept)}
 
 
 def collect(
-    workspace: Workspace, *, dry_run: bool = False, grace_s: float = GRACE_S, now: float | None = None
+    workspace: Workspace,
+    *,
+    dataset: str | None = None,
+    actor: str = "",
+    dry_run: bool = False,
+    grace_s: float = GRACE_S,
+    now: float | None = None,
 ) -> Collected:
     """Remove the files of dropped versions, and fragments and blobs that a crashed writer left.
 
@@ -68,46 +79,103 @@ def collect(
     journal entry. Fragments without a version, and blobs of an import that did not end, are removed once they are older
     than ``grace_s``. Writers are waited for, those on other machines, too.
 
+    The audit log gets a line for each dataset, and one for what belongs to none, before the first file goes: who is
+    killed in between has said what he was about to do.
+
     Parameters
     ----------
     workspace : Workspace
         Where.
+    dataset : str, optional
+        Only versions of this one, and nothing that belongs to none.
+    actor : str
+        Who asks for it; for the audit log.
     dry_run : bool
         Only say what would be done.
     grace_s : float
         Seconds.
     now : float, optional
         Seconds since 1970.
+
+    Raises
+    ------
+    NotFoundError
+        For a dataset that never was.
     """
     moment = time.time() if now is None else now
     with collecting(workspace):
-        listed = {(v.dataset, v.hash) for v in list_versions(workspace)}
-        named = set(_named(workspace))
-        live: list[DatasetVersion] = []
-        dead: list[DatasetVersion] = []
-        for version in list_versions(workspace, dropped=True):
-            used = (version.dataset, version.hash) in listed or version.hash in named
-            (live if used else dead).append(version)
-        needed = {key for v in live for key in artifacts_of(workspace, v)} | named | beside.needed(workspace, live)
-        hashes = {v.hash for v in live}  # two datasets may have one version
-        lost = [v for v in dead if v.hash not in hashes]
-        theirs = {key for v in dead for key in artifacts_of(workspace, v)} | beside.sketches_of(workspace, lost)
-        theirs -= needed
-        noted = left_behind(workspace, moment - grace_s)
-        blobs = {str(key) for record in noted for key in record.body["keys"]} - needed - theirs
-        orphans = set(_orphans(workspace, needed | theirs, grace_s, moment)) | blobs
-        orphans = {key for key in orphans if workspace.artifacts.exists(key)}
-        gone = {key for key in theirs if workspace.artifacts.exists(key)} | orphans
+        found = _look(workspace, dataset, grace_s, moment)
+        told = found.told()
         if not dry_run:
-            for key in sorted(gone):
+            _write_down(workspace, found, actor)
+            for key in sorted(found.gone):
                 confirm(workspace)
                 workspace.artifacts.delete(key)
-            for record in noted:
+            for record in found.noted:
                 workspace.records.delete(record.kind, record.key)
             sweep(workspace)
-            beside.drop_derived(workspace, lost)
-        kept = tuple(v.ref for v in live if (v.dataset, v.hash) not in listed)
-        return Collected(len(gone), tuple(v.ref for v in dead), len(orphans), kept)
+            beside.drop_derived(workspace, found.lost)
+        return told
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What goes: artifacts by dropped version, orphans, notes of imports; and what is told of versions that stay."""
+
+    dead: Sequence[tuple[DatasetVersion, set[str]]]
+    lost: Sequence[DatasetVersion]
+    orphans: set[str]
+    noted: Sequence[Record]
+    kept: Sequence[DatasetVersion]
+
+    @property
+    def gone(self) -> set[str]:
+        """Artifacts that go."""
+        return self.orphans.union(*(keys for _, keys in self.dead))
+
+    def told(self) -> Collected:
+        """Say it in numbers and names."""
+        refs = tuple(v.ref for v, _ in self.dead)
+        return Collected(len(self.gone), refs, len(self.orphans), tuple(v.ref for v in self.kept))
+
+
+def _look(workspace: Workspace, dataset: str | None, grace_s: float, moment: float) -> _Found:
+    every = list_versions(workspace, dropped=True)
+    if dataset is not None and all(v.dataset != dataset for v in every):
+        raise NotFoundError.of("dataset", dataset, {v.dataset for v in every})
+    listed = {(v.dataset, v.hash) for v in list_versions(workspace)}
+    named = set(_named(workspace))
+    live: list[DatasetVersion] = []
+    dead: list[DatasetVersion] = []
+    for version in every:
+        used = (version.dataset, version.hash) in listed or version.hash in named
+        (live if used or dataset not in (None, version.dataset) else dead).append(version)
+    needed = {key for v in live for key in artifacts_of(workspace, v)} | named | beside.needed(workspace, live)
+    hashes = {v.hash for v in live}  # two datasets may have one version
+    lost = [v for v in dead if v.hash not in hashes]
+    theirs = [
+        artifacts_of(workspace, v) | (beside.sketches_of(workspace, [v]) if v.hash not in hashes else set())
+        for v in dead
+    ]
+    there = {key for keys in theirs for key in keys - needed if workspace.artifacts.exists(key)}
+    going = [(v, keys & there) for v, keys in zip(dead, theirs, strict=True) if keys & there]
+    kept = [v for v in live if (v.dataset, v.hash) not in listed and dataset in (None, v.dataset)]
+    if dataset is not None:  # what belongs to no dataset is not of this one
+        return _Found(going, lost, set(), [], kept)
+    noted = left_behind(workspace, moment - grace_s)
+    known = needed.union(*theirs)
+    blobs = {str(key) for record in noted for key in record.body["keys"]} - known
+    orphans = {*_orphans(workspace, known, grace_s, moment), *blobs}
+    return _Found(going, lost, {key for key in orphans if workspace.artifacts.exists(key)}, noted, kept)
+
+
+def _write_down(workspace: Workspace, found: _Found, actor: str) -> None:
+    for dataset in sorted({v.dataset for v, _ in found.dead}):
+        mine = [(v.hash, keys) for v, keys in found.dead if v.dataset == dataset]
+        told = {"versions": [key for key, _ in mine], "files": len(set[str]().union(*(keys for _, keys in mine)))}
+        audit(workspace, "dataset_collected", dataset, actor, told)
+    if found.orphans:
+        workspace.journal.append(AUDIT, "orphans_collected", {"files": len(found.orphans)}, actor=actor)
 
 
 def artifacts_of(workspace: Workspace, version: DatasetVersion) -> set[str]:

@@ -85,17 +85,18 @@ def forget(workspace: Workspace, where: str, *, actor: str = "", dry_run: bool =
     with writing(workspace):
         places = find_places(workspace, where)
         holding = versions_with(workspace, places)
-        studies, bundles = models_with(workspace, set(holding))
+        studies, bundles = models_with(workspace, {v.hash for v, _ in holding})
         count = sum(len(rows) for rows in places.values())
         blobs = _lonely_blobs(workspace, places)
-        told = Forgotten(count, len(places), len(blobs), {v.ref: n for v, n in holding.values()}, studies, bundles)
+        told = Forgotten(count, len(places), len(blobs), {v.ref: n for v, n in holding}, studies, bundles)
         if dry_run or not places:
             return told
         old = _bury(workspace, places)
-        versions = [v for v, _ in holding.values()]
-        told_of = [*_summaries(workspace, versions), *forget_derived(workspace, versions)]
+        versions = [v for v, _ in holding]
+        distinct = {v.hash: v for v in versions}.values()
+        told_of = [*_summaries(workspace, distinct), *forget_derived(workspace, versions)]
         _delete(workspace, [*old, *blobs, *told_of])
-    for dataset in sorted({v.dataset for v, _ in holding.values()}):
+    for dataset in sorted({v.dataset for v, _ in holding}):
         audit(workspace, "dataset_forgot", dataset, actor, {"rows": count, "studies": list(studies)})
     return told
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tidemill.core.errors import DataError
-from tidemill.core.schema import Column, Schema, SemanticType
+from tidemill.core.schema import EMBEDDED, Column, Schema, SemanticType
 from tidemill.core.task import TaskKind
 from tidemill.deploy.watch.blobs import BlobFolder
 from tidemill.deploy.watch.capture import META, collect
 from tidemill.deploy.watch.facts import Facts
-from tidemill.deploy.watch.media import Images, whole_texts
+from tidemill.deploy.watch.media import Images, in_base64, in_blobs, media_columns, whole_texts
 from tidemill.deploy.watch.sources import RecordSources, folder_of
 from tidemill.deploy.watch.truth import label_text, number
 
@@ -68,25 +68,74 @@ def as_version(
     """
     from tidemill.data.versions import write_version
 
+    found = find_cases(workspace, endpoint, since=since, reasons=reasons)
+    if not found.table.num_rows:
+        raise DataError(f"No rows were captured of {endpoint!r}.", hint="Look at its capture policy, or wait for some.")
+    parents = _parents(workspace, [f for f in found.facts.values() if f.spec is not None])
+    parameters: dict[str, Any] = {
+        "endpoint": endpoint, "revisions": list(found.facts), "since": since, "until": clock(),
+        "reasons": list(reasons), "lost": found.lost,
+    }  # fmt: skip
+    with ExitStack() as stored:
+        for images in found.images.values():
+            stored.enter_context(images.stored(workspace))
+        return write_version(
+            workspace, name or f"{endpoint}-cases", found.table, found.schema, parents=parents, operation="capture",
+            parameters=parameters, clock=clock,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Captured rows that can still be learnt from: those whose values are all there, images and long texts included.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows, in the form in which a version keeps them.
+    schema : Schema
+        What the columns mean.
+    lost : int
+        Rows that are left out because an image or a long text of theirs is gone or damaged.
+    images : mapping of str to Images
+        The images that the rows name, by column.
+    facts : mapping of str to Facts
+        What is known of the revisions that answered, by name.
+    """
+
+    table: pa.Table
+    schema: Schema
+    lost: int
+    images: Mapping[str, Images]
+    facts: Mapping[str, Facts]
+
+
+def find_cases(workspace: Workspace, endpoint: str, *, since: float = 0.0, reasons: Sequence[str] = ()) -> Cases:
+    """Read captured rows in the types of the bundle that answered; parameters as for `as_version`."""
+    import pyarrow as pa
+
     rows = collect(workspace, endpoint, since=since, reasons=reasons)
     sources = RecordSources(workspace)
     sources.refresh()
     revisions = list(dict.fromkeys(rows[f"{META}revision"].to_pylist()))
     facts = {r: Facts.load(sources.bundle(endpoint, r)) for r in revisions}
     described = next((f for r in reversed(revisions) if (f := facts[r]).spec is not None), Facts())
-    found = _found(rows, described, BlobFolder(folder_of(workspace, endpoint) / "captured" / "blobs"))
-    if not found.table.num_rows:
-        raise DataError(f"No rows were captured of {endpoint!r}.", hint="Look at its capture policy, or wait for some.")
-    parents = _parents(workspace, [f for f in facts.values() if f.spec is not None])
-    parameters: dict[str, Any] = {
-        "endpoint": endpoint, "revisions": revisions, "since": since, "until": clock(), "reasons": list(reasons),
-        "lost": found.lost,
-    }  # fmt: skip
-    with nullcontext() if found.images is None else found.images.stored(workspace):
-        return write_version(
-            workspace, name or f"{endpoint}-cases", found.table, found.schema, parents=parents, operation="capture",
-            parameters=parameters, clock=clock,
-        )  # fmt: skip
+    blobs = BlobFolder(folder_of(workspace, endpoint) / "captured" / "blobs")
+    schema, target = _meant(rows, described)
+    rows, kept = whole_texts(rows, blobs)
+    images: dict[str, Images] = {}
+    lost = ~kept
+    for column in _pictures(schema, rows):
+        alone = column.unit != EMBEDDED
+        cells = rows[column.name].to_pylist()
+        images[column.name] = Images(cells, in_blobs(blobs) if alone else in_base64)
+        named = np.array([bool(cell) for cell in cells], dtype=np.bool_)
+        there = np.array([images[column.name].has(cell) for cell in cells], dtype=np.bool_)
+        lost |= named & ~there
+        kept &= there if alone else there | ~named
+    rows = rows.filter(pa.array(kept & ~lost))
+    numeric = described.spec is not None and described.spec.task.kind is TaskKind.REGRESSION
+    return Cases(*_typed(rows, schema, target, images, numeric=numeric), int(lost.sum()), images, facts)
 
 
 def _parents(workspace: Workspace, facts: Sequence[Facts]) -> list[str]:
@@ -95,44 +144,25 @@ def _parents(workspace: Workspace, facts: Sequence[Facts]) -> list[str]:
     return [h for h in dict.fromkeys(n.rpartition("@")[2] for n in named) if h in known]
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows in the form in which they are kept, how many were left out, and the images that some of them name."""
-
-    table: pa.Table
-    schema: Schema
-    lost: int
-    images: Images | None = None
-
-
-def _found(rows: pa.Table, facts: Facts, blobs: BlobFolder) -> _Rows:
-    """Give what can still be learnt from: rows whose values are all there, images and long texts included."""
-    import pyarrow as pa
-
-    rows, kept = whole_texts(rows, blobs)
-    features = facts.spec.schema.features if facts.spec is not None else ()
-    column = next((c.name for c in features if c.type is SemanticType.IMAGE), None)
-    if column is None or column not in rows.column_names:
-        return _Rows(*_typed(rows.filter(pa.array(kept)), facts), int((~kept).sum()))
-    images = Images(rows[column].to_pylist(), blobs)
-    named = ~np.asarray(rows[column].is_null())
-    there = kept & np.array([found is not None for found in images.rows], dtype=np.bool_)
-    table, schema = _typed(rows.filter(pa.array(there)), facts, images)
-    return _Rows(table, schema, int((named & ~there).sum()), images)
-
-
-def _typed(rows: pa.Table, facts: Facts, images: Images | None = None) -> tuple[pa.Table, Schema]:
-    """Columns in the types of the bundle's schema; without one numbers stay numbers and text becomes categories."""
-    import pyarrow as pa
-
-    meta = [n for n in rows.column_names if n.startswith(META)]
-    inputs = [n for n in rows.column_names if not n.startswith(META)]
+def _meant(rows: pa.Table, facts: Facts) -> tuple[list[Column], str]:
+    """What inputs mean, and the target's name; without a bundle numbers stay numbers and text becomes categories."""
     if facts.spec is not None:
-        features = list(facts.spec.schema.features)
-        target = facts.spec.task.target
-    else:
-        features = [Column(n, _guess(rows[n].type)) for n in inputs]
-        target = "truth"
+        return list(facts.spec.schema.features), facts.spec.task.target
+    media = media_columns(rows)
+    inputs = [n for n in rows.column_names if not n.startswith(META) and n not in media[1:]]
+    return [Column(n, SemanticType.IMAGE if n in media else _guess(rows[n].type)) for n in inputs], "truth"
+
+
+def _pictures(columns: Sequence[Column], rows: pa.Table) -> list[Column]:
+    return [c for c in columns if c.type is SemanticType.IMAGE and c.name in rows.column_names]
+
+
+def _typed(
+    rows: pa.Table, features: Sequence[Column], target: str, images: Mapping[str, Images], *, numeric: bool
+) -> tuple[pa.Table, Schema]:
+    """Columns in the types of the bundle's schema, the truth as the target, and what is known of each row."""
+    import pyarrow as pa
+
     used = [c.name for c in features if c.name in rows.column_names]
     keep = np.zeros(rows.num_rows, dtype=np.bool_)
     for name in used:
@@ -141,23 +171,24 @@ def _typed(rows: pa.Table, facts: Facts, images: Images | None = None) -> tuple[
     arrays: dict[str, Any] = {}
     columns: list[Column] = []
     for column in features:
-        if images is not None and column.type is SemanticType.IMAGE:
-            made, meant = images.columns(column.name, beside=target)
+        held = rows[column.name].to_pylist() if column.name in used else [None] * rows.num_rows
+        if column.name in images:
+            found = images[column.name]
+            alone = column.unit != EMBEDDED
+            made, meant = found.alone(column.name, held, beside=target) if alone else found.among(column.name, held)
             arrays |= made
             columns += meant
             continue
-        held = rows[column.name].to_pylist() if column.name in used else [None] * rows.num_rows
         arrays[column.name] = _feature(held, column)
         columns.append(column)
-    truth = [None if v is None else v for v in rows[f"{META}truth"].to_pylist()]
-    numeric = facts.spec is not None and facts.spec.task.kind is TaskKind.REGRESSION
+    truth = rows[f"{META}truth"].to_pylist()
     arrays[target] = (
         pa.array([number(v) for v in truth], pa.float64())
         if numeric
         else pa.array([None if v is None else label_text(v) for v in truth], pa.string())
     )
     columns.append(Column(target, SemanticType.TARGET))
-    for name in meta:
+    for name in (n for n in rows.column_names if n.startswith(META)):
         arrays[name] = rows[name]
         columns.append(Column(name, SemanticType.IGNORED, reason="tells where the row comes from"))
     return pa.table(arrays), Schema(tuple(columns))

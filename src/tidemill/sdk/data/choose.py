@@ -192,15 +192,23 @@ def _readable(door: Door, source: str) -> str:
     """Say what a name means, and refuse who may not read it."""
     from tidemill.data.features.access import check_access
     from tidemill.data.features.registry import list_groups
+    from tidemill.data.versions import list_versions
     from tidemill.data.versions.governance import Role
 
-    if source.startswith(_GROUP) or source in {g.name for g in list_groups(door.workspace)}:
+    groups = {g.name for g in list_groups(door.workspace)}
+    if source.startswith(_GROUP) or source in groups:
         name = source.removeprefix(_GROUP)
         check_access(door.workspace, name, door.actor, Role.READER)
         return _GROUP + name
     if not source.strip():
         raise OptionError("Say what to match from: a dataset, or a feature group.")
-    door.may_read(source)
+    try:
+        door.may_read(source)
+    except NotFoundError:
+        if not groups or "@" in source:
+            raise
+        known = groups | {v.dataset for v in list_versions(door.workspace)}
+        raise NotFoundError.of("dataset or feature group", source, known) from None
     return source
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.sdk.data.doors import Place, enter, summary
-from tidemill.store.workspace import Workspace
 
 
 def tag(dataset: str, name: str, *, workspace: str | Path | None = None, actor: str | None = None) -> dict[str, Any]:
@@ -203,20 +202,45 @@ def forget(
         return {**told.to_json(), "dry_run": dry_run}
 
 
-def gc(*, dry_run: bool = False, grace_s: float | None = None, workspace: str | Path | None = None) -> dict[str, Any]:
+def gc(
+    dataset: str | None = None,
+    *,
+    dry_run: bool = False,
+    grace_s: float | None = None,
+    workspace: Place = None,
+    actor: str | None = None,
+) -> dict[str, Any]:
     """Remove the files of dropped versions, and what crashed writers left.
 
     Parameters
     ----------
+    dataset : str, optional
+        Only of this one; what crashed writers left belongs to none and stays then.
     dry_run : bool
         Only say what would be done.
     grace_s : float, optional
         Age in seconds from which fragments without a version are removed; default a day.
-    workspace : path, optional
-        As in `add`.
+    workspace, actor : optional
+        As in `add`; the actor must be an owner of every dataset whose files go.
+
+    Returns
+    -------
+    dict
+        ``files``, of them ``orphans`` that belong to no dataset, ``versions`` whose files go, ``kept`` (dropped ones
+        that something still refers to), ``dry_run``.
+
+    Raises
+    ------
+    RoleError
+        Where the actor does not own such a dataset; nothing is removed then.
     """
     from tidemill.data.versions.collect import GRACE_S, collect
 
-    with Workspace.open(workspace) as opened:
-        age = GRACE_S if grace_s is None else grace_s
-        return {**collect(opened, dry_run=dry_run, grace_s=age).to_json(), "dry_run": dry_run}
+    age = GRACE_S if grace_s is None else grace_s
+    with enter(workspace, actor) as door:
+        told = collect(door.workspace, dataset=dataset, dry_run=True, grace_s=age)
+        for name in told.datasets:
+            door.may_rule(name)
+        if not dry_run:
+            told = collect(door.workspace, dataset=dataset, actor=door.actor, grace_s=age)
+        return {**told.to_json(), "dry_run": dry_run}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill.core.errors import DataError, OptionError
+from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.sdk.data.doors import Door, Place, enter, words
 from tidemill.sdk.data.judge import plain
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _ENDPOINT = "endpoint:"
 _ABOUT = "capture."
 """Begins the names of the columns that are about a captured row rather than of it."""
+_IMAGES = "Its images are captured as references to files (blob:…), which have no values to compare."
+_REDACTED = "The endpoint captures none of its values: it stands under `redact`."
 
 
 def skew(
@@ -47,8 +50,17 @@ def skew(
     Returns
     -------
     dict
-        ``version``, ``rows`` (how many were served), ``findings`` (absent columns, other types, what has moved; worst
-        first), ``drifted`` (names) and ``columns``; ``report`` where one was written.
+        ``version``, ``rows`` (how many were served), ``lost`` (captured rows that are left out because an image or a
+        long text of theirs is gone), ``findings`` (absent columns, other types, what has moved, what is left out; worst
+        first), ``drifted`` (names) and ``columns``; ``report`` where one was written. Of captured images only width
+        and height are compared, where the version has them.
+
+    Raises
+    ------
+    NotFoundError
+        For an unknown version, column or endpoint, with the nearest names.
+    DataError
+        If no rows were served.
 
     Examples
     --------
@@ -64,13 +76,13 @@ def skew(
         door.may_read(dataset)
         version = find_version(door.workspace, dataset)
         rows = _served(door, served, version)
-        rows = rows.select([n for n in rows.column_names if not n.startswith(_ABOUT)])
-        if not rows.num_rows:
+        if not rows.table.num_rows:
             raise DataError("No rows were served.", hint="Look at the endpoint's capture policy, or wait for some.")
-        found = run(door.workspace, version.hash, rows, columns=words(columns) or None)
+        found = run(door.workspace, version.hash, rows.table, columns=words(columns) or None, apart=rows.apart)
     told = {
         "version": version.ref,
-        "rows": rows.num_rows,
+        "rows": rows.table.num_rows,
+        "lost": rows.lost,
         "findings": plain(found.findings),
         "drifted": [c.column for c in found.drift.drifted],
         "columns": [c.to_json() for c in found.drift.columns],
@@ -86,15 +98,44 @@ def skew(
     return {**told, "report": str(out)}
 
 
-def _served(door: Door, served: Any, version: DatasetVersion) -> pa.Table:
+@dataclass(frozen=True)
+class _Served:
+    """Rows, why some of their columns are not compared, and how many rows are left out."""
+
+    table: pa.Table
+    apart: Mapping[str, str] = field(default_factory=dict)
+    lost: int = 0
+
+
+def _served(door: Door, served: Any, version: DatasetVersion) -> _Served:
     from tidemill.data.ingest import read
-    from tidemill.deploy.watch.capture import collect
     from tidemill.sdk.sources import read_version
 
     if isinstance(served, str) and served.startswith(_ENDPOINT):
-        return collect(door.workspace, served[len(_ENDPOINT) :])
+        return _captured(door, served[len(_ENDPOINT) :], version)
     named = read_version(served, door.workspace, actor=door.actor)
-    return _typed(read(served), version) if named is None else named.raw.table
+    table = _typed(read(served), version) if named is None else named.raw.table
+    return _Served(table.select([n for n in table.column_names if not n.startswith(_ABOUT)]))
+
+
+def _captured(door: Door, endpoint: str, version: DatasetVersion) -> _Served:
+    """What was captured, as the model took it; rows whose request failed before are none."""
+    from tidemill.deploy.types import ENDPOINT
+    from tidemill.deploy.watch.cases import find_cases
+    from tidemill.deploy.watch.media import HEIGHT, WIDTH
+    from tidemill.deploy.watch.sources import RecordSources, folder_of
+
+    sources = RecordSources(door.workspace)
+    sources.refresh()
+    known = sources.endpoint(endpoint)
+    if known is None and not folder_of(door.workspace, endpoint).is_dir():
+        raise NotFoundError.of("endpoint", endpoint, [r.key for r in door.workspace.records.find(ENDPOINT)])
+    found = find_cases(door.workspace, endpoint)
+    measured = {n for n in (WIDTH, HEIGHT) if found.images and n not in version.schema}
+    hidden = [] if known is None else [n for n in known.capture.redact if n in version.schema]
+    apart = {**dict.fromkeys(found.images, _IMAGES), **dict.fromkeys(hidden, _REDACTED)}
+    names = [c.name for c in found.schema.features if c.name not in measured]
+    return _Served(found.table.select(names), apart, found.lost)
 
 
 def _typed(raw: Any, version: DatasetVersion) -> pa.Table:

@@ -55,17 +55,17 @@ def push(
         raise OptionError("Changes go to both places and name what they like: leave the other options out.")
     if offline:
         with opened(workspace) as place:
-            may(place, group, actor, "writer")
+            who = may(place, group, actor, "writer")
             rows = typed(source, [get_group(place, group)])
-            done = history.push(place, group, rows, partial=partial, correct=correct, assume_utc=assume_utc)
+            done = history.push(place, group, rows, partial=partial, correct=correct, assume_utc=assume_utc, actor=who)
             return {"group": group, "rows": done.rows, "added": done.added}
     with online_features(workspace) as online:
-        may(online.workspace, group, actor, "writer")
+        who = may(online.workspace, group, actor, "writer")
         rows = typed(source, [online.group(group).group])
         if changes:
-            out = push_changes(online, group, rows, assume_utc=assume_utc)
+            out = push_changes(online, group, rows, assume_utc=assume_utc, actor=who)
         else:
-            out = both.push(online, group, rows, partial=partial, correct=correct, assume_utc=assume_utc)
+            out = both.push(online, group, rows, partial=partial, correct=correct, assume_utc=assume_utc, actor=who)
     return {
         "group": group,
         "rows": out.offline.rows,

@@ -65,13 +65,29 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType | None, name: str, where: s
     if kind is not None and (pa.types.is_large_string(kind) or pa.types.is_timestamp(kind)):
         return column  # times are read where their zone is known
     if kind is not None:
+        wanted = pa.float32() if pa.types.is_float16(kind) else kind
         try:
-            return column.cast(pa.float32() if pa.types.is_float16(kind) else kind)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"A cell of the column {name!r} is no {kind}: {error}.", where=where) from None
+            return column.cast(wanted)
+        except pa.ArrowInvalid:
+            found = _misfit(column, wanted)
+            raise DataError(
+                f"The column {name!r} must be {kind}, but {found}.", where=where, hint="Repair the cell."
+            ) from None
     for guess in (pa.int64(), pa.float64(), pa.bool_()):
         try:
             return column.cast(guess)
         except pa.ArrowInvalid:
             continue
     return column
+
+
+def _misfit(column: pa.ChunkedArray, kind: pa.DataType) -> str:
+    """Name the first cell that is not of a type."""
+    import pyarrow as pa
+
+    for row, cell in enumerate(column.to_pylist()):
+        try:
+            pa.scalar(cell, column.type).cast(kind)
+        except pa.ArrowInvalid:
+            return f"row {row} holds {cell[:80]!r}"
+    return "a cell holds something else"

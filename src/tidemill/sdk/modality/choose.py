@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tidemill.sdk.options import GREEDY
@@ -34,9 +35,13 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
         return (_texts(options.weights) if _by_kind(options) else _table(options)), Asked(data, target, options)
     named = read_version(data, workspace, training=True)
     if named is not None:
-        asked = Asked(data, target or named.target, named.options(options, target or named.target), named)
+        told = named.options(options, target or named.target)
         if _of_images(named.version.schema):
+            # Types and times of columns are for tables; only what a person says of them is refused.
+            told = replace(told, types=options.types, time_column=options.time_column)
+            asked = Asked(data, target or named.target, told, named)
             return (_lines() if options.kind == RECOGNITION else _images()), asked
+        asked = Asked(data, target or named.target, told, named)
         texts = _of_texts(named.raw, asked.target, asked.options)
         return (_texts(options.weights) if texts else _table(options)), asked
     if options.kind == RECOGNITION:

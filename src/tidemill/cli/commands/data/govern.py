@@ -183,11 +183,15 @@ def forget(
 
 
 def gc(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="Only this one. You must own each dataset whose files go.")
+    ] = None,
     dry_run: DryRun = False,
     grace: Annotated[
         float | None, typer.Option("--grace", help="Hours that a fragment without a version may grow old; default 24.")
     ] = None,
     workspace: options.Workspace = None,
+    actor: words.Actor = None,
     as_json: options.Json = False,
 ) -> None:
     """Remove the files of dropped versions that nothing refers to, and what crashed writers left."""
@@ -195,7 +199,8 @@ def gc(
         from tidemill.cli import show
         from tidemill.sdk import data as sdk
 
-        told = sdk.gc(dry_run=dry_run, grace_s=None if grace is None else grace * 3600, workspace=workspace)
+        age = None if grace is None else grace * 3600
+        told = sdk.gc(dataset, dry_run=dry_run, grace_s=age, workspace=workspace, actor=actor)
         if as_json:
             show.emit_json(told)
             return

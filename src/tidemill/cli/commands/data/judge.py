@@ -166,7 +166,8 @@ def skew(
         if as_json:
             show.emit_json(told)
         else:
-            print(f"{told['rows']:,} rows in service beside {told['version']}:")
+            lost = f" ({told['lost']:,} more are left out: images or texts of theirs are gone)" if told["lost"] else ""
+            print(f"{told['rows']:,} rows in service{lost} beside {told['version']}:")
             _tell(told["findings"])
             if out is not None:
                 print(f"Report: {out}")
