@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tidemill.api.app import make_app
 from tidemill.api.context import Context, Limits
+from tidemill.api.errors import HttpError
 from tidemill.api.features import online
-from tidemill.api.quick_http import QuickProtocol, quick_protocol
+from tidemill.api.quick_http import Head, QuickProtocol, quick_protocol
 from tidemill.data.features.online import wire
 from tidemill.data.features.online.push import push
 from tidemill.sdk.features import register
@@ -28,15 +31,13 @@ PATH = "/api/v1/features/get"
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What went the short way."""
     seen: list[bytes] = []
-    find = QuickProtocol._find
+    answer = QuickProtocol._answer
 
-    def noted(self: QuickProtocol) -> Any:
-        door = find(self)
-        if door is not None:
-            seen.append(self.url)
-        return door
+    def noted(self: QuickProtocol, head: Head, data: bytes, keep: bool) -> None:
+        seen.append(data)
+        answer(self, head, data, keep)
 
-    monkeypatch.setattr(QuickProtocol, "_find", noted)
+    monkeypatch.setattr(QuickProtocol, "_answer", noted)
     return seen
 
 
@@ -225,3 +226,105 @@ def test_who_does_not_read_is_answered_when_he_does(line: Line) -> None:
     for _ in range(40):
         status, _, got = line.answer()
         assert (status, len(value(got))) == (200, 900)
+
+
+PIECES = [
+    request(asked(1)),
+    request(asked(2), "x-other: 1"),
+    request(asked(3), f"accept: {wire.PACKED}"),
+    request(b"{"),
+    request(asked(4)).replace(b"host: 127.0.0.1", b"host: elsewhere"),
+    b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_heads_that_came_before_mean_the_same_however_they_are_cut(
+    port: int, wanted: list[int], data: st.DataObject
+) -> None:
+    sent = b"".join(PIECES[i] for i in wanted)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(sent) - 1), max_size=6)))
+    alone = []
+    for i in wanted:
+        one = Line(port)
+        one.send(PIECES[i])
+        alone.append(one.answer())
+        one.socket.close()
+    line = Line(port)
+    line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True):
+        line.send(sent[start:end])
+        time.sleep(0.001)
+    got = [line.answer() for _ in wanted]
+    line.socket.close()
+    assert [(status, body) for status, _, body in got] == [(status, body) for status, _, body in alone]
+
+
+def test_a_head_that_came_before_is_not_read_again_and_its_key_is_asked_for_again(
+    line: Line, port: int, quick: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.send(request(asked(1)))
+    assert line.answer()[0] == 200
+    monkeypatch.setattr(QuickProtocol, "on_message_begin", lambda _: None)
+    line.send(request(asked(2)))
+    assert value(line.answer()[2]) == [[3.0]]
+    assert len(quick) == 2
+
+    def closed(*_: object, **__: object) -> str:
+        raise HttpError(401, "An API key is needed.")
+
+    monkeypatch.setattr("tidemill.api.quick.let_in", closed)
+    line.send(request(asked(3)))
+    assert line.answer()[0] == 401
+
+
+def test_a_head_whose_body_is_not_there_yet_is_read(line: Line) -> None:
+    line.send(request(asked(1)))
+    assert line.answer()[0] == 200
+    data = request(asked(2))
+    line.send(data[:-3])
+    time.sleep(0.05)
+    line.send(data[-3:] + request(asked(3)))
+    assert [value(line.answer()[2]) for _ in range(2)] == [[[3.0]], [[4.0]]]
+
+
+class Clock:
+    """A loop whose time stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, wait: float, _: Any) -> None:
+        self.waits.append(wait)
+
+
+class Wire:
+    """Where a connection ends."""
+
+    closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_one_timer_serves_all_requests_of_a_connection_and_ends_it_when_nobody_asks() -> None:
+    one: Any = object.__new__(quick_protocol({}))
+    clock = one.loop = Clock()
+    wire = one.transport = Wire()
+    one.timeout_keep_alive = 75
+    for now, quiet, wait in ((0.0, 0.0, 75.0), (75.0, 40.0, 40.0), (115.0, None, 75.0), (190.0, 189.0, 74.0)):
+        clock.now, one._quiet_since = now, quiet
+        one._look()
+        assert (clock.waits[-1], wire.closed) == (wait, False)
+    clock.now = 264.0
+    one._look()
+    assert wire.closed
+    assert len(clock.waits) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,7 @@ def to_arrow(nanos: Nanos) -> pa.Array:
     return arrow_of(nanos, ARROW_TIME)
 
 
+@lru_cache(maxsize=4096)  # rows are pushed in batches of one time
 def shown(nanos: int) -> str:
     """Write a time for people.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from tidemill.deploy.engine.http import Hub
 from tidemill.deploy.engine.limits import Limits
 from tidemill.deploy.engine.refusal import Refusal, bad_request
 from tidemill.deploy.grpc import calls, protocol
+from tidemill.deploy.grpc.coming import WINDOW_BYTES, Coming, Full, too_much
 
 _MOST_DEADLINE_MS = 600_000.0
 _ENVELOPE_BYTES = 1 << 20
 """What a message may have beside its tensors: names, shapes, parameters."""
+_STREAMS = 1024
+"""Calls of one connection at a time; a client keeps further ones back."""
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -44,10 +48,6 @@ class _Refused(Refusal):
         told = reply.document()
         super().__init__(reply.status, told["code"], told["error"], retry_after_s=told.get("retry_after_s"))
         self.headers = reply.headers
-
-
-class _Full(Refusal):
-    """Too many bytes of bodies are under way; by both doors together."""
 
 
 class Door:
@@ -85,6 +85,7 @@ class Door:
     ) -> None:
         self._app = app
         self._hub = hub
+        self._coming = Coming(hub, _refuse)
         self._host = f"[{host}]" if ":" in host and not host.startswith("[") else host or "0.0.0.0"
         self.port = port
         self._tls = None if certificate is None or key is None else _credentials(certificate, key)
@@ -94,6 +95,9 @@ class Door:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", limits.header_bytes),
                 ("grpc.max_connection_idle_ms", int(limits.idle_s * 1e3)),
+                ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+                ("grpc.http2.bdp_probe", 0),  # it makes windows of 4 MiB, for messages that nobody reads, too
                 ("grpc.so_reuseport", int(share_port)),
             ],
             maximum_concurrent_rpcs=limits.connections,
@@ -146,8 +150,9 @@ class Door:
             "RepositoryModelUnload": self._unload,
         }
         methods = {
-            # Requests are read in the handler: bytes that are no message are the caller's mistake, and are told so.
-            name: grpc.unary_unary_rpc_method_handler(
+            # As streams, so that the handler comes before the message; on the wire it is the same. It is parsed in the
+            # handler: bytes that are no message are the caller's mistake, and are told so.
+            name: grpc.stream_unary_rpc_method_handler(
                 self._handler(answers[name], protocol.messages()[request], protocol.messages()[response])
             )
             for name, (request, response) in protocol.calls().items()
@@ -155,22 +160,24 @@ class Door:
         return grpc.method_handlers_generic_handler(f"inference.{protocol.SERVICE}", methods)
 
     def _handler(self, answer: Callable[..., Any], request_type: Any, response_type: Any) -> Callable[..., Any]:
-        hub, most = self._hub, self._hub.limits.body_bytes
+        hub, coming, most = self._hub, self._coming, self._hub.limits.body_bytes
 
-        async def handle(data: bytes, context: Any) -> bytes:
-            size = min(len(data), most)  # its envelope is none of the body that may always come
-            hub.held += size
+        async def handle(_: Any, context: Any) -> bytes:
+            size = 0
             try:
+                data = await coming.read(context)
+                size = min(len(data), most)  # its envelope is none of the body that may always come
+                hub.held += size
                 if hub.held > hub.most_held:
-                    raise _too_much(hub)
+                    raise too_much(hub)
                 response = await answer(_read(request_type, data), response_type(), context)
                 return bytes(response.SerializeToString())
             except Refusal as why:
                 refused = why
             finally:
                 hub.held -= size
-            await context.abort(_status(refused), _told(refused), _about(refused))
-            return b""  # not reached: the line above raises
+            await _refuse(context, refused)
+            return b""
 
         return handle
 
@@ -252,13 +259,14 @@ def _headers(context: Any, json_bytes: int) -> dict[bytes, bytes]:
     return headers
 
 
-def _too_much(hub: Hub) -> Refusal:
-    told = f"The bodies of all requests together may have {hub.most_held:,} bytes."
-    return _Full(503, "unavailable", told, retry_after_s=1)
+async def _refuse(context: Any, why: Refusal) -> None:
+    """End a call; one that has ended already is left alone."""
+    with contextlib.suppress(grpc.aio.InternalError):
+        await context.abort(_status(why), _told(why), _about(why))
 
 
 def _status(why: Refusal) -> grpc.StatusCode:
-    if isinstance(why, _Full):
+    if isinstance(why, Full):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
     return _CODES.get(why.status, grpc.StatusCode.INTERNAL)
 
