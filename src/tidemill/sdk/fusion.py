@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.bundle.fusion.embedding import Embedding
+from tidemill.bundle.fusion.embedding import Embedding, cost_of
 from tidemill.bundle.fusion.parts import JoinedPictures, seen
-from tidemill.core.errors import DataError, NotFoundError
-from tidemill.core.objective import parse_objective
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.objective import Objective, evaluate_costs, parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
 from tidemill.core.task import Task
 from tidemill.data.checks import Finding
@@ -31,7 +31,7 @@ from tidemill.data.ingest import RawTable
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.models.fusion.encoder import FusedEncoder
-from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project
+from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project, row_ms
 from tidemill.models.fusion.folders import is_image_encoder
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
@@ -173,14 +173,15 @@ def prepare_fused(
     wanted += [] if of_images is None else [(name, of_images) for name in pictures]
     if wanted:
         need_text("to embed columns")
-        if options.objective and parse_objective(options.objective, base_dir=Path.cwd()).cost_constraints:
-            tell("Bounds on costs are held against the models; the encoders of columns come on top.")
+    bounds = _bounds(options)
     found: list[_Embedded] = []
     made: dict[tuple[str, int], Embedding] = {}
     for column, folder in wanted:
         cells: Cells = PictureCells(pictures[column]) if column in pictures else base.columns[column]
         try:
-            found.append(_embedded(column, folder, cells, base.train, cache, until, made))
+            embedding = _opened(column, folder, cells, base.train, until, made)
+            _check_bounds(bounds, [*(e.embedding for e in found), embedding])  # before minutes go into its cells
+            found.append(_embedded(embedding, cells, base.train, cache, until))
         except TooSlowError as error:
             why = f"its encoder would take {error.seconds:.0f} s" if error.seconds else "there is no time"
             tell(
@@ -190,6 +191,8 @@ def prepare_fused(
         tell(found[-1].embedding.in_words())
         if isinstance(cells, PictureCells) and cells.unread:
             tell(cells.in_words(column))
+    if found and bounds is not None:
+        tell(_check_bounds(bounds, [e.embedding for e in found]))
     return _joined(base, found, pictures) if found else base
 
 
@@ -423,29 +426,78 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     return of_texts, of_images
 
 
-def _embedded(
+def _opened(
     column: str,
     folder: str,
     cells: Cells,
     train: NDArray[np.int64],
-    cache: Path,
     until: float,
     made: dict[tuple[str, int], Embedding],
-) -> _Embedded:
-    """Open an encoder for a column, ask it about all cells, and choose what is kept of its features.
+) -> Embedding:
+    """Open an encoder for a column, and see what a usual cell costs.
 
     What was opened stands in ``made``, by folder and length: columns that are read alike share it.
     """
     if time.monotonic() > until:
         raise TooSlowError
-    images = isinstance(cells, PictureCells)
-    key = (folder, 0 if images else length_for(TextProfile.of(cells[train])))
-    if key not in made:
-        made[key] = opened_images(column, folder) if images else opened(column, folder, key[1])
-    embedding = replace(made[key], column=column)
+    if isinstance(cells, PictureCells):
+        if (folder, 0) not in made:
+            made[folder, 0] = opened_images(column, folder)
+        embedding = replace(made[folder, 0], column=column)
+        assert embedding.pixels is not None
+        grey = np.full((embedding.pixels.height, embedding.pixels.width, 3), 128, dtype=np.uint8)
+        return replace(embedding, row_ms=row_ms(embedding, grey))
+    texts = cells[train]
+    profile = TextProfile.of(texts)
+    length = length_for(profile)
+    if (folder, length) not in made:
+        made[folder, length] = opened(column, folder, length)
+    embedding = made[folder, length]
+    embedding = replace(embedding, column=column, tokens=min(profile.tokens, embedding.tokens or profile.tokens))
+    usual = sorted(map(str, texts), key=len)[len(texts) // 2]
+    return replace(embedding, row_ms=row_ms(embedding, usual))
+
+
+def _embedded(embedding: Embedding, cells: Cells, train: NDArray[np.int64], cache: Path, until: float) -> _Embedded:
+    """Ask the encoder of a column about all cells, and choose what is kept of its features."""
     features = features_of(embedding, cells, FeatureCache(cache, embedding.key), until)
     embedding = _reduced(embedding, features, train)
     return _Embedded(embedding, embedding.project(features.values, features.empty), ~features.empty, features.cell_s)
+
+
+def _bounds(options: FitOptions) -> Objective | None:
+    """The objective, where it bounds costs."""
+    if not options.objective:
+        return None
+    found = parse_objective(options.objective, base_dir=Path.cwd())
+    return found if found.cost_constraints else None
+
+
+def _check_bounds(objective: Objective | None, embeddings: Sequence[Embedding]) -> str:
+    """Say what encoders take of bounds on costs; where nothing is left for a model, no search could find one.
+
+    Raises
+    ------
+    OptionError
+        Where the encoders alone break a bound.
+    """
+    if objective is None:
+        return ""
+    results = evaluate_costs(objective, cost_of(embeddings))
+    taken = "; ".join(f"{_number(r.value or 0.0)} of {r.constraint}" for r in results)
+    who = ", ".join(f"{e.encoder!r} of column {e.column!r}" for e in embeddings)
+    if any(not r.satisfied for r in results):
+        raise OptionError(
+            f"The encoders of columns alone break a bound: {who} take {taken}.",
+            where="--objective",
+            hint="Loosen the bound, name weights of a smaller encoder, or leave out --weights: texts are then counted "
+            "by their words.",
+        )
+    return f"Bounds on costs count the encoders of columns, too: {who} take {taken}."
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def opened(column: str, folder: str, length: int) -> Embedding:

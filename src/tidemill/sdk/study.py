@@ -201,7 +201,7 @@ class Study:
             "folds": trial.folds,
             "fidelity": trial.fidelity,
             "seed": trial.seed,
-            "cost": trial.cost.to_json(),
+            "cost": (trial.cost + self.search.shared).to_json(),
             "usage": trial.usage.to_json(),
             "error": trial.error,
             "traceback": trial.traceback,

@@ -9,8 +9,10 @@ import torch
 
 from tidemill.bundle.fusion.embedding import INPUT, Embedding
 from tidemill.bundle.images.encoder import ImageEncoder
+from tidemill.bundle.splice import bare
 from tidemill.core.errors import TrialError
 from tidemill.models.export import to_onnx
+from tidemill.models.training.trained import operations
 from tidemill.models.vision.nets.backbone import Backbone, load, normalisation, side_of
 
 _NEAR = 1e-3
@@ -62,7 +64,11 @@ def open_images(column: str, folder: str) -> Embedding:
     cells = _Cells(body, *normalisation(folder)).eval()
     written = to_onnx(cells, {INPUT: torch.zeros(2, 3, side, side)}, {INPUT: (0,)}, noun="encoder")
     width = int(body.linear.in_features)
-    made = Embedding(column, Path(folder).name, written.SerializeToString(), width, pixels=ImageEncoder(side, side, 3))
+    made = Embedding(
+        column, Path(folder).name, bare(written), width, pixels=ImageEncoder(side, side, 3),
+        params=sum(each.numel() for each in model.parameters()),
+        work=(float(operations(cells, torch.zeros(1, 3, side, side))),),
+    )  # fmt: skip
     _check(made, cells, side)
     return made
 
