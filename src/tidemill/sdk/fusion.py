@@ -22,7 +22,6 @@ from tidemill.bundle.fusion.parts import JoinedPictures, seen
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.objective import Objective, evaluate_costs, parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
-from tidemill.core.task import Task
 from tidemill.data.checks import Finding
 from tidemill.data.images.packs import PackFiles, Place, pack_files
 from tidemill.data.images.pictures import FilePictures, Pictures, Unreadable
@@ -39,7 +38,7 @@ from tidemill.models.text.families.sentence import length_for
 from tidemill.models.text.folders import find_encoder
 from tidemill.models.vision.features import FeatureCache
 from tidemill.sdk.options import FitOptions
-from tidemill.sdk.prepare import Prepared, prepare
+from tidemill.sdk.prepare import OnTable, Prepared, prepare
 from tidemill.sdk.sources import Named, keep_source, load_source
 from tidemill.search.heldout.material import FEATURES
 from tidemill.search.study import Study
@@ -59,13 +58,13 @@ _PACK, _OFFSET, _LENGTH = ": pack", ": offset", ": length"
 
 
 @dataclass(frozen=True)
-class PreparedFused:
+class PreparedFused(OnTable):
     """A table with embedded columns made ready for a search; a `tidemill.sdk.modality._base.Prepared`.
 
     Parameters
     ----------
     base : Prepared
-        The table, checked and split.
+        As in `OnTable`.
     schema : Schema
         The columns; those that are embedded say so.
     encoder : FusedEncoder
@@ -80,7 +79,6 @@ class PreparedFused:
         Rows that have an image, by column.
     """
 
-    base: Prepared
     schema: Schema
     encoder: FusedEncoder
     numbers: Columns = field(default_factory=dict)
@@ -89,30 +87,10 @@ class PreparedFused:
     there: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
-    def task(self) -> Task:
-        """The question."""
-        return self.base.task
-
-    @property
     def columns(self) -> Columns:
         """Physical columns of all rows; images are told by their names."""
         names = {name: np.array(list(each.names), dtype=object) for name, each in self.pictures.items()}
         return {**self.base.columns, **names}
-
-    @property
-    def y(self) -> NDArray[Any]:
-        """Encoded target of all rows."""
-        return self.base.y
-
-    @property
-    def train(self) -> NDArray[np.int64]:
-        """Numbers of the training rows."""
-        return self.base.train
-
-    @property
-    def test(self) -> NDArray[np.int64]:
-        """Numbers of the locked rows."""
-        return self.base.test
 
     @property
     def findings(self) -> tuple[Finding, ...]:
