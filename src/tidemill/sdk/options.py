@@ -10,10 +10,10 @@ from typing import Any
 from tidemill.core.budget import Budget
 from tidemill.core.errors import OptionError, nearest_hint
 from tidemill.core.schema import SemanticType
+from tidemill.core.transcripts import GREEDY
 
 DEFAULT_TIME = "60s"
 ENGINES = ("process", "inprocess", "ray")
-GREEDY = "greedy"
 RUNGS_STAY = "Trainings that pause keep what they go on from on one machine, so rungs don't run on Ray."
 
 

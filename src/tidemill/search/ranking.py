@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.core.task import TaskKind
+from tidemill.core.transcripts import GREEDY
 from tidemill.core.trial import FREE, Cost, Trial
 from tidemill.search.judge import Judge, Verdict
 
@@ -49,6 +51,8 @@ def leaderboard(
             "flops": cost.flops,
             "seconds": trial.usage.wall_s,
         }
+        if judge.task.kind is TaskKind.RECOGNITION:
+            row["decoding"] = GREEDY
         if verdict.constraints:
             row["keeps_constraints"] = verdict.gap == 0
             row["constraints"] = "; ".join(str(r) for r in verdict.constraints)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tidemill.sdk.options import GREEDY
+from tidemill.core.transcripts import GREEDY
 from tidemill.search.modality import FUSED, IMAGE, LINE, TEXT, modality_of
 
 if TYPE_CHECKING:
