@@ -148,7 +148,7 @@ class HeldOutTrial:
         threads : int
             Threads that it may use.
         time_s : float, optional
-            Seconds that it may take; a training without a rung is cut to what fits.
+            Seconds that it may take; a training that comes to its end is cut to what fits.
         bonus_s, race
             Of no account: there is one split.
         probe : bool
@@ -165,7 +165,7 @@ class HeldOutTrial:
         Raises
         ------
         TrialTimeoutError
-            Where the time is too short for any training, or for the rung.
+            Where the time is too short for any training, or for a rung that is not the last.
         TrialError
             Where the answers are no numbers, or the model can't be exported.
         """
@@ -244,7 +244,7 @@ def judged(
     family : str
         For messages.
     budget : TrainBudget
-        With the learning curve.
+        With the learning curve, and how far a training came that had to be shortened.
     rung : Rung or None
         Where the training paused.
     started : float
@@ -279,7 +279,7 @@ def judged(
         "cost": model.cost,
         "curve": tuple(budget.curve),
         "folds": 1,
-        "fidelity": 1.0 if rung is None else rung.epochs / rung.of,
+        "fidelity": 1.0 if rung is None else (budget.reached or rung.epochs) / rung.of,
         "stopped": None,
         "fold_s": (time.monotonic() - started,),
         "probe": None if measure is None else measure(),
