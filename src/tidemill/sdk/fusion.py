@@ -31,12 +31,13 @@ from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.models.fusion.encoder import FusedEncoder
 from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project, row_ms
-from tidemill.models.fusion.folders import is_image_encoder
+from tidemill.models.fusion.folders import is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
-from tidemill.models.text.folders import find_encoder
+from tidemill.models.text.folders import find_encoder, pool_of
 from tidemill.models.vision.features import FeatureCache
+from tidemill.sdk.encoder_weights import encoders_at_hand
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import OnTable, Prepared, prepare
 from tidemill.sdk.sources import Named, keep_source, load_source
@@ -44,6 +45,7 @@ from tidemill.search.heldout.material import FEATURES
 from tidemill.search.study import Study
 from tidemill.store.artifacts import content_key
 from tidemill.store.workspace import Workspace
+from tidemill.train.extra import need_torch
 
 MOST_NUMBERS = 64
 """So many numbers of an embedding are kept; with few rows fewer."""
@@ -143,14 +145,16 @@ def prepare_fused(
     time_s = options.budget().time_s
     until = float("inf") if time_s is None else begun + _SHARE * time_s
     cache = _cache_folder(workspace)
-    of_texts, of_images = _folders(options.weights, tell)
+    places = encoders_at_hand(workspace, options.weights)
+    of_texts, of_images = _folders(places, tell)
+    own = set(places) - set(options.weights)
     images = _images(base, options, named)
     _tell_lacking(base.schema, images, of_texts, of_images, tell)
     pictures = _pictures(workspace, source, base, options, images) if of_images is not None else {}
     wanted = [] if of_texts is None else [(name, of_texts) for name in _texts(base.schema, images)]
     wanted += [] if of_images is None else [(name, of_images) for name in pictures]
     if wanted:
-        need_text("to embed columns")
+        (need_torch if all(is_own_net(folder) for _, folder in wanted) else need_text)("to embed columns")
     bounds = _bounds(options)
     found: list[_Embedded] = []
     made: dict[tuple[str, int], Embedding] = {}
@@ -167,6 +171,11 @@ def prepare_fused(
             )
             continue
         tell(found[-1].embedding.in_words())
+        if folder in own:
+            tell(
+                f"The encoder {embedding.encoder!r} was trained by a study of this workspace, with answers: where rows "
+                "of this table were among what it learned from, figures on them are too good."
+            )
         if isinstance(cells, PictureCells) and cells.unread:
             tell(cells.in_words(column))
     if found and bounds is not None:
@@ -482,7 +491,7 @@ def opened(column: str, folder: str, length: int) -> Embedding:
     """Open an encoder of texts; see `tidemill.models.fusion.texts.open_texts`."""
     from tidemill.models.fusion.texts import open_texts  # loads torch
 
-    return open_texts(column, folder, length)
+    return open_texts(column, folder, length, pool_of(folder))
 
 
 def opened_images(column: str, folder: str) -> Embedding:

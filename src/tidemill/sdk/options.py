@@ -68,7 +68,8 @@ class FitOptions:
     images : path or None
         Folder or archive in which the images of a table lie; None looks beside the table.
     weights : tuple of str
-        Folders or files with trained weights that may be begun from.
+        Folders or files with trained weights that may be begun from, or that read columns of a table; studies, and
+        their bundles, stand for their best nets.
     in_process : bool
         Train in this process, one trial after the other: quicker to start, but no limit of time or memory can end a
         trial.
