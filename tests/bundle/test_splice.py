@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tidemill.bundle.graph import OPSET, GraphBuilder
-from tidemill.bundle.splice import splice
+from tidemill.bundle.splice import bare, splice
 from tidemill.core.errors import InternalError
 
 
@@ -36,6 +36,14 @@ def test_the_same_graph_fits_in_twice_and_computes_what_it_did() -> None:
     run = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert run.run(None, {"x": np.float32([[1, 1], [3, -2]])})[0].tolist() == [[4, 0], [12, 0]]
     assert b"somewhere" not in model.SerializeToString()
+
+
+def test_a_bare_model_computes_the_same_and_says_nothing_of_its_writer() -> None:
+    data = bare(foreign())
+    assert b"somewhere" not in data
+    run = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert [value.name for value in run.get_inputs()] == ["x"]
+    assert run.run(None, {"x": np.float32([[1, 1], [3, -2]])})[0].tolist() == [[2, 0], [6, 2]]
 
 
 def test_a_branch_keeps_the_values_around_it() -> None:

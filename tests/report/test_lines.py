@@ -41,6 +41,7 @@ def test_the_page_names_lines_and_characters(tmp_path: Path) -> None:
     page = write_report(facts(), tmp_path / "r.html").read_text(encoding="utf-8")
     for words in ("What it reads wrongly", "Characters that it confuses", "Character error rate", "4.png", "nothing"):
         assert words in page
+    assert "figures of this page are of texts of the best path (greedy decoding)" in page
     assert "<b>aria" not in page
     assert "NaN" not in page
 

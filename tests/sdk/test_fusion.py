@@ -18,7 +18,7 @@ import tidemill as tm
 from tidemill.bundle.fusion.embedding import Embedding
 from tidemill.bundle.fusion.runtime import FusedBundle
 from tidemill.bundle.verify import verify
-from tidemill.core.errors import DataError, TidemillError
+from tidemill.core.errors import DataError, OptionError, SearchError, TidemillError
 from tidemill.models.fusion.features import TooSlowError
 from tidemill.sdk import fusion
 from tidemill.sdk.fit import fit_to_bundle
@@ -118,6 +118,56 @@ def test_where_nothing_can_be_embedded_the_table_is_a_plain_one_and_a_line_says_
         "no time": "Column 'review' stays as it was: its encoder would take 1000 s, and a fit of 60 s has 40% for",
     }[what]
     assert sum(line in notice for notice in found.notices) == 1
+
+
+ENCODER = 32 * 24
+"""Numbers of the encoder by hand."""
+
+
+def test_a_bound_that_the_encoders_alone_break_is_told_before_any_cell_is_read(
+    table: Path, tmp_path: Path, by_hand: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "features_of", None)
+    with pytest.raises(OptionError, match="alone break a bound: 'words' of column 'review' take 768 of params <= 700"):
+        prepared(table, tmp_path, weights=by_hand, objective="maximize accuracy; params <= 700")
+
+
+def test_a_bound_that_holds_says_what_the_encoders_take_of_it(
+    table: Path, tmp_path: Path, by_hand: tuple[str, ...]
+) -> None:
+    found = prepared(table, tmp_path, weights=by_hand, objective="maximize accuracy; params <= 1e5; flops <= 1e6")
+    assert isinstance(found, PreparedFused)
+    (embedding,) = found.encoder.embeddings
+    assert 4 <= embedding.tokens < 16, "a usual text"
+    assert embedding.row_ms is not None
+    taken = ENCODER + 24 + 24 * 20
+    assert found.encoder.cost.params == taken
+    assert any(f"'words' of column 'review' take {taken:,} of params <= 100000; " in n for n in found.notices)
+
+
+@pytest.mark.parametrize(("room", "told"), [(1, "refused before training"), (100_000, "")])
+def test_bounds_count_the_encoders_of_columns(
+    table: Path, tmp_path: Path, by_hand: tuple[str, ...], room: int, told: str
+) -> None:
+    encoders = ENCODER + 24 + 24 * 20
+    words: dict[str, Any] = {**QUICK, "weights": by_hand, "workspace": tmp_path / "w"}
+    objective = f"maximize accuracy; params <= {encoders + room}; size_bytes <= 1MB"
+    if told:
+        with pytest.raises(SearchError, match=told):
+            tm.fit(table, "animal", objective=objective, **words)
+        return
+    with tm.fit(table, "animal", objective=objective, **words) as study:
+        (row,) = study.leaderboard()
+        (trial,) = study.search.whole.values()
+        assert row["params"] == trial.cost.params + encoders
+        assert row["flops"] > trial.cost.flops
+        assert study.describe_trial(trial.number)["cost"]["params"] == row["params"]
+        assert study.pareto("flops") == [row]
+        bundle = study.best.export(tmp_path / "out.tm")
+        assert encoders < bundle.info.cost["params"] <= row["params"]
+        assert bundle.info.cost["flops"] > 0
+        asked = study.reobjective(f"maximize accuracy; params <= {encoders}")
+        assert not asked.best.candidate.satisfied
 
 
 def photos(folder: Path, count: int = 90) -> Path:
@@ -281,6 +331,9 @@ def test_a_trained_encoder_is_opened_exported_and_held_against_pytorch(table: Pa
     bundle = tm.load(tmp_path / "out.tm")
     assert verify(bundle.path) == []
     assert any("encoder 'encoder': 32 numbers" in note for note in bundle.info.notes)
+    candidate = result.study.best.candidate
+    assert result.study.search.shared.size_bytes < bundle.info.cost["size_bytes"] < candidate.cost.size_bytes
+    assert candidate.cost.latency_ms is not None
     ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
     bundle.to_csv(table, ours)
     done = subprocess.run([sys.executable, str(bundle.path / "run.py"), str(table), str(theirs)], capture_output=True)

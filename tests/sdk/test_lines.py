@@ -154,9 +154,17 @@ def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monke
         report = study.report(tmp_path / "report.html", bundle=bundle).read_text(encoding="utf-8")
         kept = study.best.evidence()
         searched = study.best.export(tmp_path / "beam.tm", decode="beam:5")
+        told = study.report(tmp_path / "beam.html", bundle=searched).read_text(encoding="utf-8")
+        assert study.describe()["decoding"] == study.describe_trial(0)["decoding"] == "greedy"
+        assert study.leaderboard()[0]["decoding"] == study.best.to_json()["decoding"] == "greedy"
+        assert "figures of texts of the best path" in study.best.in_words()
     assert searched.spec.decode["width"] == 5
     (measured,) = [m.value for m in searched.spec.metrics if (m.source, m.name) == ("test", "cer")]
     assert searched.evaluate(test)["cer"] == pytest.approx(measured)
+    assert "Figures are of texts searched for by beams of 5" in (searched.path / "README.md").read_text()
+    assert "searched for by beams of 5" in told
+    assert "searched for by beams of 5" not in report
+    assert "Their texts are those of the best path." in report
     assert "What it reads wrongly" in report
     assert "Characters that it confuses" in report
     assert "Character error rate" in report

@@ -91,6 +91,11 @@ def test_prices_know_the_bounds() -> None:
     strict = Prices(costs, parse_objective("minimize rmse; params <= 500"), 2.0, 10**9)
     assert np.isfinite(strict({0: 1.0}))
     assert strict({0: 0.5, 1: 0.5}) == np.inf
+    shared = Cost(params=400, flops=7, size_bytes=10**6, latency_ms=9.0)
+    beside = Prices(costs, parse_objective("minimize rmse; params <= 500"), 2.0, 10**9, shared=shared)
+    assert beside({0: 1.0}) == strict({0: 1.0}), "what is there anyway has no price"
+    tight = Prices(costs, parse_objective("minimize rmse; params <= 499"), 2.0, 10**9, shared=shared)
+    assert tight({0: 1.0}) == np.inf
     assert with_models(costs, {0: 4, 1: 1}, {0: 1, 1: 1})[0].params == 25
     assert with_models(costs, {0: 4, 1: 1}, {0: 3, 1: 1})[0].params == 75
 

@@ -164,6 +164,8 @@ def _quality(spec: BundleSpec) -> str:
     lines = ["## Quality", ""]
     if spec.info.objective:
         lines += [f"Objective: `{spec.info.objective}`", ""]
+    if spec.task.kind is TaskKind.RECOGNITION:
+        lines += [_decoding(spec), ""]
     for source in dict.fromkeys(m.source for m in spec.metrics):
         left_out = () if spec.task.kind is TaskKind.MULTILABEL else _LEFT_OUT  # which has few, and none twice
         chosen = [m for m in spec.metrics if m.source == source and not m.name.endswith(left_out)]
@@ -171,6 +173,16 @@ def _quality(spec: BundleSpec) -> str:
         lines += ["| metric | value | interval | better |", "|---|---:|---:|---|"]
         lines += [_metric_line(m) for m in chosen] + [""]
     return "\n".join(lines).rstrip()
+
+
+def _decoding(spec: BundleSpec) -> str:
+    """Which texts the figures are about."""
+    if not spec.decode:
+        return "Figures are of texts of the best path (greedy decoding), as those of the study are."
+    return (
+        f"Figures are of texts searched for by beams of {spec.decode['width']:,}, as this bundle answers; those of the "
+        "study are of texts of the best path."
+    )
 
 
 def _metric_line(m: MetricValue) -> str:

@@ -54,6 +54,27 @@ def splice(graph: GraphBuilder, model: onnx.ModelProto, inputs: Mapping[str, str
     return [names[value.name] for value in model.graph.output]
 
 
+def bare(model: onnx.ModelProto) -> bytes:
+    """Serialise a model without what its writer left beside the arithmetic: it is as large as what `splice` adds.
+
+    The traces of source code in it name places on the machine that wrote it, and nobody needs them.
+    """
+    graph = GraphBuilder()
+    names = {value.name: value.name for value in model.graph.input}
+    outputs = splice(graph, model, names)
+    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    made.graph.name = model.graph.name
+    made.graph.input.extend(model.graph.input)
+    made.graph.initializer.extend(graph.initializers)
+    made.graph.node.extend(graph.nodes)
+    for name, value in zip(outputs, model.graph.output, strict=True):
+        value_info = onnx.ValueInfoProto()
+        value_info.CopyFrom(value)
+        value_info.name = name
+        made.graph.output.append(value_info)
+    return bytes(made.SerializeToString())
+
+
 def _check(model: onnx.ModelProto, inputs: Mapping[str, str]) -> None:
     stored = {tensor.name for tensor in model.graph.initializer}
     wanted = {value.name for value in model.graph.input} - stored

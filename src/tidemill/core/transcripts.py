@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 
 END = -1
 """Stands behind the last character of a row."""
+GREEDY, BEAM = "greedy", "beam"
+"""How a text is decoded from what a net says of a line: the best path through it, or a search by beams.
+
+Trials are judged by best paths: what a study says of its models, it says of these.
+"""
 
 Codes = NDArray[np.int32]
 """Shape (n, length of the longest)."""

@@ -77,6 +77,10 @@ class Cost:
         return cls(**data)
 
 
+FREE = Cost(params=0, flops=0, size_bytes=0, latency_ms=0.0, batch_us=0.0)
+"""What takes nothing."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """What a trial used while it ran: wall and CPU seconds, peak memory in bytes."""

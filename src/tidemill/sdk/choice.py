@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
+from tidemill.core.task import TaskKind
+from tidemill.core.transcripts import GREEDY
 from tidemill.sdk.modality.choose import modality_decoding
-from tidemill.sdk.options import GREEDY
 from tidemill.search.candidate import Candidate
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class Choice:
         if self.study.search.truth.y_test is not None:
             locked = self.study.search.report_locked_slice(chosen.objective)
             lines.append(f"On {locked['rows']} locked test rows it reaches {self.metric} {locked['value']:.4g}.")
+        if self.study.task.kind is TaskKind.RECOGNITION:
+            lines.append("These are figures of texts of the best path; a bundle that searches by beams has its own.")
         for result in chosen.constraints:
             lines.append(f"{'✓' if result.satisfied else '✗'} {result}")
         return "\n".join(lines)

@@ -17,12 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.bundle.fusion.embedding import Embedding
+from tidemill.bundle.fusion.embedding import Embedding, cost_of
 from tidemill.bundle.fusion.parts import JoinedPictures, seen
-from tidemill.core.errors import DataError, NotFoundError
-from tidemill.core.objective import parse_objective
+from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.objective import Objective, evaluate_costs, parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
-from tidemill.core.task import Task
 from tidemill.data.checks import Finding
 from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED, PackFiles, Place, pack_files
 from tidemill.data.images.pictures import FilePictures, Pictures, Unreadable
@@ -31,20 +30,22 @@ from tidemill.data.ingest import RawTable
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.models.fusion.encoder import FusedEncoder
-from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project
-from tidemill.models.fusion.folders import is_image_encoder
+from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project, row_ms
+from tidemill.models.fusion.folders import is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
-from tidemill.models.text.folders import find_encoder
+from tidemill.models.text.folders import find_encoder, pool_of
 from tidemill.models.vision.features import FeatureCache
+from tidemill.sdk.encoder_weights import encoders_at_hand
 from tidemill.sdk.options import FitOptions
-from tidemill.sdk.prepare import Prepared, prepare
+from tidemill.sdk.prepare import OnTable, Prepared, prepare
 from tidemill.sdk.sources import Named, keep_source, load_source
 from tidemill.search.heldout.material import FEATURES
 from tidemill.search.study import Study
 from tidemill.store.artifacts import content_key
 from tidemill.store.workspace import Workspace
+from tidemill.train.extra import need_torch
 
 MOST_NUMBERS = 64
 """So many numbers of an embedding are kept; with few rows fewer."""
@@ -57,13 +58,13 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class PreparedFused:
+class PreparedFused(OnTable):
     """A table with embedded columns made ready for a search; a `tidemill.sdk.modality._base.Prepared`.
 
     Parameters
     ----------
     base : Prepared
-        The table, checked and split.
+        As in `OnTable`.
     schema : Schema
         The columns; those that are embedded say so.
     encoder : FusedEncoder
@@ -78,7 +79,6 @@ class PreparedFused:
         Rows that have an image, by column.
     """
 
-    base: Prepared
     schema: Schema
     encoder: FusedEncoder
     numbers: Columns = field(default_factory=dict)
@@ -87,30 +87,10 @@ class PreparedFused:
     there: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
-    def task(self) -> Task:
-        """The question."""
-        return self.base.task
-
-    @property
     def columns(self) -> Columns:
         """Physical columns of all rows; images are told by their names."""
         names = {name: np.array(list(each.names), dtype=object) for name, each in self.pictures.items()}
         return {**self.base.columns, **names}
-
-    @property
-    def y(self) -> NDArray[Any]:
-        """Encoded target of all rows."""
-        return self.base.y
-
-    @property
-    def train(self) -> NDArray[np.int64]:
-        """Numbers of the training rows."""
-        return self.base.train
-
-    @property
-    def test(self) -> NDArray[np.int64]:
-        """Numbers of the locked rows."""
-        return self.base.test
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -163,22 +143,25 @@ def prepare_fused(
     time_s = options.budget().time_s
     until = float("inf") if time_s is None else begun + _SHARE * time_s
     cache = _cache_folder(workspace)
-    of_texts, of_images = _folders(options.weights, tell)
+    places = encoders_at_hand(workspace, options.weights)
+    of_texts, of_images = _folders(places, tell)
+    own = set(places) - set(options.weights)
     images = _images(base, options, named)
     _tell_lacking(base.schema, images, of_texts, of_images, tell)
     pictures = _pictures(workspace, source, base, options, images) if of_images is not None else {}
     wanted = [] if of_texts is None else [(name, of_texts) for name in _texts(base.schema, images)]
     wanted += [] if of_images is None else [(name, of_images) for name in pictures]
     if wanted:
-        need_text("to embed columns")
-        if options.objective and parse_objective(options.objective, base_dir=Path.cwd()).cost_constraints:
-            tell("Bounds on costs are held against the models; the encoders of columns come on top.")
+        (need_torch if all(is_own_net(folder) for _, folder in wanted) else need_text)("to embed columns")
+    bounds = _bounds(options)
     found: list[_Embedded] = []
     made: dict[tuple[str, int], Embedding] = {}
     for column, folder in wanted:
         cells: Cells = PictureCells(pictures[column]) if column in pictures else base.columns[column]
         try:
-            found.append(_embedded(column, folder, cells, base.train, cache, until, made))
+            embedding = _opened(column, folder, cells, base.train, until, made)
+            _check_bounds(bounds, [*(e.embedding for e in found), embedding])  # before minutes go into its cells
+            found.append(_embedded(embedding, cells, base.train, cache, until))
         except TooSlowError as error:
             why = f"its encoder would take {error.seconds:.0f} s" if error.seconds else "there is no time"
             tell(
@@ -186,8 +169,15 @@ def prepare_fused(
             )
             continue
         tell(found[-1].embedding.in_words())
+        if folder in own:
+            tell(
+                f"The encoder {embedding.encoder!r} was trained by a study of this workspace, with answers: where rows "
+                "of this table were among what it learned from, figures on them are too good."
+            )
         if isinstance(cells, PictureCells) and cells.unread:
             tell(cells.in_words(column))
+    if found and bounds is not None:
+        tell(_check_bounds(bounds, [e.embedding for e in found]))
     return _joined(base, found, pictures) if found else base
 
 
@@ -421,36 +411,85 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     return of_texts, of_images
 
 
-def _embedded(
+def _opened(
     column: str,
     folder: str,
     cells: Cells,
     train: NDArray[np.int64],
-    cache: Path,
     until: float,
     made: dict[tuple[str, int], Embedding],
-) -> _Embedded:
-    """Open an encoder for a column, ask it about all cells, and choose what is kept of its features.
+) -> Embedding:
+    """Open an encoder for a column, and see what a usual cell costs.
 
     What was opened stands in ``made``, by folder and length: columns that are read alike share it.
     """
     if time.monotonic() > until:
         raise TooSlowError
-    images = isinstance(cells, PictureCells)
-    key = (folder, 0 if images else length_for(TextProfile.of(cells[train])))
-    if key not in made:
-        made[key] = opened_images(column, folder) if images else opened(column, folder, key[1])
-    embedding = replace(made[key], column=column)
+    if isinstance(cells, PictureCells):
+        if (folder, 0) not in made:
+            made[folder, 0] = opened_images(column, folder)
+        embedding = replace(made[folder, 0], column=column)
+        assert embedding.pixels is not None
+        grey = np.full((embedding.pixels.height, embedding.pixels.width, 3), 128, dtype=np.uint8)
+        return replace(embedding, row_ms=row_ms(embedding, grey))
+    texts = cells[train]
+    profile = TextProfile.of(texts)
+    length = length_for(profile)
+    if (folder, length) not in made:
+        made[folder, length] = opened(column, folder, length)
+    embedding = made[folder, length]
+    embedding = replace(embedding, column=column, tokens=min(profile.tokens, embedding.tokens or profile.tokens))
+    usual = sorted(map(str, texts), key=len)[len(texts) // 2]
+    return replace(embedding, row_ms=row_ms(embedding, usual))
+
+
+def _embedded(embedding: Embedding, cells: Cells, train: NDArray[np.int64], cache: Path, until: float) -> _Embedded:
+    """Ask the encoder of a column about all cells, and choose what is kept of its features."""
     features = features_of(embedding, cells, FeatureCache(cache, embedding.key), until)
     embedding = _reduced(embedding, features, train)
     return _Embedded(embedding, embedding.project(features.values, features.empty), ~features.empty, features.cell_s)
+
+
+def _bounds(options: FitOptions) -> Objective | None:
+    """The objective, where it bounds costs."""
+    if not options.objective:
+        return None
+    found = parse_objective(options.objective, base_dir=Path.cwd())
+    return found if found.cost_constraints else None
+
+
+def _check_bounds(objective: Objective | None, embeddings: Sequence[Embedding]) -> str:
+    """Say what encoders take of bounds on costs; where nothing is left for a model, no search could find one.
+
+    Raises
+    ------
+    OptionError
+        Where the encoders alone break a bound.
+    """
+    if objective is None:
+        return ""
+    results = evaluate_costs(objective, cost_of(embeddings))
+    taken = "; ".join(f"{_number(r.value or 0.0)} of {r.constraint}" for r in results)
+    who = ", ".join(f"{e.encoder!r} of column {e.column!r}" for e in embeddings)
+    if any(not r.satisfied for r in results):
+        raise OptionError(
+            f"The encoders of columns alone break a bound: {who} take {taken}.",
+            where="--objective",
+            hint="Loosen the bound, name weights of a smaller encoder, or leave out --weights: texts are then counted "
+            "by their words.",
+        )
+    return f"Bounds on costs count the encoders of columns, too: {who} take {taken}."
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def opened(column: str, folder: str, length: int) -> Embedding:
     """Open an encoder of texts; see `tidemill.models.fusion.texts.open_texts`."""
     from tidemill.models.fusion.texts import open_texts  # loads torch
 
-    return open_texts(column, folder, length)
+    return open_texts(column, folder, length, pool_of(folder))
 
 
 def opened_images(column: str, folder: str) -> Embedding:

@@ -71,20 +71,36 @@ def save_weights(study: Study, folder: Path) -> Path:
     return write_weights(state, folder)
 
 
-def _place(workspace: Workspace, word: str) -> str:
+def study_named(workspace: Workspace, word: str) -> str | None:
+    """Name of the study that a person named, by itself or by its bundle; None for files, folders, and what is unknown.
+
+    Raises
+    ------
+    NotFoundError
+        For a bundle whose study is not in the workspace.
+    DataError
+        For a bundle that can't be read.
+    """
     path = Path(word).expanduser()
     bundle = (path / spec.NAME).is_file()
     if path.exists() and not bundle:
-        return word
+        return None
     name = _study_of(path) if bundle else word
-    if name not in {record.name for record in workspace.metadata.studies()}:
-        if bundle:
-            raise NotFoundError(
-                f"The bundle was made by the study {name!r}, which is not in this workspace.",
-                where=word,
-                hint="A bundle holds a graph to run, not weights to train: name a folder with model.safetensors.",
-            )
-        return word  # whoever opens it says what to do
+    if name in {record.name for record in workspace.metadata.studies()}:
+        return name
+    if bundle:
+        raise NotFoundError(
+            f"The bundle was made by the study {name!r}, which is not in this workspace.",
+            where=word,
+            hint="A bundle holds a graph to run, not weights to train: name a folder with model.safetensors.",
+        )
+    return None  # whoever opens it says what to do
+
+
+def _place(workspace: Workspace, word: str) -> str:
+    name = study_named(workspace, word)
+    if name is None:
+        return word
     study = Study.open(workspace, name)
     folder = workspace.path / "scratch" / _FOLDER / _best(study).artifacts["checkpoint"][:32]
     if not (folder / FILE).is_file():

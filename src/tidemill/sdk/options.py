@@ -10,10 +10,10 @@ from typing import Any
 from tidemill.core.budget import Budget
 from tidemill.core.errors import OptionError, nearest_hint
 from tidemill.core.schema import SemanticType
+from tidemill.core.transcripts import GREEDY
 
 DEFAULT_TIME = "60s"
 ENGINES = ("process", "inprocess", "ray")
-GREEDY = "greedy"
 RUNGS_STAY = "Trainings that pause keep what they go on from on one machine, so rungs don't run on Ray."
 
 
@@ -68,7 +68,8 @@ class FitOptions:
     images : path or None
         Folder or archive in which the images of a table lie; None looks beside the table.
     weights : tuple of str
-        Folders or files with trained weights that may be begun from.
+        Folders or files with trained weights that may be begun from, or that read columns of a table; studies, and
+        their bundles, stand for their best nets.
     in_process : bool
         Train in this process, one trial after the other: quicker to start, but no limit of time or memory can end a
         trial.

@@ -75,6 +75,39 @@ class Prepared:
         return take_rows(self.columns, self.test) if len(self.test) else None
 
 
+@dataclass(frozen=True)
+class OnTable:
+    """A table of which more was made, for a search: question, target and slices stay the table's.
+
+    Parameters
+    ----------
+    base : Prepared
+        The table, checked and split.
+    """
+
+    base: Prepared
+
+    @property
+    def task(self) -> Task:
+        """The question."""
+        return self.base.task
+
+    @property
+    def y(self) -> NDArray[Any]:
+        """Encoded target of all rows."""
+        return self.base.y
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Numbers of the training rows."""
+        return self.base.train
+
+    @property
+    def test(self) -> NDArray[np.int64]:
+        """Numbers of the locked rows; empty where no slice is locked."""
+        return self.base.test
+
+
 def prepare(source: Any, target: str | None, options: FitOptions) -> Prepared:
     """Read, infer, check and split.
 

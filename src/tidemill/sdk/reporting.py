@@ -101,8 +101,14 @@ def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "peak memory (bytes)": performance["peak_memory_bytes"],
         "rows proven equal": parity.get("rows"),
         "largest difference": parity["max_rel" if bundle.task.kind is TaskKind.REGRESSION else "max_abs_dp"],
+        **({"texts": _texts_of(bundle)} if bundle.task.kind is TaskKind.RECOGNITION else {}),
         "opset": ", ".join(f"{domain or 'ai.onnx'} {n}" for domain, n in bundle.spec.opset.items()),
     }
+
+
+def _texts_of(bundle: Bundle) -> str:
+    decode = bundle.spec.decode
+    return f"searched for by beams of {decode['width']}" if decode else "of the best path"
 
 
 def _history(study: Study, metric: str) -> list[tuple[float, float]]:

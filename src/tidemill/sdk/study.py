@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.errors import NotFoundError
 from tidemill.core.objective import parse_objective
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
+from tidemill.core.transcripts import GREEDY
 from tidemill.sdk.choice import Choice
 from tidemill.sdk.modality.choose import modality_kept
 from tidemill.sdk.options import FitOptions
@@ -172,6 +173,7 @@ class Study:
             "target": self.task.target,
             "kind": self.task.kind.value,
             "classes": list(self.task.classes),
+            **self._decoding(),
             "created": dt.datetime.fromtimestamp(record.created_at, dt.timezone.utc).isoformat(" ", "seconds"),
             "dataset_version": record.dataset_version,
             "trials": {state: states.count(state) for state in sorted(set(states))},
@@ -196,14 +198,19 @@ class Study:
             "state": trial.state.value,
             "origin": trial.origin,
             "config": trial.config,
+            **self._decoding(),
             "fold_scores": list(trial.fold_scores),
             "scores": trial.scores,
             "folds": trial.folds,
             "fidelity": trial.fidelity,
             "seed": trial.seed,
-            "cost": trial.cost.to_json(),
+            "cost": (trial.cost + self.search.shared).to_json(),
             "usage": trial.usage.to_json(),
             "error": trial.error,
             "traceback": trial.traceback,
             "artifacts": trial.artifacts,
         }
+
+    def _decoding(self) -> dict[str, str]:
+        """Which texts scores belong to, where the study reads lines."""
+        return {"decoding": GREEDY} if self.task.kind is TaskKind.RECOGNITION else {}

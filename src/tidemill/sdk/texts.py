@@ -12,14 +12,14 @@ from tidemill.bundle.runner.texts.reading import MOST_CHARACTERS
 from tidemill.bundle.texts.encoder import TextEncoder
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.schema import TOKENS, Column, Columns, Schema, SemanticType
-from tidemill.core.task import Task, TaskKind
+from tidemill.core.task import TaskKind
 from tidemill.data.checks import Finding
 from tidemill.data.ingest import RawTable, read
 from tidemill.data.multilabel import with_labels
 from tidemill.data.texts.column import KINDS, text_column, text_schema
 from tidemill.models.text.folders import find_encoders
 from tidemill.sdk.options import FitOptions
-from tidemill.sdk.prepare import Prepared, prepare_raw
+from tidemill.sdk.prepare import OnTable, Prepared, prepare_raw
 from tidemill.sdk.sources import Kept, Named
 from tidemill.store.workspace import Workspace
 
@@ -31,13 +31,13 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class PreparedTexts:
+class PreparedTexts(OnTable):
     """Texts made ready for a search; an implementation of `tidemill.sdk.modality._base.Prepared`.
 
     Parameters
     ----------
     base : Prepared
-        The table, checked and split.
+        As in `OnTable`.
     column : str
         The column with the texts.
     schema : Schema
@@ -50,33 +50,12 @@ class PreparedTexts:
         Folders of trained encoders that may be used.
     """
 
-    base: Prepared
     column: str
     schema: Schema
     columns: Columns
     findings: tuple[Finding, ...]
     notices: tuple[str, ...]
     weights: tuple[str, ...] = ()
-
-    @property
-    def task(self) -> Task:
-        """The question."""
-        return self.base.task
-
-    @property
-    def y(self) -> NDArray[Any]:
-        """Encoded target of all texts."""
-        return self.base.y
-
-    @property
-    def train(self) -> NDArray[np.int64]:
-        """Row numbers of the training texts."""
-        return self.base.train
-
-    @property
-    def test(self) -> NDArray[np.int64]:
-        """Row numbers of the locked texts; empty where no slice is locked."""
-        return self.base.test
 
     @property
     def groups(self) -> NDArray[np.int64] | None:

@@ -19,6 +19,7 @@ from tidemill.core.pack import unpack
 from tidemill.core.protocols import ArtifactStore
 from tidemill.core.schema import Schema
 from tidemill.core.task import Task, TaskKind
+from tidemill.core.transcripts import GREEDY
 from tidemill.core.trial import Cost, Trial
 from tidemill.search.ensembles.stack import LinearStack
 from tidemill.search.judge import Verdict
@@ -148,6 +149,7 @@ class Candidate:
             "objective": str(self.objective),
             "metric": self.objective.metric,
             "value": self.value,
+            **({"decoding": GREEDY} if self.task.kind is TaskKind.RECOGNITION else {}),
             "satisfied": self.satisfied,
             "constraints": [
                 {"constraint": str(r.constraint), "value": r.value, "satisfied": r.satisfied} for r in self.constraints

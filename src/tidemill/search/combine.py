@@ -12,7 +12,7 @@ from tidemill.core.calibration import Calibration, fit_calibration
 from tidemill.core.errors import SearchError
 from tidemill.core.protocols import Ensembler
 from tidemill.core.task import TaskKind
-from tidemill.core.trial import Cost, Trial
+from tidemill.core.trial import FREE, Cost, Trial
 from tidemill.search.board import MODELS
 from tidemill.search.candidate import Candidate, join
 from tidemill.search.ensembles.stack import stack_where_it_pays
@@ -33,6 +33,7 @@ def combine(
     ensembler: Ensembler,
     most_bytes: int,
     most_us: float = float("inf"),
+    shared: Cost = FREE,
 ) -> Candidate:
     """Choose what serves an objective best, from out-of-fold predictions alone.
 
@@ -55,6 +56,8 @@ def combine(
         Bound on the size where the objective has none.
     most_us : float
         Bound on the microseconds for a row of many.
+    shared : Cost
+        What every candidate costs beside its trials: encoders of columns.
 
     Raises
     ------
@@ -67,7 +70,8 @@ def combine(
             hint="Give the search more time, or look at the failed trials.",
         )
     if judge.task.kind is TaskKind.RECOGNITION:  # transcripts can't be averaged
-        return min(_singles({t.number: t.cost for t in trials}, predictions, judge), key=lambda c: c.verdict.key)
+        costs = {t.number: t.cost for t in trials}
+        return min(_singles(costs, predictions, judge, shared), key=lambda c: c.verdict.key)
     models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
     bags = {t.number: t.cost for t in trials}
     loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
@@ -77,25 +81,25 @@ def combine(
     for most in sorted({max(models.values()), min(max(models.values()), THIN), 1}, reverse=True):
         used = {n: min(m, most) for n, m in models.items()}
         costs = with_models(bags, models, used)
-        prices = Prices(costs, judge.objective, size, most_bytes, rows=len(judge.y), most_us=most_us)
+        prices = Prices(costs, judge.objective, size, most_bytes, rows=len(judge.y), most_us=most_us, shared=shared)
         if not any(np.isfinite(prices({n: 1.0})) for n in predictions):
             continue
         combination = ensembler.combine(predictions, loss, prices)
         weights = dict(combination.weights)
-        found.append(_candidate(weights, used, costs, predictions, judge, loss))
+        found.append(_candidate(weights, used, costs, predictions, judge, shared, loss))
         values.append(combination.loss + prices(weights) + thinness(weights, used, size))
         if found[-1].verdict.gap == 0 and (most <= THIN or not (prices.for_many or prices.presses(weights))):
             break
     if not found or min(c.verdict.gap for c in found) > 0:
-        found += _singles(with_models(bags, models, dict.fromkeys(models, 1)), predictions, judge)
+        found += _singles(with_models(bags, models, dict.fromkeys(models, 1)), predictions, judge, shared)
         return min(found, key=lambda c: c.verdict.key)
     kept = [i for i, c in enumerate(found) if c.verdict.gap == 0]
     return found[min(kept, key=lambda i: values[i])]
 
 
-def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge) -> list[Candidate]:
+def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge, shared: Cost) -> list[Candidate]:
     """Every trial alone, with one model of its bag."""
-    return [_candidate({n: 1.0}, {n: 1}, costs, predictions, judge) for n in predictions]
+    return [_candidate({n: 1.0}, {n: 1}, costs, predictions, judge, shared) for n in predictions]
 
 
 def _candidate(
@@ -104,6 +108,7 @@ def _candidate(
     costs: Mapping[int, Cost],
     predictions: Predicted,
     judge: Judge,
+    shared: Cost,
     loss: Loss | None = None,
 ) -> Candidate:
     weights = dict(sorted(weights.items()))
@@ -118,7 +123,7 @@ def _candidate(
         fit_calibration(judge.y, scores, judge.weight, seed=judge.seed) if _calibrates(judge) else Calibration()
     )
     scores = calibration.apply(scores) if not calibration.is_identity else scores
-    cost = total(costs, weights)
+    cost = total(costs, weights, shared)
     verdict: Verdict = judge.judge(scores, cost, judge.decide(scores))
     return Candidate(
         task=judge.task,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tidemill.core.objective import Objective, evaluate_costs
 from tidemill.core.task import Task
-from tidemill.core.trial import Config, Cost
+from tidemill.core.trial import FREE, Config, Cost
 from tidemill.models.tabular._base import Family, TableProfile
 
 _ROUNDS = (10_000, 5_000, 2_500, 1_500, 1_000, 700, 500, 350, 250, 180, 120, 80, 50, 35, 25, 15, 10)
@@ -27,12 +27,15 @@ class Gate:
         Families by name.
     task, profile
         As in `Family.cost`.
+    shared : Cost
+        What every model costs beside its own: encoders of columns.
     """
 
     objective: Objective
     families: Mapping[str, Family]
     task: Task
     profile: TableProfile
+    shared: Cost = FREE
 
     def pass_or_explain(self, config: Config) -> tuple[Config, str | None]:
         """Return the config, its training limited where that keeps a bound, and why it can't pass, or None.
@@ -62,4 +65,4 @@ class Gate:
         return any(getattr(cost, subject) is None for subject in bounded)
 
     def _broken(self, cost: Cost) -> str:
-        return "; ".join(str(r) for r in evaluate_costs(self.objective, cost) if not r.satisfied)
+        return "; ".join(str(r) for r in evaluate_costs(self.objective, cost + self.shared) if not r.satisfied)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tidemill.core.objective import Constraint, Objective
-from tidemill.core.trial import Cost
+from tidemill.core.trial import FREE, Cost
 
 UNIT = 1e-3
 """Differences of a thousandth of the loss are what people begin to care about; prices are fractions of that."""
@@ -51,6 +51,9 @@ class Prices:
         Bound on the microseconds for a row of many: what can be proven in the time that is left.
     thrift : float
         Factor of the price; 0 looks at bounds alone.
+    shared : Cost
+        What the members share beside the allowance: encoders of columns. It counts for bounds and has no price, since
+        no choice of members changes it.
     """
 
     costs: Mapping[int, Cost]
@@ -60,6 +63,7 @@ class Prices:
     rows: int = 0
     most_us: float = float("inf")
     thrift: float = 1.0
+    shared: Cost = FREE
 
     def __call__(self, weights: Mapping[int, float]) -> float:
         """Price of the trials that have a weight."""
@@ -73,10 +77,10 @@ class Prices:
                 flops += cost.flops or 0
                 batch_us += _batch_us(cost)
         total = {
-            "size_bytes": size + (SHARED.size_bytes or 0),
-            "latency_ms": latency + (SHARED.latency_ms or 0.0),
-            "params": params,
-            "flops": flops,
+            "size_bytes": size + (SHARED.size_bytes or 0) + (self.shared.size_bytes or 0),
+            "latency_ms": latency + (SHARED.latency_ms or 0.0) + (self.shared.latency_ms or 0.0),
+            "params": params + (self.shared.params or 0),
+            "flops": flops + (self.shared.flops or 0),
         }
         bounds = self.objective.cost_constraints
         if any(total[c.subject] > _room(c) for c in bounds):
@@ -127,9 +131,9 @@ def _doublings(share: float) -> float:
     return 0.1 * share if share <= 1 else 0.1 + 2.0 * float(np.log2(share))
 
 
-def total(costs: Mapping[int, Cost], numbers: Mapping[int, float]) -> Cost:
+def total(costs: Mapping[int, Cost], numbers: Mapping[int, float], shared: Cost = FREE) -> Cost:
     """Cost of the whole combination, what is shared included; unknown where a member's is unknown."""
-    out = replace(SHARED)
+    out = SHARED + shared
     for number in numbers:
         out = out + costs[number]
     return out

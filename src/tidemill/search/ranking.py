@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.core.trial import Trial
+from tidemill.core.task import TaskKind
+from tidemill.core.transcripts import GREEDY
+from tidemill.core.trial import FREE, Cost, Trial
 from tidemill.search.judge import Judge, Verdict
 
 PARETO = ("loss", "latency_ms", "size_bytes", "params")
@@ -16,20 +18,24 @@ PARETO = ("loss", "latency_ms", "size_bytes", "params")
 
 
 def rank(
-    trials: Sequence[Trial], predictions: Mapping[int, NDArray[np.float32]], judge: Judge
+    trials: Sequence[Trial], predictions: Mapping[int, NDArray[np.float32]], judge: Judge, shared: Cost = FREE
 ) -> list[tuple[Trial, Verdict]]:
-    """Order whole trials: those that keep the constraints first, then by how far they miss, then by loss."""
-    judged = [(t, judge.judge(predictions[t.number].astype(np.float64), t.cost)) for t in trials]
+    """Order whole trials: those that keep the constraints first, then by how far they miss, then by loss.
+
+    What every model costs beside its own is ``shared``.
+    """
+    judged = [(t, judge.judge(predictions[t.number].astype(np.float64), t.cost + shared)) for t in trials]
     return sorted(judged, key=lambda pair: (*pair[1].key, pair[0].number))
 
 
 def leaderboard(
-    trials: Sequence[Trial], predictions: Mapping[int, NDArray[np.float32]], judge: Judge
+    trials: Sequence[Trial], predictions: Mapping[int, NDArray[np.float32]], judge: Judge, shared: Cost = FREE
 ) -> list[dict[str, Any]]:
-    """Give one row for each whole trial, best first."""
+    """Give one row for each whole trial, best first; its cost is what would be shipped, ``shared`` included."""
     metric = judge.objective.metric
     rows: list[dict[str, Any]] = []
-    for place, (trial, verdict) in enumerate(rank(trials, predictions, judge), start=1):
+    for place, (trial, verdict) in enumerate(rank(trials, predictions, judge, shared), start=1):
+        cost = trial.cost + shared
         row: dict[str, Any] = {
             "rank": place,
             "trial": trial.name,
@@ -39,11 +45,14 @@ def leaderboard(
             metric: verdict.value,
             "fold_std": float(np.std(trial.fold_scores)) if trial.fold_scores else None,
             "loss": verdict.loss,
-            "latency_ms": trial.cost.latency_ms,
-            "size_bytes": trial.cost.size_bytes,
-            "params": trial.cost.params,
+            "latency_ms": cost.latency_ms,
+            "size_bytes": cost.size_bytes,
+            "params": cost.params,
+            "flops": cost.flops,
             "seconds": trial.usage.wall_s,
         }
+        if judge.task.kind is TaskKind.RECOGNITION:
+            row["decoding"] = GREEDY
         if verdict.constraints:
             row["keeps_constraints"] = verdict.gap == 0
             row["constraints"] = "; ".join(str(r) for r in verdict.constraints)

@@ -15,7 +15,7 @@ from tidemill.core.objective import Objective, parse_objective
 from tidemill.core.pack import unpack
 from tidemill.core.schema import Schema
 from tidemill.core.task import Task
-from tidemill.core.trial import StudyRecord, Trial
+from tidemill.core.trial import FREE, Cost, StudyRecord, Trial
 from tidemill.search import ranking
 from tidemill.search.board import is_whole
 from tidemill.search.candidate import Candidate
@@ -23,7 +23,7 @@ from tidemill.search.combine import combine, renamed
 from tidemill.search.ensembles.greedy import GreedyEnsembler
 from tidemill.search.judge import Judge, Verdict
 from tidemill.search.ledger import TRUTH, Truth, get_predictions
-from tidemill.search.modality import Modality, modality_of
+from tidemill.search.modality import FUSED, Modality, modality_of
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import covered
 from tidemill.store.workspace import Workspace
@@ -80,6 +80,15 @@ class Study:
     def encoder(self) -> EncoderPart:
         """From raw columns to what the models were trained on."""
         return self.modality.restore_encoder(unpack(self.workspace.artifacts.get(self.record.artifacts[ENCODER])))
+
+    @cached_property
+    def shared(self) -> Cost:
+        """What every model costs beside its own: the encoders of columns, where there are any."""
+        if self.modality.name != FUSED:
+            return FREE
+        encoder: Any = self.encoder
+        found: Cost = encoder.cost
+        return found
 
     @cached_property
     def schema(self) -> Schema:
@@ -152,7 +161,7 @@ class Study:
             ensembler = GreedyEnsembler(settings.ensemble_rounds, seed=settings.seed)
             chosen = combine(
                 list(self.whole.values()), self.predictions(), self.judge(wanted), ensembler,
-                settings.ensemble_size_bytes, self._most_us(wanted),
+                settings.ensemble_size_bytes, self._most_us(wanted), self.shared,
             )  # fmt: skip
             self._candidates[key] = renamed(chosen, {n: t.name for n, t in self.whole.items()})
         return self._candidates[key]
@@ -179,9 +188,8 @@ class Study:
 
     def leaderboard(self, objective: Objective | str | None = None) -> list[dict[str, Any]]:
         """Trials under an objective, best first; those that keep its constraints before the others."""
-        return ranking.leaderboard(
-            list(self.whole.values()), self.predictions(), self.judge(self._objective(objective))
-        )
+        judge = self.judge(self._objective(objective))
+        return ranking.leaderboard(list(self.whole.values()), self.predictions(), judge, self.shared)
 
     def pareto(self, objective: Objective | str | None = None) -> list[dict[str, Any]]:
         """Rows of the leaderboard that no other trial beats in loss, latency, size and parameters at once."""

@@ -19,6 +19,7 @@ from tidemill.core.objective import Objective
 from tidemill.core.schema import Columns, Schema
 from tidemill.core.space import Space
 from tidemill.core.task import Task
+from tidemill.core.trial import FREE, Cost
 from tidemill.data.splits import make_folds
 from tidemill.models import pool
 from tidemill.models.tabular._base import Feature, TableProfile
@@ -67,6 +68,8 @@ class SearchTable:
         Row weights with mean 1.
     x_test, y_test, rows_test, columns_test
         The same of the locked test slice. Models predict it, nothing looks at its truth before a report.
+    shared : Cost
+        What every model costs beside its own: encoders of columns.
     """
 
     modality: ClassVar[str] = TABLE
@@ -85,6 +88,7 @@ class SearchTable:
     y_test: NDArray[Any] | None = None
     rows_test: NDArray[np.int64] | None = None
     columns_test: Columns | None = None
+    shared: Cost = FREE
 
     @property
     def profile(self) -> TableProfile:
@@ -116,7 +120,7 @@ class SearchTable:
 
     def gate(self, task: Task, objective: Objective, settings: SearchSettings) -> Gate:
         """Hold configs against the bounds on costs."""
-        return Gate(objective, pool.families(settings.families or None), task, self.profile)
+        return Gate(objective, pool.families(settings.families or None), task, self.profile, self.shared)
 
     def foresight(self, splits: Splits) -> Forecast:
         """Learn the speed of families."""

@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
 from tidemill.core.errors import DataError, OptionError, TidemillError, WorkspaceError
 from tidemill.train.place import Group, local
+from tidemill.train.schedule import Bend
 from tidemill.train.types import Point
 
 VERSION = 1
@@ -64,6 +65,8 @@ class Progress:
         Samples of a piece when it was written.
     world : int
         Processes when it was written.
+    bend : Bend or None
+        How the schedule was bent; a resume goes on with it.
     tensors : mapping
         Shapes of the tensors by name.
     """
@@ -80,6 +83,7 @@ class Progress:
     scale: float = 1.0
     micro_batch: int = 0
     world: int = 1
+    bend: Bend | None = None
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -273,6 +277,7 @@ def _read(path: Path) -> Progress:
             )
         values["curve"] = tuple(Point(**p) for p in values["curve"])
         values["best"] = Point(**values["best"]) if values["best"] else None
+        values["bend"] = Bend(**values["bend"]) if values.get("bend") else None
         values["tensors"] = {n: tuple(s) for n, s in values["tensors"].items()}
         return Progress(losses=tuple(float(v) for v in losses), **values)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -52,8 +52,8 @@ def make_optimizer(named: Mapping[str, nn.Parameter], recipe: Recipe, device: to
     return kind(given, betas=(recipe.momentum, recipe.beta2), fused=fused)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, steps: int) -> float:
-    """Set the learning rate for a step, and return it (before the factors of parameters)."""
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: float, steps: int) -> float:
+    """Set the learning rate for a step or a place between two, and return it (before the factors of parameters)."""
     rate = recipe.lr * factor(recipe, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from tidemill.train.types import Recipe
 
@@ -20,15 +21,66 @@ def steps_of(epochs: float, samples: int, batch: int) -> int:
     return max(1, round(epochs * samples / batch))
 
 
-def factor(recipe: Recipe, step: int, steps: int) -> float:
+@dataclass(frozen=True)
+class Bend:
+    """From a step on, what is left of a schedule is gone through in fewer steps.
+
+    Parameters
+    ----------
+    since : int
+        The step.
+    place : float
+        Where on the schedule it stands: its own number, where nothing was bent before.
+    end : int
+        Steps in all, from now on.
+
+    Examples
+    --------
+    >>> bend = Bend(since=40, place=40.0, end=70)
+    >>> [bend.place_of(step, 100) for step in (40, 55, 70)]
+    [40.0, 70.0, 100.0]
+    """
+
+    since: int
+    place: float
+    end: int
+
+    def place_of(self, step: int, steps: int) -> float:
+        """Where on a schedule of so many steps a step stands."""
+        return self.place + (step - self.since) * (steps - self.place) / (self.end - self.since)
+
+
+def bent(bend: Bend | None, step: int, steps: int, end: int) -> Bend:
+    """Let a schedule, bent before or not, come to its end sooner.
+
+    Parameters
+    ----------
+    bend : Bend or None
+        As it is.
+    step : int
+        From this one on.
+    steps : int
+        Of the schedule as it was meant.
+    end : int
+        Steps in all, from now on; more than ``step``.
+
+    Examples
+    --------
+    >>> bent(Bend(40, 40.0, 70), 55, 100, 60)
+    Bend(since=55, place=70.0, end=60)
+    """
+    return Bend(step, float(step) if bend is None else bend.place_of(step, steps), end)
+
+
+def factor(recipe: Recipe, step: float, steps: int) -> float:
     """Share of the peak learning rate at a step.
 
     Parameters
     ----------
     recipe : Recipe
         Names the course, the warm-up and the floor.
-    step : int
-        Number of the step, from 0.
+    step : float
+        Number of the step, from 0, or its place on a schedule that was bent.
     steps : int
         Steps in all.
 

@@ -24,7 +24,7 @@ from tidemill.train.feed import Feed
 from tidemill.train.micro import NoMemory, largest_fitting
 from tidemill.train.optim import state_by_name
 from tidemill.train.place import Group, Placed, unchanged_buffers, whole
-from tidemill.train.schedule import is_due, steps_of
+from tidemill.train.schedule import bent, is_due, steps_of
 from tidemill.train.types import (
     Event,
     EventKind,
@@ -44,6 +44,10 @@ _FAILURES = (RuntimeError, MemoryError, ValueError, TypeError, IndexError)
 """What modules, losses and loaders raise when something is wrong with them."""
 _MARGIN = 1.2
 """How much longer than the last ones a step and an evaluation may take, when the deadline is foreseen."""
+_TOLD = 0.1
+"""After this share of the time steps have told how long the others will take."""
+_FILLED = 0.96
+"""Share of the time that is left which a shortened training plans to fill."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Session:
         self._saved_clock = self._began
         self._step_s = self._evaluation_s = self._trained_s = 0.0
         self._trained_samples = 0
+        self._warm_clock = self._began
         self._warm = False
         self._resident = devices.resident_bytes() - _size(task.module)
         self._flags = (False, False, False)
@@ -151,7 +156,7 @@ class Session:
         began = self._clock()
         while True:
             try:
-                done = self._worker.step(self._at.step, self._micro_batch)
+                done = self._worker.step(self._at.step, self._micro_batch, self._place_of_step())
                 break
             except _FAILURES as error:
                 trouble = self._explained(error)
@@ -162,6 +167,8 @@ class Session:
         if self._warm:  # the first step also makes what later ones use again
             self._trained_s += self._step_s
             self._trained_samples += self.recipe.batch
+        else:
+            self._warm_clock = self._clock()
         self._warm = True
         self._rate = done.rate
         self._losses.append(done.loss)
@@ -175,27 +182,69 @@ class Session:
         late = limits.deadline is not None and self._foreseen() > limits.deadline
         ended = limits.cancelled is not None and limits.cancelled()
         due = self.task.folder is not None and self._clock() - self._saved_clock >= self.recipe.checkpoint_s
-        late_all, ended_all, due_all = self.group.sum([late, ended, due and self.group.is_first])
+        end = 0 if late or not self.group.is_first else self._end_in_time()
+        late_all, ended_all, due_all, end_all = self.group.sum([late, ended, due and self.group.is_first, end])
         self._flags = (late_all > 0, ended_all > 0, due_all > 0)
+        if end_all:
+            self._shorten(int(end_all))
 
     def _foreseen(self) -> float:
         """When the training could be over, were the next step the last."""
-        evaluation = self._evaluation_s
-        if not evaluation and self.task.validation is not None:
-            evaluation = self._step_s * len(self.task.validation) / self.recipe.batch / 2  # forward only
-        return self._clock() + _MARGIN * (self._step_s + evaluation)
+        return self._clock() + _MARGIN * (self._step_s + self._next_evaluation_s())
+
+    def _next_evaluation_s(self) -> float:
+        if self._evaluation_s or self.task.validation is None:
+            return self._evaluation_s
+        return self._step_s * len(self.task.validation) / self.recipe.batch / 2  # forward only
+
+    # ------------------------------------------------------------------------------------------- a nearer end
+
+    @property
+    def _end_step(self) -> int:
+        """Steps of the training, as far as is known now."""
+        return self._steps if self._at.bend is None else self._at.bend.end
+
+    def _place_of_step(self) -> float | None:
+        """Where on the schedule the next step stands, where it was bent."""
+        bend = self._at.bend
+        return None if bend is None else bend.place_of(self._at.step, self._steps)
+
+    def _end_in_time(self) -> int:
+        """The step at which the training has to end to be through in time, where that is before its end; else 0."""
+        limits, warm = self.task.limits, self._trained_samples // self.recipe.batch
+        if not limits.shorten or limits.deadline is None or self._pause < self._steps or not warm:
+            return 0
+        now, evaluation = self._clock(), self._next_evaluation_s()
+        if now - self._began < _TOLD * (limits.deadline - self._began):
+            return 0
+        every = self.recipe.evaluate_every * self._samples / self.recipe.batch
+        # Checkpoints are in what all steps together took, and so are evaluations once there were some.
+        step_s = max(self._trained_s / warm + evaluation / every, (now - self._warm_clock) / warm)
+        left_s, rest = limits.deadline - now, self._end_step - self._at.step
+        spare_s = evaluation + (_MARGIN - 1) * (self._step_s + evaluation)
+        if rest * step_s + spare_s <= left_s:
+            return 0
+        fitting = max(1, int((_FILLED * left_s - spare_s) / step_s))
+        return self._at.step + fitting if fitting < rest else 0
+
+    def _shorten(self, end: int) -> None:
+        if self._at.bend is None:
+            self._tell("warning", f"There is no time for all {self._steps} steps: the schedule ends after {end}.")
+        self._at = replace(self._at, bend=bent(self._at.bend, self._at.step, self._steps, end))
 
     def _reason_to_stop(self) -> Stop | None:
         late, ended, _ = self._flags
-        if self._at.step >= self._steps:
-            return Stop.DONE
+        if self._at.step >= self._end_step:
+            return Stop.DONE if self._at.bend is None else Stop.SHORTENED
         if self._at.step >= self._pause:
             return Stop.PAUSED
         if self.recipe.patience is not None and self._at.stale >= self.recipe.patience:
             return Stop.PLATEAU
         if ended:
             return Stop.CANCELLED
-        return Stop.TIME if late else None
+        if late:  # the end that was planned is a few steps away
+            return Stop.TIME if self._at.bend is None else Stop.SHORTENED
+        return None
 
     def _pause_at(self) -> int:
         if self.task.limits.epochs is None:
@@ -207,7 +256,7 @@ class Session:
     def _evaluation_is_due(self) -> bool:
         step = self._at.step
         every = is_due(step, self.recipe.evaluate_every, self._samples, self.recipe.batch)
-        return every or step in (self._steps, self._pause)
+        return every or step in (self._end_step, self._pause)
 
     def _evaluate(self) -> None:
         began = self._clock()

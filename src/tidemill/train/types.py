@@ -215,6 +215,10 @@ class Limits:
         recipe's ``epochs``, so a later call goes on as if nothing had been.
     cancelled : callable or None
         Asked after each step; true ends the training there, with a checkpoint.
+    shorten : bool
+        Where the deadline comes before the end of the recipe, go through the rest of its schedule in the steps that
+        fit: the training is shorter, and its learning rate comes to its end (`Stop.SHORTENED`). Of no account without
+        a deadline, for a training that pauses before its end, and where all steps fit.
 
     Examples
     --------
@@ -227,6 +231,7 @@ class Limits:
     memory_bytes: int | None = None
     epochs: float | None = None
     cancelled: Callable[[], bool] | None = None
+    shorten: bool = False
 
 
 @dataclass(frozen=True)
@@ -303,6 +308,8 @@ class Stop(str, Enum):
     """All epochs of the recipe are through."""
     PAUSED = "paused"
     """The epochs of the limits are through; it can go on."""
+    SHORTENED = "shortened"
+    """The schedule is through, in fewer steps than the recipe's, for the deadline was near."""
     TIME = "time"
     """The deadline was near."""
     PLATEAU = "plateau"

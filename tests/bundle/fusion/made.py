@@ -70,7 +70,10 @@ def image_encoder() -> bytes:
 def text_embedding(column: str = TEXT, *, kept: int | None = 4, flagged: bool = True) -> Embedding:
     mean, axes = _projection(WIDTH, kept)
     reader = Reader.of_tokens(tokenizer_json(), 16)
-    return Embedding(column, "words", text_encoder(), WIDTH, reader=reader, mean=mean, axes=axes, flagged=flagged)
+    return Embedding(
+        column, "words", text_encoder(), WIDTH, reader=reader, mean=mean, axes=axes, flagged=flagged,
+        params=32 * WIDTH, work=(0.0, 2.0 * WIDTH), tokens=16,
+    )  # fmt: skip
 
 
 def image_embedding(column: str = PHOTO, *, kept: int | None = None, flagged: bool = True) -> Embedding:

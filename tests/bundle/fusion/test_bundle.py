@@ -13,6 +13,8 @@ import onnx
 import pytest
 from tests.bundle.fusion.made import SAID, TASK, TEXT, VALUE, columns, make, objects, recipe, text_embedding
 
+from tidemill.bundle.fusion.assemble import assemble_fused
+from tidemill.bundle.fusion.embedding import Embedding, cost_of
 from tidemill.bundle.fusion.parity import prove
 from tidemill.bundle.fusion.parts import Rows
 from tidemill.bundle.fusion.runtime import FusedBundle
@@ -20,6 +22,7 @@ from tidemill.bundle.netparity import MAX_DP
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import BundleError, DataError, ParityError
+from tidemill.core.schema import Column, Schema, SemanticType
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +168,39 @@ def test_a_number_of_an_embedding_that_is_given_is_taken_as_it_is() -> None:
     numbers = embedding.project(features, empty)
     assert np.allclose(encoder.transform({**columns(), TEXT: numbers}), encoder.transform(columns()), atol=1e-5,
                        equal_nan=True)  # fmt: skip
+
+
+def test_an_encoder_of_two_columns_works_twice_and_is_kept_once() -> None:
+    one = cost_of([text_embedding("a")])
+    two = cost_of([text_embedding("a"), text_embedding("b")])
+    projection = 24 + 24 * 4
+    assert one.params == 32 * 24 + projection
+    assert two.params == 32 * 24 + 2 * projection
+    assert one.flops == 2 * 24 * 16 + 2 * 24 * 4
+    assert two.flops == 2 * one.flops
+    assert one.size_bytes is not None
+    assert two.size_bytes is not None
+    assert two.size_bytes < 2 * one.size_bytes
+    assert two.size_bytes > one.size_bytes
+
+
+def test_bytes_of_an_encoder_are_those_that_it_adds_to_the_graph() -> None:
+    text, number = Column(TEXT, SemanticType.TEXT), Column("age", SemanticType.NUMBER)
+    schema = Schema((number, text, Column("animal", SemanticType.TARGET)))
+    sizes = [
+        len(assemble_fused(recipe(schema=schema, e=text_embedding(kept=kept))).SerializeToString()) for kept in (2, 20)
+    ]
+    counted = [cost_of([text_embedding(kept=kept)]).size_bytes or 0 for kept in (2, 20)]
+    models = 4 * 18 * 3  # the linear model behind has so many more numbers
+    assert sizes[1] - sizes[0] == pytest.approx(counted[1] - counted[0] + models, abs=50)
+    assert counted[0] == pytest.approx(sizes[0], abs=5_000)
+
+
+def test_what_was_kept_before_encoders_were_counted_has_unknown_costs() -> None:
+    counted = text_embedding()
+    state = counted.checkpoint()
+    assert cost_of([Embedding.restore(state)]) == cost_of([counted])
+    older = {k: v for k, v in state.items() if k not in ("params", "work", "tokens", "row_ms")}
+    cost = cost_of([Embedding.restore(older)])
+    assert (cost.params, cost.flops, cost.latency_ms) == (None, None, None)
+    assert cost.size_bytes == cost_of([counted]).size_bytes

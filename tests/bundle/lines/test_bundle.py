@@ -50,6 +50,7 @@ def test_the_folder_is_whole_and_opens_as_what_it_is(bundle: LineBundle) -> None
     card = (bundle.path / "README.md").read_text(encoding="utf-8")
     assert "Reads `text`, a line of text, from an image" in card
     assert "texts that differ: 0" in card
+    assert "Figures are of texts of the best path (greedy decoding)" in card
     assert {m.name for m in bundle.spec.metrics} == {"cer", "exact", "cer_nocase", "exact_nocase"}
 
 

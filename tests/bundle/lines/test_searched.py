@@ -46,6 +46,7 @@ def test_the_folder_is_whole_and_says_how_it_searches(bundle: LineBundle) -> Non
     assert (described["parity"]["rows"], described["parity"]["flips"]) == (len(WORDS), 0)
     card = (bundle.path / "README.md").read_text(encoding="utf-8")
     assert "searched for by beams of 4 behind the graph" in card
+    assert "Figures are of texts searched for by beams of 4, as this bundle answers" in card
     assert FRAMES in (bundle.path / "config.pbtxt").read_text(encoding="utf-8")
 
 

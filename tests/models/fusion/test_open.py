@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from tests.bundle.fusion.made import objects
 from tests.models.text.made import encoder
 from tests.models.text.test_folders import fake
 
+from tidemill.bundle.fusion.embedding import cost_of
+from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.errors import TrialError
 from tidemill.core.schema import SemanticType
 from tidemill.models.fusion.encoder import embed_cells
@@ -38,6 +41,15 @@ def test_an_encoder_of_texts_gives_a_text_the_same_numbers_whatever_stands_besid
     assert (made.encoder, made.width, made.kind) == ("minibert", 32, SemanticType.TEXT)
     assert made.reader is not None
     assert made.reader.length == 64, "more than the encoder takes is cut"
+    layers = 2 * (4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32)
+    assert made.params == layers + (32 + 64 + 2 + 2) * 32, "and embeddings of tokens, places, kinds and their norm"
+    for length in (10, 64):
+        products = 2 * (4 * 32 * 32 + 2 * 32 * 64) * length + 2 * 2 * 32 * length**2
+        assert replace(made, tokens=length).flops == pytest.approx(2 * products)
+    graph = GraphBuilder()
+    graph.output(made.emit(graph, graph.input("cells", np.int64, ["N", "L"])), "out", np.float32, ["N", 32])
+    assert cost_of([made]).size_bytes == pytest.approx(graph.model().ByteSize(), abs=2_000)
+    assert b"site-packages" not in made.model, "nothing of the machine that wrote it"
     cells = objects(["red fox", "a blue whale of the sea near the pond", ""])
     together = embed_cells(made, cells)
     alone = np.concatenate([embed_cells(made, cells[i : i + 1]) for i in range(3)])
@@ -62,6 +74,10 @@ def test_a_backbone_sees_images_of_any_size(tmp_path: Path) -> None:
     transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
     made = open_images("photo", str(tmp_path / "vit"))
     assert (made.encoder, made.width, made.kind) == ("vit", 32, SemanticType.IMAGE)
+    assert made.params is not None
+    assert made.params > 16 * 3 * 8 * 8
+    assert made.flops is not None
+    assert made.flops > 2 * 4 * 16 * 3 * 8 * 8, "four patches"
     rng = np.random.default_rng(0)
     found = embed_cells(made, objects([rng.integers(0, 255, (30, 20, 3)).astype(np.uint8), None]))
     assert found.shape == (2, 32)

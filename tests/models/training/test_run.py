@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tidemill.core.errors import TrialTimeoutError  # noqa: E402
 from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.training.losses import CrossEntropy  # noqa: E402
 from tidemill.models.training.run import limits_of, train  # noqa: E402
-from tidemill.train.types import Recipe  # noqa: E402
+from tidemill.train import runtime  # noqa: E402
+from tidemill.train.types import Recipe, Stop  # noqa: E402
 
 
 class Rows:
@@ -67,3 +69,24 @@ def test_a_training_that_pauses_comes_to_its_rung_or_says_that_it_did_not(tmp_pa
         train(net(), CrossEntropy(), Rows(), RECIPE, late, 0)
     whole = TrainBudget(device="cpu", deadline=time.monotonic() - 1.0)
     train(net(), CrossEntropy(), Rows(), RECIPE, whole, 0)  # without a rung it keeps what it has
+
+
+def test_on_the_last_rung_alone_a_schedule_may_be_shortened() -> None:
+    assert limits_of(TrainBudget(epochs=4, of=4)).shorten
+    assert not limits_of(TrainBudget(epochs=2, of=4)).shorten
+    assert not limits_of(TrainBudget()).shorten, "its length is cut before it begins"
+
+
+@pytest.mark.parametrize(("stop", "reached"), [(Stop.SHORTENED, 4.0), (Stop.DONE, None)])
+def test_a_training_that_was_shortened_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, stop: Stop, reached: float | None
+) -> None:
+    whole = runtime.train
+
+    def ended(*given: Any, **more: Any) -> Any:
+        return replace(whole(*given, **more), stop=stop)
+
+    monkeypatch.setattr(runtime, "train", ended)
+    budget = TrainBudget(device="cpu", deadline=time.monotonic() + 600.0, epochs=4, of=4)
+    train(net(), CrossEntropy(), Rows(), RECIPE, budget, 0, checks=Rows())
+    assert budget.reached == reached

@@ -218,6 +218,60 @@ def test_under_a_time_limit_the_finals_are_not_forgotten(workspace: Workspace) -
     assert runner.clock() <= 30.0 + 0.5 * GRACE_S + 0.5  # what is about to end may end
 
 
+@dataclass
+class Short(Training):
+    """Trainings of which the last leg has to be shortened."""
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        result = super().__call__(arguments)
+        return {**result, "fidelity": 0.7} if arguments["rung"].epochs == LADDER.most else result
+
+
+def test_a_training_that_was_shortened_came_to_its_end_and_says_when(workspace: Workspace) -> None:
+    training = Short()
+    runner = make(workspace, training, trials=None, time_s=30.0)
+    assert runner.run()
+    trials = workspace.metadata.trials("s")
+    whole = [t for t in trials if t.state is TrialState.COMPLETE]
+    assert whole
+    for trial in whole:
+        assert trial.scores["ended_after"] == pytest.approx(6.3)
+        assert "valid@9" not in trial.scores
+        assert trial.fidelity == pytest.approx(0.7)
+        assert trial.error == "Shortened to the time that was left: 6.3 of 9 epochs."
+        assert not (workspace.path / "rungs" / "s" / str(trial.number)).exists()
+    ends = [key for key, _, end in training.trained if end == LADDER.most]
+    assert len(ends) == len(set(ends)), "nobody is sent to the end twice"
+    ended = {t.number for t in whole}
+    rest = sum(max(int(n.removeprefix("valid@")) for n in t.scores if n.startswith("valid@"))
+               for t in trials if t.number not in ended and t.state is TrialState.PAUSED)  # fmt: skip
+    assert runner.epochs == pytest.approx(6.3 * len(whole) + rest)
+
+    again = Short()
+    assert make(workspace, again, trials=len(trials)).run()
+    assert not {key for key, _, end in again.trained if end == LADDER.most} & set(ends)
+
+
+def test_in_a_hurry_the_leader_goes_to_its_end_in_one_leg_with_all_the_time_that_is_left(workspace: Workspace) -> None:
+    training = Training()
+    runner = make(workspace, training, trials=None, time_s=5.0)
+    given: list[tuple[int, float, float]] = []
+    submit = runner.executor.submit
+
+    def noted(step: Any) -> int:
+        given.append((step.arguments["rung"].epochs, step.arguments["time_s"], runner.clock()))
+        return submit(step)
+
+    runner.executor.submit = noted  # type: ignore[method-assign]
+    assert runner.run()
+    assert training.trained[0][1:] == (0, 1)
+    assert training.trained[1] == (training.trained[0][0], 1, 9)
+    (epochs, time_s, now) = given[1]
+    assert epochs == 9
+    assert time_s == pytest.approx(5.0 - now)
+    assert given[0][1] < 0.5 * 5.0, "others get their share"
+
+
 def test_what_breaks_a_bound_is_rejected_unseen(workspace: Workspace) -> None:
     training = Training()
     make(workspace, training, objective="minimize rmse; params <= 50").run()

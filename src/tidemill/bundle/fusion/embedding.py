@@ -6,7 +6,7 @@ does the same), so that nothing behind it can see other numbers than it was trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -24,9 +24,14 @@ from tidemill.bundle.splice import splice
 from tidemill.bundle.texts.readers import Reader
 from tidemill.core.errors import InternalError
 from tidemill.core.schema import EMBEDDED, SemanticType
+from tidemill.core.trial import FREE, Cost
 
 INPUT = "cells"
 """What the one input of an encoder's graph is called, and that of `Embedding.session`."""
+
+
+_GRAPH_BYTES = 1_000
+"""About so many bytes of the graph stand around the encoder of a column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,15 @@ class Embedding:
         Middle (width,) and directions (width, kept) of a projection on fewer numbers; None keeps all features.
     flagged : bool
         Whether a further number says that a cell holds nothing.
+    params : int or None
+        Numbers that the encoder has learned; None where nobody counted them.
+    work : tuple of float
+        Operations of the encoder for one cell, as coefficients of a polynomial in the tokens of the cell, the constant
+        first; empty where nobody counted them.
+    tokens : int
+        Tokens of a usual cell; 0 for images.
+    row_ms : float or None
+        Milliseconds of the encoder for a usual cell, alone on one thread; None where nobody measured them.
     """
 
     column: str
@@ -65,6 +79,10 @@ class Embedding:
     mean: NDArray[np.float32] | None = None
     axes: NDArray[np.float32] | None = None
     flagged: bool = False
+    params: int | None = None
+    work: tuple[float, ...] = ()
+    tokens: int = 0
+    row_ms: float | None = None
 
     def __post_init__(self) -> None:
         if (self.reader is None) == (self.pixels is None) or (self.mean is None) != (self.axes is None):
@@ -91,6 +109,14 @@ class Embedding:
         """Names what gives the features, by content: the encoder's graph, and how cells reach it."""
         how = self.reader.key if self.reader is not None else repr(self.pixels)
         return sha256(sha256(self.model).digest() + how.encode()).hexdigest()[:32]
+
+    @property
+    def flops(self) -> int | None:
+        """Operations for a usual cell, of encoder and projection; None where nobody counted them."""
+        if not self.work:
+            return None
+        own = sum(each * float(self.tokens) ** power for power, each in enumerate(self.work))
+        return round(own) + (0 if self.axes is None else 2 * self.axes.size)
 
     def in_words(self) -> str:
         """One sentence for people."""
@@ -182,7 +208,8 @@ class Embedding:
             "column": self.column, "encoder": self.encoder, "model": self.model, "width": self.width,
             "reader": None if self.reader is None else {"data": self.reader.data, "length": self.reader.length},
             "pixels": None if self.pixels is None else self.pixels.checkpoint(),
-            "mean": self.mean, "axes": self.axes, "flagged": self.flagged,
+            "mean": self.mean, "axes": self.axes, "flagged": self.flagged, "params": self.params,
+            "work": list(self.work), "tokens": self.tokens, "row_ms": self.row_ms,
         }  # fmt: skip
 
     @classmethod
@@ -195,5 +222,26 @@ class Embedding:
             None if pixels is None else ImageEncoder.restore(pixels),
             None if state["mean"] is None else np.asarray(state["mean"], dtype=np.float32),
             None if state["axes"] is None else np.asarray(state["axes"], dtype=np.float32),
-            bool(state["flagged"]),
+            bool(state["flagged"]), state.get("params"), tuple(state.get("work", ())), int(state.get("tokens", 0)),
+            state.get("row_ms"),
         )  # fmt: skip
+
+
+def cost_of(embeddings: Sequence[Embedding]) -> Cost:
+    """What embedded columns add to a graph; unknown where nobody counted it.
+
+    An encoder that reads several columns works for each of them, but the graph keeps it once.
+
+    Examples
+    --------
+    >>> cost_of([])
+    Cost(params=0, flops=0, size_bytes=0, latency_ms=0.0, batch_us=0.0)
+    """
+    known = {sha256(each.model).digest(): each for each in embeddings}
+    out = FREE
+    for each in known.values():
+        out += Cost(each.params, 0, len(each.model), 0.0, 0.0)
+    for each in embeddings:
+        numbers = 0 if each.mean is None or each.axes is None else each.mean.size + each.axes.size
+        out += Cost(numbers, each.flops, 4 * numbers + _GRAPH_BYTES, each.row_ms, None)
+    return out

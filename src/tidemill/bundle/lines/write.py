@@ -15,9 +15,9 @@ from tidemill.bundle.parts import Recipe
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.errors import BundleError, OptionError
+from tidemill.core.transcripts import BEAM, GREEDY
 from tidemill.data.images.pictures import Pictures
 
-GREEDY, BEAM = "greedy", "beam"
 WIDTH = 10
 """Prefixes that a search follows where nobody says otherwise."""
 _MOST_WIDTH = 1000

@@ -103,7 +103,8 @@ def fit(
         list[str] | None,
         typer.Option(
             "--weights",
-            help="Trained weights to begin from: folder or file of a net or text encoder, or a study of images.",
+            help="Trained weights to begin from, or to read columns by: folder or file of a net or text encoder, or a "
+            "study.",
         ),
     ] = None,
     decode: Annotated[

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.fusion.embedding import Embedding
+from tidemill.bundle.fusion.embedding import Embedding, cost_of
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.runner.fusion.rows import row_batches
 from tidemill.core.errors import DataError
 from tidemill.core.schema import EMBEDDED, Columns, Schema, SemanticType
+from tidemill.core.trial import Cost
 from tidemill.models.tabular._base import Feature, FeatureKind, Matrix
 from tidemill.models.tabular.encode import Encoder
 
@@ -69,6 +70,11 @@ class FusedEncoder:
         inner = () if self.inner is None else self.inner.features
         numbers = (Feature(name, e.column, FeatureKind.NUMBER) for e in self.embeddings for name in e.names)
         return (*inner, *numbers)
+
+    @property
+    def cost(self) -> Cost:
+        """What the embedded columns add to every model."""
+        return cost_of(self.embeddings)
 
     def transform(self, columns: Columns) -> Matrix:
         """Encode rows; shape (n, n_features).

@@ -21,6 +21,8 @@ _PIECE = {SemanticType.TEXT: ROWS, SemanticType.IMAGE: 4 * IMAGE_ROWS}
 """Cells that are held in memory at a time: some batches, for several cores."""
 _TRIED = 32
 """So many new cells tell how long the others will take."""
+_CALLS = 4
+"""So many calls tell how long a single cell takes."""
 
 
 class Cells(Protocol):
@@ -120,6 +122,22 @@ def features_of(
     for place, same in again:
         out[place] = out[same]
     return Features(out, empty, (time.monotonic() - begun) / fresh if fresh else 0.0)
+
+
+def row_ms(embedding: Embedding, cell: Any) -> float:
+    """Milliseconds that the encoder takes for one cell on one thread; what others take from the machine doesn't count.
+
+    The best of some calls: the first one warms up.
+    """
+    some = np.empty(1, dtype=object)
+    some[0] = cell
+    feed = embedding.feed(some)
+    seconds = []
+    for _ in range(_CALLS):
+        begun = time.thread_time()  # a session stays on this thread
+        embedding.bare.run(None, feed)
+        seconds.append(time.thread_time() - begun)
+    return 1e3 * min(seconds)
 
 
 def holds_nothing(kind: SemanticType, cell: Any) -> bool:

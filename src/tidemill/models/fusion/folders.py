@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tidemill.core.errors import DataError, NotFoundError
 from tidemill.models.text.folders import CONFIG, is_text_encoder
+from tidemill.models.vision.weights import origin_of
+
+
+def is_own_net(place: str) -> bool:
+    """Say whether weights are those of a net for images that Tidemill built and trained.
+
+    Examples
+    --------
+    >>> is_own_net("no such place")
+    False
+    """
+    try:
+        origin = origin_of(place)
+    except (NotFoundError, DataError):
+        return False
+    return origin is not None and not origin.alphabet
 
 
 def is_image_encoder(place: str) -> bool:
-    """Say whether a folder holds a backbone for images: a description of the net, weights, and no vocabulary.
+    """Say whether a folder holds an encoder of images.
+
+    That is a backbone (a description of the net, weights, and no vocabulary), or a net that Tidemill trained.
 
     Examples
     --------
@@ -16,7 +35,8 @@ def is_image_encoder(place: str) -> bool:
     False
     """
     folder = Path(place).expanduser()
-    return (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")) and not is_text_encoder(folder)
+    backbone = (folder / CONFIG).is_file() and any(folder.glob("*.safetensors"))
+    return (backbone and not is_text_encoder(folder)) or is_own_net(place)
 
 
 def is_encoder(place: str) -> bool:

@@ -1,48 +1,59 @@
-"""From a folder with a backbone for images to the embedding of a column. Loads torch."""
+"""From a folder with a net for images to the embedding of a column. Loads torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from tidemill.bundle.fusion.embedding import INPUT, Embedding
-from tidemill.bundle.images.encoder import ImageEncoder
-from tidemill.core.errors import TrialError
+from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
+from tidemill.bundle.splice import bare
+from tidemill.core.errors import DataError, TrialError
 from tidemill.models.export import to_onnx
+from tidemill.models.training.trained import operations
+from tidemill.models.vision import pool
+from tidemill.models.vision._base import ImageProfile
 from tidemill.models.vision.nets.backbone import Backbone, load, normalisation, side_of
+from tidemill.models.vision.weights import Origin, fill_by_name, origin_of, read_safetensors, weights_file
 
 _NEAR = 1e-3
 """Features of an image by the graph and by torch differ by less than this share of the largest feature."""
 
 
 class _Cells(torch.nn.Module):
-    """The backbone from pixels 0 to 255 to features, with its one argument under the name of an embedding's input."""
+    """The body from pixels 0 to 255 to features, with its one argument under the name of an embedding's input.
 
+    ``mean`` and ``std`` are those of the pixels that it expects, in units of 0 to 255.
+    """
+
+    body: Any
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, body: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, body: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.body = body
-        self.register_buffer("mean", 255 * torch.tensor(mean).reshape(1, -1, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std).reshape(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """From pixels (B, 3, H, W) to features (B, F)."""
-        return self.body.features((cells - self.mean) / self.std)
+        """From pixels (B, C, H, W) to features (B, F)."""
+        out: torch.Tensor = self.body.features((cells - self.mean) / self.std)
+        return out
 
 
 def open_images(column: str, folder: str) -> Embedding:
-    """Open a backbone as ``save_pretrained`` writes it, and export it.
+    """Open a backbone as ``save_pretrained`` writes it, or a net that Tidemill trained, and export it.
 
     Parameters
     ----------
     column : str
         Whose images it shall see.
     folder : str
-        With ``config.json`` and ``model.safetensors``.
+        With ``config.json`` and ``model.safetensors``; of a net that Tidemill trained, the latter alone.
 
     Returns
     -------
@@ -54,24 +65,49 @@ def open_images(column: str, folder: str) -> Embedding:
     DataError
         Where the folder can't be opened.
     TrialError
-        Where PyTorch can't export the backbone, or the graph answers otherwise than it.
+        Where PyTorch can't export the net, or the graph answers otherwise than it.
     """
-    model, description = load(folder, weights=True)
-    side = side_of(description)
-    body = Backbone(model.eval(), 1, side).eval()
-    cells = _Cells(body, *normalisation(folder)).eval()
-    written = to_onnx(cells, {INPUT: torch.zeros(2, 3, side, side)}, {INPUT: (0,)}, noun="encoder")
-    width = int(body.linear.in_features)
-    made = Embedding(column, Path(folder).name, written.SerializeToString(), width, pixels=ImageEncoder(side, side, 3))
-    _check(made, cells, side)
+    origin = origin_of(folder)
+    cells, pixels = _published(folder) if origin is None else _trained(folder, origin)
+    written = to_onnx(cells, {INPUT: torch.zeros(2, *pixels.shape)}, {INPUT: (0,)}, noun="encoder")
+    head = cells.body.linear
+    made = Embedding(
+        column, Path(folder).name, bare(written), int(head.in_features), pixels=pixels,
+        params=sum(p.numel() for p in cells.parameters()) - sum(p.numel() for p in head.parameters()),
+        work=(float(operations(cells, torch.zeros(1, *pixels.shape))),),
+    )  # fmt: skip
+    _check(made, cells, pixels)
     return made
 
 
-def _check(embedding: Embedding, cells: _Cells, side: int) -> None:
+def _published(folder: str) -> tuple[_Cells, ImageEncoder]:
+    """A backbone of transformers, and what resizes for it."""
+    model, description = load(folder, weights=True)
+    side = side_of(description)
+    mean, std = (tuple(255 * v for v in values) for values in normalisation(folder))
+    return _Cells(Backbone(model.eval(), 1, side), mean, std).eval(), ImageEncoder(side, side, 3)
+
+
+def _trained(folder: str, origin: Origin) -> tuple[_Cells, ImageEncoder]:
+    """A net of one of our own families, and what resizes for it as for the images that it learned from."""
+    if not origin.height or not origin.width or not origin.mean or not origin.std:
+        raise DataError(
+            "The weights don't say what images they were trained on.", where=folder,
+            hint="They were written by an older Tidemill: name their study, or write them again.",
+        )  # fmt: skip
+    profile = ImageProfile(0, origin.height, origin.width, origin.channels, origin.mean, origin.std)
+    family: Any = pool.families([origin.family])[origin.family]
+    tensors = read_safetensors(weights_file(folder))
+    body = family.build(origin.config, len(tensors["linear.weight"]), profile)
+    fill_by_name(body, tensors, folder, may_differ=())
+    return _Cells(body, origin.mean, origin.std).eval(), ImageEncoder(origin.height, origin.width, origin.channels)
+
+
+def _check(embedding: Embedding, cells: _Cells, pixels: ImageEncoder) -> None:
     """Hold the graph against torch."""
-    image = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (pixels.height, pixels.width, 3)).astype(np.uint8)
     with torch.inference_mode():
-        wanted = cells(torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))).numpy()
+        wanted = cells(torch.from_numpy(pixels.transform({IMAGE: image[None]}))).numpy()
     some = np.empty(1, dtype=object)
     some[0] = image
     got = embedding.bare.run(None, embedding.feed(some))[0]

@@ -8,13 +8,17 @@ import numpy as np
 import torch
 
 from tidemill.bundle.fusion.embedding import INPUT, Embedding
+from tidemill.bundle.splice import bare
 from tidemill.bundle.texts.readers import Reader
 from tidemill.core.errors import TrialError
 from tidemill.models.export import to_onnx
 from tidemill.models.text.nets import Body, load, padding_of, positions_of, tokenizer_of
+from tidemill.models.training.trained import operations
 
 _NEAR = 1e-3
 """Features of a text by the graph and by torch differ by less than this share of the largest feature."""
+_COUNTED = (2, 4, 6)
+"""Tokens of the texts that operations are counted for: attention looks at pairs of tokens, so that three tell all."""
 _TEXTS = ("a text", "another text, somewhat longer than the first")
 
 
@@ -63,9 +67,18 @@ def open_texts(column: str, folder: str, length: int, pool: str = "mean") -> Emb
     example = torch.zeros(2, min(8, reader.length), dtype=torch.int64)
     example[1, -2:] = -1  # a shorter text
     written = to_onnx(_Cells(body).eval(), {INPUT: example}, {INPUT: (0, 1)}, noun="encoder", extra="text")
-    made = Embedding(column, Path(folder).name, written.SerializeToString(), body.width, reader=reader)
+    made = Embedding(
+        column, Path(folder).name, bare(written), body.width, reader=reader,
+        params=sum(each.numel() for each in body.parameters()), work=_work(body), tokens=reader.length,
+    )  # fmt: skip
     _check(made, body)
     return made
+
+
+def _work(body: Body) -> tuple[float, ...]:
+    """Operations for a text, as coefficients of a polynomial in its tokens."""
+    counted = [operations(body, torch.ones(1, length, dtype=torch.int64)) for length in _COUNTED]
+    return tuple(np.polynomial.polynomial.polyfit(_COUNTED, counted, 2).tolist())
 
 
 def _check(embedding: Embedding, body: Body) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 from tidemill.core.errors import DataError, NotFoundError
 from tidemill.models.text.extra import need_text
+from tidemill.models.vision.weights import read_metadata
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+POOL = "pool"
+"""Under this name weights of an encoder that Tidemill trained say how tokens become features."""
 _VOCABULARIES = (TOKENIZER, "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "vocab.json")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
 _WANTED = (CONFIG, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "spiece.model", "*.safetensors*")
@@ -115,6 +118,12 @@ def describe(folder: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"The description of the encoder can't be read ({error}).", where=str(path)) from error
     return found
+
+
+def pool_of(folder: str) -> str:
+    """How tokens become features by an encoder that Tidemill trained, which says so; else by their mean."""
+    told = (read_metadata(path) for path in _weights(Path(folder)))
+    return next((each[POOL] for each in told if POOL in each), "mean")
 
 
 def content_key(folder: str) -> str:

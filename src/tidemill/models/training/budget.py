@@ -33,6 +33,9 @@ class TrainBudget:
     """Length of a training that pauses, in place of the config's: its learning rate spans it."""
     folder: str | None = None
     """Where a training that pauses leaves what it goes on from, and finds it again."""
+    reached: float | None = None
+    """Set by a training that was to come to its end and had no time for it: the passes after which its schedule, made
+    shorter, was through."""
     cache: str | None = None
     """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
 

@@ -14,8 +14,9 @@ from tidemill.train.types import Limits, Loss, Placement, Point, Recipe, Samples
 
 
 def limits_of(budget: TrainBudget) -> Limits:
-    """The deadline of a budget and its rung, where it has them."""
-    return Limits(deadline=budget.deadline if budget.limited else None, epochs=budget.epochs)
+    """The deadline of a budget and its rung, where it has them; on the last rung the schedule may be shortened."""
+    last = budget.epochs is not None and budget.of is not None and budget.epochs >= budget.of
+    return Limits(deadline=budget.deadline if budget.limited else None, epochs=budget.epochs, shorten=last)
 
 
 def train(
@@ -32,6 +33,9 @@ def train(
 ) -> None:
     """Train a net on one device within its time, or up to the rung that its budget names.
 
+    Where the rung is the last and there is no time for all of it, what is left of its schedule is gone through in the
+    time that there is; the budget says after how many passes it ended.
+
     Parameters
     ----------
     net : nn.Module
@@ -40,7 +44,7 @@ def train(
         As `tidemill.train.runtime.train` takes them.
     budget : TrainBudget
         What may be spent; its curve gets the losses of ``checks``, or, with a score, which is an error turned around,
-        their errors.
+        their errors; ``reached`` is set where the training was shortened.
     seed : int
         Of order and augmentation.
     checks : Samples, optional
@@ -66,6 +70,7 @@ def train(
     )  # fmt: skip
     shown = [(p.step, _loss_of(p) if score is None else _error_of(p)) for p in trained.curve]
     budget.curve += [(step, value) for step, value in shown if value is not None]
+    budget.reached = trained.epoch if trained.stop is Stop.SHORTENED else None
     if budget.epochs is not None and trained.stop is Stop.TIME:
         raise TrialTimeoutError(
             "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."

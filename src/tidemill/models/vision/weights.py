@@ -70,6 +70,17 @@ def read_header(path: Path) -> dict[str, Any]:
     return _read_header(path)[0]
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header says beside the tensors.
+
+    Raises
+    ------
+    DataError
+        Where the file is not what it should be.
+    """
+    return _read_header(path)[1]
+
+
 def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Tensors, and what else is said of them."""
     try:
@@ -212,12 +223,20 @@ class Origin:
         Of the images that it saw.
     alphabet : str
         The characters that it can write, where it reads lines.
+    height, width : int
+        Of the images that it saw; 0 where nobody wrote them down.
+    mean, std : tuple of float
+        Of their pixels by channel, in units of 0 to 255; empty where nobody wrote them down.
     """
 
     family: str
     config: dict[str, Any]
     channels: int
     alphabet: str = ""
+    height: int = 0
+    width: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 def origin_of(place: str | Path) -> Origin | None:
@@ -237,7 +256,11 @@ def origin_of(place: str | Path) -> Origin | None:
     try:
         found = json.loads(told)
         alphabet = str(found.get("alphabet", ""))
-        return Origin(str(found["family"]), dict(found["config"]), int(found["channels"]), alphabet)
+        return Origin(
+            str(found["family"]), dict(found["config"]), int(found["channels"]), alphabet,
+            int(found.get("height", 0)), int(found.get("width", 0)),
+            tuple(map(float, found.get("mean", ()))), tuple(map(float, found.get("std", ()))),
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"The weights don't say where they come from ({error!r}).", where=str(path)) from error
 
@@ -298,6 +321,8 @@ def write_weights(state: Mapping[str, Any], folder: Path) -> Path:
     origin = {"family": family, "config": dict(state["config"]), "channels": int(profile["channels"])}
     if "alphabet" in profile:
         origin["alphabet"] = str(profile["alphabet"])
+    else:
+        origin.update({name: profile[name] for name in ("height", "width", "mean", "std")})
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,7 +11,7 @@ from tidemill.core.metrics import confusion_matrix
 from tidemill.core.task import Task, TaskKind
 from tidemill.report.analysis import Analysis
 from tidemill.report.blocks import Block, Cards, Items, Note, Section, Text
-from tidemill.report.sections.lines import recognition_words
+from tidemill.report.sections.lines import decoding_words, recognition_words
 from tidemill.report.words import (
     count,
     interval,
@@ -58,6 +58,8 @@ def _in_words(analysis: Analysis) -> list[str]:
         counts = confusion_matrix(evidence.y, analysis.decisions, task.n_classes)
         words = binary_words(task, counts) if task.kind is TaskKind.BINARY else multiclass_words(task, counts)
     words.append(_measured(analysis))
+    if task.kind is TaskKind.RECOGNITION:
+        words.append(decoding_words())
     leans = [i.column for i in analysis.importances.columns[:3] if i.low > 0] if analysis.importances else []
     if leans:
         words.append(f"It leans most on {joined([quoted(c) for c in leans])}.")

@@ -74,5 +74,13 @@ def recognition_words(task: Task, evidence: Evidence) -> list[str]:
     ]
 
 
+def decoding_words() -> str:
+    """Say which texts all figures of a report are about."""
+    return (
+        "All figures of this page are of texts of the best path (greedy decoding). A bundle that searches for its "
+        "texts by beams is measured with those, in its model card."
+    )
+
+
 def _sign(character: str) -> str:
     return {"": "nothing", " ": "space"}.get(character, character)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.core.task import TaskKind
 from tidemill.report.analysis import Analysis
 from tidemill.report.blocks import Block, Cell, Figure, Items, Note, Section, Table, Text
 from tidemill.report.figures._base import Easel
@@ -77,9 +78,10 @@ def leaderboard(analysis: Analysis) -> Section:
     rows = [_trial(r) for r in facts.leaderboard[:MOST_TRIALS]]
     total = len(facts.leaderboard)
     more = f" The best {MOST_TRIALS} of {total} trials are shown." if total > MOST_TRIALS else ""
+    read = " Their texts are those of the best path." if facts.task.kind is TaskKind.RECOGNITION else ""
     caption = (
         "Trials, best first. Look at how close the first ones are, and what the simpler of them cost; "
-        f"those in bold are part of the shipped model.{more}"
+        f"those in bold are part of the shipped model.{read}{more}"
     )
     return Section("leaderboard", "Leaderboard", [Table(headers, rows, caption, frozenset(range(2, 9)))])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tidemill.sdk.options import GREEDY
+from tidemill.core.transcripts import GREEDY
 from tidemill.search.modality import FUSED, IMAGE, LINE, TEXT, modality_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     if options.kind == RECOGNITION:
         return _lines(), Asked(data, target, options)
     if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
-        images = options.kind in KINDS or not _beside_images(data, target, options)
+        images = options.kind in KINDS or not _beside_images(workspace, data, target, options)
         return (_images() if images else _fused()), Asked(data, target, options)
     texts = _of_texts(data, target, options)
     return (_texts(options.weights) if texts else _table(options)), Asked(data, target, options)
@@ -118,14 +118,17 @@ def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
     return all(c.name == text for c in found.features)
 
 
-def _beside_images(source: Any, target: str | None, options: FitOptions) -> bool:
+def _beside_images(workspace: Workspace, source: Any, target: str | None, options: FitOptions) -> bool:
     """Whether a table names images beside other columns, and there is an encoder for such a table."""
     from pathlib import Path
 
     from tidemill.core.errors import DataError
-    from tidemill.models.fusion.folders import is_encoder
 
-    if target is None or not any(is_encoder(place) for place in options.weights):
+    if target is None or not options.weights:
+        return False
+    from tidemill.sdk.encoder_weights import names_encoder
+
+    if not any(names_encoder(workspace, word) for word in options.weights):
         return False
     path = Path(source).expanduser()
     if not path.is_file() or path.suffix.lower() == ".zip":

@@ -83,6 +83,7 @@ class Fused(Tables):
             y_test=prepared.y[test] if locked else None,
             rows_test=test if locked else None,
             columns_test=base.columns_test,
+            shared=prepared.encoder.cost,
         )
 
     def reserve_s(self, rows: int, budget: Budget) -> float:

@@ -97,7 +97,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class HeldOutTrial:
-    """A trial of one kind of rows; a modality makes one, and executors find it by its place.
+    """A trial of one kind of rows, to be called; a modality keeps one in a module, where executors find it by name.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class HeldOutTrial:
     measure : callable
         Exports a model and times it; it gets all rows, and the numbers of those that were held out.
     light : frozenset of str
-        Families that do without PyTorch, which takes seconds to load; they can't pause.
+        Families that do without PyTorch, which takes seconds to load.
     """
 
     pool: Families
@@ -148,13 +148,14 @@ class HeldOutTrial:
         threads : int
             Threads that it may use.
         time_s : float, optional
-            Seconds that it may take; the training is cut to what fits.
+            Seconds that it may take; a training that comes to its end is cut to what fits.
         bonus_s, race
             Of no account: there is one split.
         probe : bool
             Export the model and measure its speed and size.
         rung : Rung, optional
-            Train up to there and pause; what was trained before goes on in place. Of no account for ``light`` families.
+            Train up to there and pause; what was trained before goes on in place. Of no account for families whose
+            trainings can't pause: these come to their end.
 
         Returns
         -------
@@ -164,7 +165,7 @@ class HeldOutTrial:
         Raises
         ------
         TrialTimeoutError
-            Where the time is too short for any training.
+            Where the time is too short for any training, or for a rung that is not the last.
         TrialError
             Where the answers are no numbers, or the model can't be exported.
         """
@@ -243,7 +244,7 @@ def judged(
     family : str
         For messages.
     budget : TrainBudget
-        With the learning curve.
+        With the learning curve, and how far a training came that had to be shortened.
     rung : Rung or None
         Where the training paused.
     started : float
@@ -278,7 +279,7 @@ def judged(
         "cost": model.cost,
         "curve": tuple(budget.curve),
         "folds": 1,
-        "fidelity": 1.0 if rung is None else rung.epochs / rung.of,
+        "fidelity": 1.0 if rung is None else (budget.reached or rung.epochs) / rung.of,
         "stopped": None,
         "fold_s": (time.monotonic() - started,),
         "probe": None if measure is None else measure(),

@@ -13,6 +13,8 @@ from tidemill.search.rungs.standing import Standing
 
 VALID_AT = "valid@"
 """Scores of a trial under ``valid@<epochs>`` are the study's metric after so many epochs."""
+ENDED_AFTER = "ended_after"
+"""Under this name the scores of a trial say after how many epochs its schedule, shortened to the time, was through."""
 ENOUGH = 6
 """A level is the yardstick when so many trials have finished it."""
 

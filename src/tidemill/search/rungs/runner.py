@@ -13,7 +13,7 @@ import numpy as np
 
 from tidemill.core.trial import Trial, TrialState, Usage
 from tidemill.search.rungs.ladder import Rung
-from tidemill.search.rungs.losses import VALID_AT, comparable, losses_at, standing_of
+from tidemill.search.rungs.losses import ENDED_AFTER, VALID_AT, comparable, losses_at, standing_of
 from tidemill.search.rungs.schedule import RungSchedule
 from tidemill.search.rungs.standing import Climb, Standing, Start
 from tidemill.search.runner import Runner
@@ -32,6 +32,9 @@ class RungRunner(Runner):
 
     Without a time limit legs depend on the seed alone: leg ``i`` is chosen from what is known of legs up to
     ``i - lag``, for which it waits. (Legs of a search that was resumed count as known from the beginning.)
+
+    With a time limit the last leg has all the time that is left. Where that is too little, the rest of its schedule is
+    shortened, so that its learning rate comes to its end; its scores then say after how many epochs (``ended_after``).
 
     Parameters
     ----------
@@ -61,10 +64,11 @@ class RungRunner(Runner):
         return finished
 
     @property
-    def epochs(self) -> int:
+    def epochs(self) -> float:
         """Epochs that all trials have behind them."""
         levels = self.schedule.ladder.levels
-        return sum(levels[max(found)] for t in self.board.trials if (found := losses_at(t, levels, self.board.metric)))
+        known = ((t, losses_at(t, levels, self.board.metric)) for t in self.board.trials)
+        return sum(t.scores.get(ENDED_AFTER, levels[max(found)]) for t, found in known if found)
 
     # ---------------------------------------------------------------------------------------------------- choosing
 
@@ -81,8 +85,8 @@ class RungRunner(Runner):
         if isinstance(action, Start):
             begun = self._begin(action.level)
             return begun if begun is not None or not self._dry else self._choose()
-        if isinstance(action, Climb):
-            return self._take_up(self.board[action.number], action.level)
+        if isinstance(action, Climb):  # in a hurry in one leg, for only the last one can be shortened
+            return self._take_up(self.board[action.number], self.schedule.ladder.top if hurry else action.level)
         if not self._under_way and self._seen() < len(self._legs):
             self._open = len(self._legs)  # all that is waited for has come, and may be known
             return self._choose()
@@ -135,6 +139,13 @@ class RungRunner(Runner):
         _, level = self._legs[self._under_way[trial.number]]
         return {"rung": Rung(levels[level], levels[-1], str(self.folder / str(trial.number)))}
 
+    def _time_s(self, trial: Trial) -> float | None:
+        """All that is left, where a trial that paused comes to its end now: nobody carries it on."""
+        _, level = self._legs[self._under_way[trial.number]]
+        if self._strict or level < self.schedule.ladder.top or not self._losses(trial):
+            return super()._time_s(trial)
+        return self._left_s()
+
     # ------------------------------------------------------------------------------------------------------ looking
 
     def _seen(self) -> int:
@@ -156,6 +167,8 @@ class RungRunner(Runner):
 
     def _standing(self, trial: Trial) -> Standing:
         losses = self._losses(trial)
+        if ENDED_AFTER in trial.scores:  # it came to its end, if sooner than others
+            losses[self.schedule.ladder.top] = self.board.metric.loss(float(np.mean(trial.fold_scores)))
         hidden = [level for number, level in self._legs[self._seen() :] if number == trial.number]
         running = [self._legs[leg][1] for number, leg in self._under_way.items() if number == trial.number]
         aim = max([*hidden, *running], default=None)
@@ -216,14 +229,18 @@ class RungRunner(Runner):
         kept = {name: value for name, value in before.scores.items() if name.startswith(VALID_AT)}
         first = trial.curve[0][0] if trial.curve else math.inf
         value = float(np.mean(trial.fold_scores)) if trial.fold_scores else math.nan
+        last = level == self.schedule.ladder.top
+        ended = trial.fidelity * levels[-1] if last else levels[level]
+        short = last and trial.fidelity < 1.0
+        said = {ENDED_AFTER: ended} if short else {f"{VALID_AT}{levels[level]}": value}
         return replace(
             trial,
-            state=TrialState.COMPLETE if level == self.schedule.ladder.top else TrialState.PAUSED,
-            scores={**trial.scores, **kept, f"{VALID_AT}{levels[level]}": value},
+            state=TrialState.COMPLETE if last else TrialState.PAUSED,
+            scores={**trial.scores, **kept, **said},
             curve=(*(point for point in before.curve if point[0] < first), *trial.curve),
             usage=_sum(before.usage, trial.usage),
-            fidelity=levels[level] / levels[-1],
-            error=None,
+            fidelity=ended / levels[-1],
+            error=f"Shortened to the time that was left: {ended:.1f} of {levels[-1]} epochs." if short else None,
         )
 
     def _take_paused(self) -> None:

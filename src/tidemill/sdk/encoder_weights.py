@@ -1,0 +1,83 @@
+"""Encoders of columns from what Tidemill trained before: the best net of a study of images or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tidemill.core.errors import DataError
+from tidemill.core.metrics import get_metric
+from tidemill.core.pack import unpack
+from tidemill.core.trial import Trial
+from tidemill.models.fusion.folders import is_encoder
+from tidemill.models.fusion.own import NO_ENCODER, write_encoder
+from tidemill.models.vision.weights import FILE
+from tidemill.sdk.image_weights import study_named
+from tidemill.search.board import loss_of
+from tidemill.search.modality import IMAGE, TEXT
+from tidemill.search.study import Study
+from tidemill.store.workspace import Workspace
+
+_FOLDER = "encoders"
+"""In the workspace's scratch: what is there can be made again from the study."""
+_READING = (IMAGE, TEXT)
+
+
+def names_encoder(workspace: Workspace, word: str) -> bool:
+    """Whether a person named an encoder of columns: a folder that holds one, or a study of images or texts.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `tidemill.sdk.image_weights.study_named`.
+    """
+    name = study_named(workspace, word)
+    return is_encoder(word) if name is None else Study.open(workspace, name).modality.name in _READING
+
+
+def encoders_at_hand(workspace: Workspace, named: Sequence[str]) -> tuple[str, ...]:
+    """Places of the encoders that a person named.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where studies are.
+    named : sequence of str
+        Folders, files and names of the Hugging Face hub, which stay as they are; studies, and bundles of studies.
+
+    Returns
+    -------
+    tuple of str
+        For each that is named; the last part of a study's folder is its name.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `tidemill.sdk.image_weights.study_named`, and for a study without a net that could read a column.
+    """
+    return tuple(_place(workspace, word) for word in named)
+
+
+def _place(workspace: Workspace, word: str) -> str:
+    name = study_named(workspace, word)
+    if name is None:
+        return word
+    study = Study.open(workspace, name)
+    key = _best(study).artifacts["checkpoint"]
+    folder = workspace.path / "scratch" / _FOLDER / key[:32] / name
+    if not (folder / FILE).is_file():
+        write_encoder(unpack(workspace.artifacts.get(key))["models"][0], folder)
+    return str(folder)
+
+
+def _best(study: Study) -> Trial:
+    if study.modality.name not in _READING:
+        raise DataError(f"The study {study.name!r} is about neither images nor texts: no column can be read by it.")
+    metric = get_metric(study.objective.metric)
+    nets = [t for t in study.whole.values() if t.family not in NO_ENCODER]
+    known = [(loss, t.number, t) for t in nets if (loss := loss_of(t, metric)) is not None]
+    if not known:
+        raise DataError(
+            f"The study {study.name!r} has no net that could read a column.",
+            hint="Its models look at drawn patches, or count words; search longer, or name another family.",
+        )
+    return min(known, key=lambda each: each[:2])[2]
