@@ -10,9 +10,9 @@ last. After each epoch the net is judged on held-out images, as the rung that en
 
 Then searches are replayed on the record. For each of 5 seeds some of the configs are drawn, in an order of the seed.
 Full training trains each to its end; rungs begin with each and decide as `RungSchedule` with the ladder of a fit does,
-on one worker. A trial goes on from its checkpoint, so no epoch counts twice. Both ways look at the same held-out images,
-once by log-loss, by which a fit decides where nobody says otherwise, and once by accuracy. How good the trials that win
-are on images that decided nothing is told beside it.
+on one worker. A trial goes on from its checkpoint, so no epoch counts twice. Both ways look at the same held-out
+images, once by log-loss, by which a fit decides where nobody says otherwise, and once by accuracy. How good the trials
+that win are on images that decided nothing is told beside it.
 
 Prints a Markdown table, and ends with 1 where the bar is missed: the same best score for at most a third of the epochs,
 both in the mean of the seeds. "The same" is: worse by no more than the noise of one training, which is the standard
