@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +28,13 @@ SPACE = Space(
 
 Ask = Callable[[Sequence[Trial], int], Config]
 """From the history and a number to a config."""
+
+
+class Losses(Protocol):
+    """What training gives: by formula, or as it was recorded."""
+
+    def loss(self, config: Config, epochs: float) -> float:
+        """Loss after so many epochs, the same each time; infinite where the training has failed by then."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,15 @@ class Searched:
     legs: list[tuple[int, int]] = field(default_factory=list)
 
 
-def simulate(schedule: RungSchedule, curves: Curves, ask: Ask, trials: int, workers: int = 1) -> Searched:
+def simulate(schedule: RungSchedule, curves: Losses, ask: Ask, trials: int, workers: int = 1) -> Searched:
     """Run a search by a schedule on workers that take a minute for each epoch.
 
     Parameters
     ----------
     schedule : RungSchedule
         Who goes on.
-    curves : Curves
-        What training gives.
+    curves : Losses
+        What training gives; `Curves`, or what was recorded.
     ask : callable
         Who proposes configs.
     trials : int
