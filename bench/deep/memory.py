@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+MOST_S = 600
 BARS = {"cpu": 0.15, "cuda": 0.10}
 
 
@@ -50,10 +51,13 @@ def main() -> None:
 def child(number: int) -> dict[str, Any]:
     """Measure a model in a process of its own."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    done = subprocess.run(
-        [sys.executable, __file__, "--measure", str(number)],
-        capture_output=True, text=True, env=environment, check=False, timeout=600,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, "--measure", str(number)],
+            capture_output=True, text=True, env=environment, check=False, timeout=MOST_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"error": f"it took longer than {MOST_S} s"}
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["it died"])[-1][:200]}
     return json.loads(done.stdout.splitlines()[-1])

@@ -296,3 +296,31 @@ def test_images_among_other_columns_come_back_with_their_rows_and_are_learnt_fro
         path.unlink()
     version = as_version(workspace, "m", name="ads")
     assert (version.rows, version.parameters["lost"]) == (16, 8), "small images stand in their rows"
+
+
+@pytest.mark.slow
+def test_a_fit_learns_from_captured_images_and_says_where_they_come_from(
+    images: Served, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tones = [np.full((9, 7, 3), 40 + 2 * i + 100 * (i % 2), dtype=np.uint8) for i in range(40)]
+    asked = [ask_for(images, packed(tone)) for tone in tones]
+    images.fold(40)
+    for number, request in enumerate(asked):
+        images.tell(request, ("dark", "light")[number % 2])
+    place = ["--workspace", str(workspace.path)]
+    assert run(["watch", "m", "--keep-as", "tones", "--json", *place]) == 0
+    kept = json.loads(capsys.readouterr().out)["kept"]
+    out = str(workspace.path / "out.tm")
+    words = ["--trials", "1", "--family", "probe", "--cpus", "1", "--no-report", "--out", out, "--json", *place]
+    assert run(["fit", "tones", *words]) == 0
+    study = json.loads(capsys.readouterr().out.splitlines()[-1])["study"]
+    record = workspace.metadata.get_study(study)
+    assert record.task["classes"] == ["dark", "light"]
+    version = find_version(workspace, record.dataset_version)
+    origin = find_version(workspace, f"tones@{kept['hash']}")
+    assert version.hash == origin.hash or origin.hash in version.parents
+    window = {k: origin.parameters[k] for k in ("endpoint", "lost")}
+    assert window == {"endpoint": "m", "lost": 0}
+    assert origin.parameters["since"] < origin.parameters["until"]
+    assert run(["data", "blame", "tones", "--row", "0", "--json", *place]) == 0
+    assert study in json.loads(capsys.readouterr().out)["studies"]
