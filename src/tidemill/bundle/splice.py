@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from tidemill.bundle.graph import OPSET, GraphBuilder
+from tidemill.bundle.graph import IR_VERSION, OPSET, GraphBuilder
 from tidemill.core.errors import InternalError
 
 
@@ -62,7 +62,7 @@ def bare(model: onnx.ModelProto) -> bytes:
     graph = GraphBuilder()
     names = {value.name: value.name for value in model.graph.input}
     outputs = splice(graph, model, names)
-    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    made = onnx.ModelProto(ir_version=min(model.ir_version, IR_VERSION), opset_import=model.opset_import)
     made.graph.name = model.graph.name
     made.graph.input.extend(model.graph.input)
     made.graph.initializer.extend(graph.initializers)
