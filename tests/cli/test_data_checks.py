@@ -250,6 +250,6 @@ def test_what_is_served_is_held_against_what_was_learnt_from(door: Door) -> None
     door("data", "add", moved, "--name", "captured", "--like", "cases")
     assert {"x", "word"} <= set(door("data", "skew", "cases", "captured", "--columns", "x,word")["drifted"])
     assert "rows in service beside cases@" in door.text("data", "skew", "cases", "captured")
-    assert "No rows were served" in door("data", "skew", "cases", "endpoint:none", code=2)["message"]
+    assert "There is no endpoint 'none'" in door("data", "skew", "cases", "endpoint:none", code=2)["message"]
     door("data", "say", "cases", "--owner", "mia", actor="mia")
     assert "eve may not" in door("data", "skew", "cases", "captured", actor="eve", code=2)["message"]

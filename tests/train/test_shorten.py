@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
@@ -146,6 +146,7 @@ def test_a_checkpoint_from_before_schedules_were_bent_is_read(tmp_path: Path) ->
     assert run(Clock(), Limits(), folder=tmp_path).losses == run(Clock(), Limits()).losses
 
 
+@example(steps=201, first=0.0, shorter=0.5, second=0.0625, again=1.0)  # between two steps of the warm-up
 @given(
     steps=st.integers(3, 500),
     first=st.floats(0, 0.9),

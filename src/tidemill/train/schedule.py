@@ -97,7 +97,7 @@ def factor(recipe: Recipe, step: float, steps: int) -> float:
     """
     warm = math.ceil(recipe.warmup * steps)
     if step < warm:
-        return (step + 1) / warm
+        return min(1.0, (step + 1) / warm)  # a bent schedule stands between two steps
     done = (step - warm) / max(1, steps - warm)
     if recipe.schedule == "cosine":
         return recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * done))
