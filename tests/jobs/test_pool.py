@@ -17,7 +17,15 @@ from tidemill.core.errors import InternalError, OptionError, TrialError, TrialMe
 from tidemill.core.protocols import Executor, Step
 from tidemill.jobs._memory import family
 from tidemill.jobs.executors.pool import ProcessExecutor
-from tidemill.testing.executor import ForcefulExecutorSuite, collect, only, read_pids, step, wait_until_dead
+from tidemill.testing.executor import (
+    ForcefulExecutorSuite,
+    collect,
+    only,
+    read_pids,
+    step,
+    wait_for_files,
+    wait_until_dead,
+)
 from tidemill.testing.steps import echo, hog, pause, start_child
 
 PRELOAD = ("tidemill.testing.steps",)
@@ -33,9 +41,13 @@ class TestPool(ForcefulExecutorSuite):
 def test_together_steps_keep_the_shared_limit(tmp_path: Path) -> None:
     over = tmp_path / "over"
     with ProcessExecutor(3, PRELOAD, memory_bytes=500 * 10**6) as executor:
-        small, large, other = (
-            executor.submit(step(hog, size_bytes=mb * 10**6, until=str(over))) for mb in (100, 250, 200)
-        )
+
+        def hold(mb: int) -> int:
+            return executor.submit(step(hog, size_bytes=mb * 10**6, until=str(over), told=str(tmp_path / str(mb))))
+
+        small, large = hold(100), hold(250)
+        wait_for_files(tmp_path / "100", tmp_path / "250")  # else the other may be the largest for a moment
+        other = hold(200)
         found = collect(executor, 1)
         over.touch()
         found |= collect(executor, 2)

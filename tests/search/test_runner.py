@@ -28,6 +28,7 @@ from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.samplers.tpe import TPESampler
 from tidemill.search.settings import SearchSettings
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 from tidemill.testing.sampler import example_space
 
 TASK = Task(TaskKind.REGRESSION, "y")
@@ -52,16 +53,6 @@ def answer(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "stopped": None,
         "probe": None,
     }
-
-
-@dataclass
-class Clock:
-    """A clock that stands still until somebody waits."""
-
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

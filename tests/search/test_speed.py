@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.search.test_runner import Clock, FakeExecutor, answer, make_runner, workspace
+from tests.search.test_runner import FakeExecutor, answer, make_runner, workspace
 
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.objective import parse_objective
@@ -23,6 +23,7 @@ from tidemill.search.judge import Judge
 from tidemill.search.latency import Speed, measure
 from tidemill.search.prices import BATCH_US, MANY_ROWS, SHARED, UNIT, Prices
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 
 __all__ = ["workspace"]
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep
 
 from tests.train.small import RECIPE, Cloud, accuracy, loss, net  # noqa: E402  torch first
 
+from tidemill.testing.clock import Clock  # noqa: E402
 from tidemill.train import checkpoint  # noqa: E402
 from tidemill.train.place import Group  # noqa: E402
 from tidemill.train.schedule import bent, factor  # noqa: E402
@@ -24,16 +25,6 @@ from tidemill.train.types import Event, Limits, Placement, Recipe, Stop, Trained
 LONG = replace(RECIPE, epochs=26.0, schedule="linear", warmup=0.1)
 """A hundred steps."""
 PEAK = LONG.lr
-
-
-@dataclass
-class Clock:
-    """Stands still until somebody works."""
-
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

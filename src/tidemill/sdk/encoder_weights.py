@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidemill.core.errors import DataError
-from tidemill.core.metrics import get_metric
 from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
 from tidemill.models.fusion.folders import is_encoder
 from tidemill.models.fusion.own import NO_ENCODER, write_encoder
 from tidemill.models.vision.weights import FILE
-from tidemill.sdk.image_weights import study_named
-from tidemill.search.board import loss_of
+from tidemill.sdk.image_weights import best_trial, study_named
 from tidemill.search.modality import IMAGE, TEXT
 from tidemill.search.study import Study
 from tidemill.store.workspace import Workspace
@@ -72,12 +70,10 @@ def _place(workspace: Workspace, word: str) -> str:
 def _best(study: Study) -> Trial:
     if study.modality.name not in _READING:
         raise DataError(f"The study {study.name!r} is about neither images nor texts: no column can be read by it.")
-    metric = get_metric(study.objective.metric)
-    nets = [t for t in study.whole.values() if t.family not in NO_ENCODER]
-    known = [(loss, t.number, t) for t in nets if (loss := loss_of(t, metric)) is not None]
-    if not known:
+    best = best_trial(study, NO_ENCODER)
+    if best is None:
         raise DataError(
             f"The study {study.name!r} has no net that could read a column.",
             hint="Its models look at drawn patches, or count words; search longer, or name another family.",
         )
-    return min(known, key=lambda each: each[:2])[2]
+    return best

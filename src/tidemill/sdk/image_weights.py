@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tidemill.bundle import spec
@@ -97,6 +97,14 @@ def study_named(workspace: Workspace, word: str) -> str | None:
     return None  # whoever opens it says what to do
 
 
+def best_trial(study: Study, without: Collection[str]) -> Trial | None:
+    """The trial with the least loss, of families but some; of equal ones the first. None where there is no such."""
+    metric = get_metric(study.objective.metric)
+    whole = [t for t in study.whole.values() if t.family not in without]
+    known = [(loss, t.number, t) for t in whole if (loss := loss_of(t, metric)) is not None]
+    return min(known, key=lambda each: each[:2], default=(0.0, 0, None))[2]
+
+
 def _place(workspace: Workspace, word: str) -> str:
     name = study_named(workspace, word)
     if name is None:
@@ -119,12 +127,10 @@ def _study_of(bundle: Path) -> str:
 def _best(study: Study) -> Trial:
     if study.modality.name not in (IMAGE, LINE):
         raise DataError(f"The study {study.name!r} is not about images, so it has no weights for them.")
-    metric = get_metric(study.objective.metric)
-    nets = [t for t in study.whole.values() if t.family not in NOT_BEGUN_FROM]
-    known = [(loss, t.number, t) for t in nets if (loss := loss_of(t, metric)) is not None]
-    if not known:
+    best = best_trial(study, NOT_BEGUN_FROM)
+    if best is None:
         raise DataError(
             f"The study {study.name!r} has no net that another fit could begin from.",
             hint="Its families learn a head only; search longer, or with --family quicknet.",
         )
-    return min(known, key=lambda each: each[:2])[2]
+    return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ class PreparedLines:
         more = () if self.test_table is None else (self.test_table.pictures,)
         return JoinedPictures.of(self.table.pictures, *more)
 
-    @property
+    @cached_property
     def profile(self) -> LineProfile:
         """What families may know of the training lines."""
         return LineProfile.of(self.x[self.train], self.y[self.train], weights=self.weights)

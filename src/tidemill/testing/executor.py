@@ -380,6 +380,14 @@ class ForcefulExecutorSuite(ExecutorSuite):
         assert [outcome.value for _, outcome in sorted(collect(executor, 2).items())] == ["1", "3"]
 
 
+def wait_for_files(*paths: Path, timeout_s: float = 20.0) -> None:
+    """Fail unless steps make all of the files in time."""
+    end = time.monotonic() + timeout_s
+    while missing := [path.name for path in paths if not path.exists()]:
+        assert time.monotonic() < end, f"never made: {missing}"
+        time.sleep(0.02)
+
+
 def read_pids(path: Path, timeout_s: float = 20.0) -> list[int]:
     """Wait for the file that `start_child` writes."""
     end = time.monotonic() + timeout_s

@@ -96,9 +96,11 @@ def crash(code: int) -> None:
     os._exit(code)
 
 
-def hog(size_bytes: int, seconds: float = 60.0, until: str = "") -> int:
-    """Hold memory for so long, or less: until a file is there."""
+def hog(size_bytes: int, seconds: float = 60.0, until: str = "", told: str = "") -> int:
+    """Hold memory for so long, or less: until a file is there; make another file once it is held."""
     held = np.ones(size_bytes, dtype=np.uint8)
+    if told:
+        Path(told).touch()
     end = time.monotonic() + seconds
     while time.monotonic() < end and not (until and Path(until).exists()):
         time.sleep(min(0.1, seconds))

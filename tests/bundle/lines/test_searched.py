@@ -39,6 +39,17 @@ def doubtful() -> list[np.ndarray]:
     return [np.array(t, np.uint8)[None, :, None].repeat(8, axis=0).repeat(3, axis=2) for t in tones]
 
 
+def its_program_writes_the_same(bundle: LineBundle, folder: Path) -> None:
+    for i, line in enumerate(doubtful()[:9]):
+        Image.fromarray(line).save(folder / f"{i}.png")
+    ours, theirs = folder / "ours.csv", folder / "theirs.csv"
+    bundle.to_csv(folder, ours)
+    command = [sys.executable, str(bundle.path / "run.py"), str(folder), str(theirs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert theirs.read_bytes() == ours.read_bytes()
+
+
 def test_the_folder_is_whole_and_says_how_it_searches(bundle: LineBundle) -> None:
     assert verify(bundle.path) == []
     described = json.loads((bundle.path / "bundle.json").read_text(encoding="utf-8"))
@@ -60,14 +71,7 @@ def test_known_lengths_bind_the_bundle_and_the_program_beside_it(bundle: LineBun
     )
     assert [len(text) for text in found] == [2] * len(found)
     assert {len(text) for text in free} != {2}
-    for i, line in enumerate(doubtful()[:9]):
-        Image.fromarray(line).save(tmp_path / f"{i}.png")
-    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
-    bound.to_csv(tmp_path, ours)
-    command = [sys.executable, str(bound.path / "run.py"), str(tmp_path), str(theirs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert theirs.read_bytes() == ours.read_bytes()
+    its_program_writes_the_same(bound, tmp_path)
 
 
 def test_without_a_search_nothing_of_it_is_written(tmp_path: Path) -> None:
@@ -93,14 +97,7 @@ def test_it_reads_what_the_net_itself_gives_and_not_always_the_best_path(bundle:
 
 
 def test_the_program_beside_it_writes_the_same_bytes(bundle: LineBundle, tmp_path: Path) -> None:
-    for i, line in enumerate(doubtful()[:9]):
-        Image.fromarray(line).save(tmp_path / f"{i}.png")
-    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
-    bundle.to_csv(tmp_path, ours)
-    command = [sys.executable, str(bundle.path / "run.py"), str(tmp_path), str(theirs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert theirs.read_bytes() == ours.read_bytes()
+    its_program_writes_the_same(bundle, tmp_path)
 
 
 def test_what_is_searched_for_is_measured_anew(bundle: LineBundle, tmp_path: Path) -> None:

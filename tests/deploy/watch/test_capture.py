@@ -18,7 +18,9 @@ from tidemill.deploy.watch.capture import collect
 from tidemill.deploy.watch.folding import fold_ended, is_due
 from tidemill.deploy.watch.observer import Watch, machine
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 
+NOW = 1_800_000_000.0
 NONE = CapturePolicy(sample=0.0, confidence=0.0)
 
 
@@ -36,14 +38,6 @@ class Described:
 
     def bundle(self, endpoint: str, revision: str) -> Path | None:
         return self.bundles.get(revision)
-
-
-class Clock:
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -66,11 +60,11 @@ def event(request_id: str, **changes: Any) -> RequestEvent:
 
 
 def watching(workspace: Workspace, policy: CapturePolicy, clock: Clock | None = None, **more: Any) -> Watch:
-    return Watch(workspace, sources=Described(policy), clock=clock or Clock(), seed=1, start=False, **more)
+    return Watch(workspace, sources=Described(policy), clock=clock or Clock(NOW), seed=1, start=False, **more)
 
 
 def test_each_reason_finds_its_rows(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = watching(workspace, CapturePolicy(sample=0.0, confidence=0.6, slow_ms=50.0), clock)
     x = np.arange(6.0)[:, None]
     watch.batch("fraud", "a1", {"x": x}, outputs(0.99, 0.45, 0.9, 0.1, 0.97, 0.98), [f"r{k}" for k in range(6)])
@@ -110,7 +104,7 @@ def test_a_reservoir_is_bounded_and_fair(workspace: Workspace) -> None:
 
 
 def test_the_same_content_is_kept_once(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = watching(workspace, CapturePolicy(sample=1.0, confidence=0.6, per_hour=50), clock)
     for hour in range(2):
         watch.batch("fraud", "a1", {"x": np.ones(40)}, outputs(*[0.5] * 40), [f"r{hour}-{i}" for i in range(40)])
@@ -176,7 +170,7 @@ def test_large_values_are_blobs(workspace: Workspace) -> None:
 
 
 def test_rows_older_than_the_policy_are_removed(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = watching(workspace, CapturePolicy(sample=1.0, days=2.0), clock)
     for day in range(5):
         watch.batch("fraud", "a1", {"x": np.array([float(day)])}, outputs(0.9), [f"r{day}"])
@@ -207,7 +201,7 @@ def test_a_full_disk_costs_rows_and_nothing_else(workspace: Workspace, monkeypat
 
 
 def test_truth_that_comes_much_later_is_found_by_collect(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = watching(workspace, CapturePolicy(sample=1.0), clock)
     watch.batch("fraud", "a1", {"x": np.arange(2.0)}, outputs(0.9, 0.8), ["r1", "r1"])
     watch.close()

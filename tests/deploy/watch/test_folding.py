@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.deploy.watch.test_capture import Clock, outputs, watching
+from tests.deploy.watch.test_capture import NOW, outputs, watching
 
 from tidemill.deploy.types import CapturePolicy, Endpoint, Feedback
 from tidemill.deploy.watch import feedback, folding, segments
@@ -20,6 +20,7 @@ from tidemill.deploy.watch.feedback import FeedbackLog
 from tidemill.deploy.watch.folding import fold_ended, is_due, keep_folding, main, prune
 from tidemill.deploy.watch.observer import Watch
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 
 KEPT = CapturePolicy(sample=1.0)
 
@@ -47,7 +48,7 @@ def kinds(workspace: Workspace) -> tuple[int, int]:
 
 
 def test_a_front_folds_nothing_itself_and_nothing_is_missing_before_or_after(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = hours(workspace, 3, clock)
     watch.feedback("fraud", [Feedback("r0", "no", row=1)])
     watch.fold()
@@ -99,7 +100,7 @@ assert not heavy, heavy
 
 
 def test_killed_in_between_the_next_one_ends_the_work(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    hours(workspace, 2, Clock()).close()
+    hours(workspace, 2, Clock(NOW)).close()
     before = collect(workspace, "fraud").num_rows
 
     def killed(path: Path, data: bytes) -> None:
@@ -120,7 +121,7 @@ def test_killed_in_between_the_next_one_ends_the_work(workspace: Workspace, monk
 def test_a_segment_that_can_t_be_folded_holds_no_other_up(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hours(workspace, 2, Clock()).close()
+    hours(workspace, 2, Clock(NOW)).close()
     first = next(segments.segments_of(workspace.path / "watch" / "fraud" / "captured"))
     whole = first.read_bytes()
     first.write_bytes(segments.MAGIC + segments.frame(b"no JSON"))
@@ -146,7 +147,7 @@ def test_old_feedback_goes_after_the_days_of_its_endpoint(workspace: Workspace) 
 
 
 def test_the_program_is_started_when_there_is_something_to_do(workspace: Workspace) -> None:
-    hours(workspace, 2, Clock()).close()
+    hours(workspace, 2, Clock(NOW)).close()
     stop = threading.Event()
     thread = threading.Thread(target=keep_folding, args=(workspace.path, stop), kwargs={"every_s": 0.05})
     thread.start()

@@ -15,14 +15,9 @@ from tidemill.deploy.watch.folding import fold_ended
 from tidemill.deploy.watch.observer import Watch, is_dead, machine, new_front
 from tidemill.deploy.watch.window import DEPLOY_WINDOW
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 
-
-class Clock:
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+NOW = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -64,7 +59,7 @@ def test_every_answer_is_counted_once(workspace: Workspace) -> None:
 
 
 def test_feedback_finds_its_row(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = Watch(workspace, start=False, clock=clock)
     watch.batch("fraud", "a1", {"x": np.zeros(3)}, answers(0.9, 0.2, 0.7), ["r1", "r1", "r2"])
     watch.fold()
@@ -80,7 +75,7 @@ def test_feedback_finds_its_row(workspace: Workspace) -> None:
 
 
 def test_feedback_reaches_the_front_that_answered(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     one, two = (Watch(workspace, start=False, clock=clock) for _ in range(2))
     one.batch("fraud", "a1", {}, answers(0.9), ["r1"])
     one.fold()
@@ -92,7 +87,7 @@ def test_feedback_reaches_the_front_that_answered(workspace: Workspace) -> None:
 
 
 def test_fronts_add_up(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     fronts = [Watch(workspace, start=False, clock=clock) for _ in range(3)]
     for front in fronts:
         front.request(event())
@@ -188,7 +183,7 @@ class Known(dict):  # type: ignore[type-arg]  # columns that know how to be join
 
 
 def test_a_batch_told_at_once_counts_as_its_parts(workspace: Workspace) -> None:
-    at_once, apart = (Watch(workspace, start=False, clock=Clock()) for _ in range(2))
+    at_once, apart = (Watch(workspace, start=False, clock=Clock(NOW)) for _ in range(2))
     for k in range(5):
         event = told(7 + k, start=100 * k)
         at_once.answered(event)
@@ -204,7 +199,7 @@ def test_a_batch_told_at_once_counts_as_its_parts(workspace: Workspace) -> None:
 
 
 def test_feedback_finds_its_row_in_batches_that_were_joined(workspace: Workspace) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     watch = Watch(workspace, start=False, clock=clock)
     for start in (0, 100, 200):
         watch.answered(told(4, start=start))

@@ -21,17 +21,10 @@ from tidemill.deploy.watch.cases import as_version
 from tidemill.deploy.watch.observer import Watch
 from tidemill.deploy.watch.report import report
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 from tidemill.testing.parts import small_columns
 
 NOW = 1_800_000_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -52,7 +45,7 @@ def served(workspace: Workspace, small_bundles: Callable[[int], Path]) -> str:
 
 def drive(workspace: Workspace, revision: str, *, windows: int = 3, rows: int = 600, shift: float = 0.0) -> Watch:
     """Two fronts that answer ``rows`` rows in each window of five minutes."""
-    clock = Clock()
+    clock = Clock(NOW)
     bundle = Bundle.open(next((workspace.path / "bundles").iterdir()))
     fronts = [Watch(workspace, clock=clock, seed=k, start=False) for k in range(2)]
     for k in range(windows):
@@ -117,7 +110,7 @@ def test_an_unknown_bundle_is_served_and_the_word_is_said(workspace: Workspace) 
 
 def test_a_restart_goes_on_with_the_day(workspace: Workspace, served: str) -> None:
     drive(workspace, served, windows=3)
-    clock = Clock()
+    clock = Clock(NOW)
     clock.now += 1200
     again = Watch(workspace, clock=clock, start=False)
     again.request(RequestEvent("fraud", served, "x", 200, 1, 0.1, 0.0, 0.5, 0.1, 1.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from tests.store.conftest import database_url as database_url
@@ -14,24 +13,15 @@ from tests.store.conftest import sqlite_url as sqlite_url
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.jobs.queue.types import Capacity, Claimant, Device
 from tidemill.store.database import Database
+from tidemill.testing.clock import Clock
 
 KINDS = frozenset({"fit", "gc"})
 GB = 10**9
 
 
-@dataclass
-class Clock:
-    """Time as the test has it."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.jobs.queue.conftest import GB, Clock, worker
+from tests.jobs.queue.conftest import GB, worker
 
 from tidemill.core.errors import ConflictError, NotFoundError, OptionError
 from tidemill.jobs.queue import rules
 from tidemill.jobs.queue.queue import EVERYBODY, JobQueue
 from tidemill.jobs.queue.types import Ending, Job, JobState, Quota, Request, Until
+from tidemill.testing.clock import Clock
 
 
 def claim(queue: JobQueue, name: str = "w") -> Job:

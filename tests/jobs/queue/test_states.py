@@ -8,13 +8,14 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
-from tests.jobs.queue.conftest import GB, Clock, worker
+from tests.jobs.queue.conftest import GB, worker
 
 from tidemill.core.errors import ConflictError
 from tidemill.jobs.queue import rules
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.jobs.queue.types import ENDED, HELD, OPEN, Ending, Job, JobState, Quota, Request, Until
 from tidemill.store.database import Database
+from tidemill.testing.clock import Clock
 
 WORKERS = {
     "a": worker("a", cpus=2, devices=(10,)),

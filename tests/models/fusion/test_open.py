@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.bundle.fusion.made import objects
+from tests.models.fusion.made import vit
 from tests.models.text.made import encoder
 from tests.models.text.test_folders import fake
 
@@ -62,17 +63,10 @@ def test_an_encoder_of_texts_gives_a_text_the_same_numbers_whatever_stands_besid
 
 @pytest.mark.slow
 def test_a_backbone_sees_images_of_any_size(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    import torch
-
+    folder = vit(tmp_path / "vit")
     from tidemill.models.fusion.images import open_images
 
-    torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8
-    )
-    transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
-    made = open_images("photo", str(tmp_path / "vit"))
+    made = open_images("photo", folder)
     assert (made.encoder, made.width, made.kind) == ("vit", 32, SemanticType.IMAGE)
     assert made.params is not None
     assert made.params > 16 * 3 * 8 * 8

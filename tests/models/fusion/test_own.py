@@ -13,6 +13,7 @@ from tests.bundle.fusion.made import objects
 torch = pytest.importorskip("torch", reason="nets are trained with torch")
 pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 
+from tests.models.fusion.made import vit  # noqa: E402
 from tests.models.vision.made import CLASSES, data  # noqa: E402
 
 from tidemill.core.errors import DataError  # noqa: E402
@@ -64,14 +65,9 @@ def test_features_of_a_column_are_those_before_the_head(name: str, width: int, c
 
 @pytest.mark.slow
 def test_a_backbone_of_a_study_is_the_backbone_that_it_was(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8
-    )
-    transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
+    weights = vit(tmp_path / "vit")
     _, train, _ = data(30)
-    profile = ImageProfile.of(train.x, weights=(str(tmp_path / "vit"),))
+    profile = ImageProfile.of(train.x, weights=(weights,))
     given = pool.space(CLASSES, profile, ["backbone"]).default()
     net = pool.families(["backbone"])["backbone"].fit(given, CLASSES, profile, train, None, TrainBudget(), 0)
     write_encoder(unpack(pack(net.checkpoint())), tmp_path / "kept")

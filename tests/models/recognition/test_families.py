@@ -22,7 +22,7 @@ from tidemill.core.pack import pack, unpack  # noqa: E402
 from tidemill.core.trial import Config  # noqa: E402
 from tidemill.models.recognition import pool  # noqa: E402
 from tidemill.models.recognition._base import LineData, LineProfile, steps_needed  # noqa: E402
-from tidemill.models.recognition._net import CtcLoss, FewestErrors  # noqa: E402
+from tidemill.models.recognition.learning import CtcLoss, FewestErrors  # noqa: E402
 from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.vision.weights import origin_of, read_safetensors, write_weights  # noqa: E402
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -18,7 +17,7 @@ from tests.models.recognition.made import ENCODER, data, words  # noqa: E402
 
 from tidemill.core import transcripts  # noqa: E402
 from tidemill.core.errors import TrialTimeoutError  # noqa: E402
-from tidemill.models.recognition import _net, joins  # noqa: E402
+from tidemill.models.recognition import joins, learning  # noqa: E402
 from tidemill.models.recognition._base import LineData, LineProfile  # noqa: E402
 from tidemill.models.recognition.augment import Distortion  # noqa: E402
 from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
@@ -89,7 +88,7 @@ def read() -> tuple[LineProfile, LineData, LineData, Recogniser]:
     profile, train, valid = spaced(128)
     samples = LineSamples(train, profile.alphabet, Distortion())
     net = net_of(profile)
-    _net._train(net, RECIPE, samples, None, TrainBudget(), 0, new=True)
+    learning._Course(net, samples, None, 0).run(RECIPE, TrainBudget(), new=True)
     return profile, train, valid, net.eval()
 
 
@@ -168,14 +167,14 @@ def test_a_training_goes_on_with_joined_lines_and_keeps_its_better_part(monkeypa
 
     monkeypatch.setattr(joins.JoinedSamples, "taken", watched)
     recipe = replace(RECIPE, epochs=160)
-    net = _net.fit_net(net, recipe, Distortion(), profile, train, valid, budget, 0, joined=0.7)
+    net = learning.fit_net(net, recipe, Distortion(), profile, train, valid, budget, 0, joined=0.7)
     assert seen.count(0.7) > len(train) // RECIPE.batch
     steps = [step for step, _ in budget.curve]
     assert steps == sorted(set(steps)), "the curve goes on where the first part ended"
     checks = LineSamples(valid, profile.alphabet, Distortion())
     inputs, targets = checks.batch(np.arange(len(valid)), train=False, rng=np.random.default_rng(0))
     with torch.no_grad():
-        error = -_net.FewestErrors()(net(**inputs).numpy(), targets.numpy())
+        error = -learning.FewestErrors()(net(**inputs).numpy(), targets.numpy())
     assert error == pytest.approx(min(e for _, e in budget.curve), abs=0.02)
 
 
@@ -185,25 +184,23 @@ def test_what_the_first_part_learned_stays_where_the_second_is_no_better(
 ) -> None:
     profile, train, valid = data(40)
     net, kept = net_of(profile), {}
-    trained: list[Callable[..., None]] = []
-    real = _net._train
+    budgets: list[TrainBudget] = []
+    run = learning._Course.run
 
-    def parts(net: Recogniser, recipe: Recipe, samples: LineSamples, *rest: object, **named: object) -> None:
-        trained.append(real)
-        if len(trained) == 1:
-            real(net, recipe, samples, *rest, **named)  # type: ignore[arg-type]
+    def parts(course: learning._Course, recipe: Recipe, budget: TrainBudget, *, new: bool) -> None:
+        budgets.append(budget)
+        if len(budgets) == 1:
+            run(course, recipe, budget, new=new)
             kept.update({name: tensor.clone() for name, tensor in net.state_dict().items()})
         elif why == "late":
             raise TrialTimeoutError("There was no time for a single step.")
         else:
             with torch.no_grad():
                 net.body.linear.weight.zero_()
-            budget = rest[1]
-            assert isinstance(budget, TrainBudget)
             budget.curve.append((1, 9.0))
 
-    monkeypatch.setattr(_net, "_train", parts)
+    monkeypatch.setattr(learning._Course, "run", parts)
     budget = TrainBudget()
-    _net.fit_net(net, replace(RECIPE, epochs=12), Distortion(), profile, train, valid, budget, 0, joined=0.7)
-    assert len(trained) == 2
+    learning.fit_net(net, replace(RECIPE, epochs=12), Distortion(), profile, train, valid, budget, 0, joined=0.7)
+    assert len(budgets) == 2
     assert all(torch.equal(tensor, kept[name]) for name, tensor in net.state_dict().items())

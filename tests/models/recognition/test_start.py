@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch", reason="the start is a training")
 from tests.models.recognition.made import data  # noqa: E402
 
 from tidemill.core import transcripts  # noqa: E402
-from tidemill.models.recognition import _net, start  # noqa: E402
-from tidemill.models.recognition._net import CtcLoss  # noqa: E402
+from tidemill.models.recognition import learning, start  # noqa: E402
 from tidemill.models.recognition.augment import Distortion  # noqa: E402
+from tidemill.models.recognition.learning import CtcLoss  # noqa: E402
 from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
 from tidemill.models.recognition.nets.parts import Recogniser  # noqa: E402
 from tidemill.models.recognition.samples import LineSamples  # noqa: E402
@@ -79,9 +79,9 @@ def test_weights_that_read_nothing_begin_as_a_new_net_does(
     profile, train, _ = data(40)
     net = Recogniser(Crnn(8, 0, profile.height, len(profile.alphabet) + 1), profile.mean, profile.std)
     calls: list[object] = []
-    monkeypatch.setattr(_net, "begin", lambda *given: calls.append(given))
-    monkeypatch.setattr(_net, "error_rate", lambda *given: error)
-    _net.fit_net(
+    monkeypatch.setattr(learning, "begin", lambda *given: calls.append(given))
+    monkeypatch.setattr(learning, "error_rate", lambda *given: error)
+    learning.fit_net(
         net, Recipe(lr=1e-3, batch=16, epochs=1), Distortion(), profile, train, None, TrainBudget(), 0, new=False
     )
     assert len(calls) == begun
@@ -92,8 +92,8 @@ def test_batches_are_smaller_where_time_is_short(monkeypatch: pytest.MonkeyPatch
     profile, train, _ = data(400)
     net = Recogniser(Crnn(8, 0, profile.height, len(profile.alphabet) + 1), profile.mean, profile.std)
     samples = LineSamples(train, profile.alphabet, Distortion())
-    monkeypatch.setattr(_net, "measure_step_s", lambda *given: 0.004 * given[3])
+    monkeypatch.setattr(learning, "measure_step_s", lambda *given: 0.004 * given[3])
     recipe = Recipe(lr=1e-3, batch=16, epochs=5000)
-    planned = _net._planned(recipe, net, CtcLoss(), samples, 0, TrainBudget(deadline=time.monotonic() + left_s))
+    planned = learning._Course(net, samples, None, 0).planned(recipe, TrainBudget(deadline=time.monotonic() + left_s))
     assert planned.batch == batch
     assert planned.lr == pytest.approx(1e-3 * (batch / 16) ** 0.5)

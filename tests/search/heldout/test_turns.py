@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.search.test_runner import Clock, FakeExecutor, answer, make_runner
+from tests.search.test_runner import FakeExecutor, answer, make_runner
 
 from tidemill.core.errors import TrialMemoryError
 from tidemill.core.metrics import get_metric
@@ -19,6 +19,7 @@ from tidemill.search.heldout.turns import LEADER, TurnsSampler
 from tidemill.search.samplers.baseline import BaselineSampler
 from tidemill.search.samplers.portfolio import PortfolioSampler
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 
 
 @pytest.fixture

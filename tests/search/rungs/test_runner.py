@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.search.test_runner import TASK, Clock, FakeExecutor, ToyFamily
+from tests.search.test_runner import TASK, FakeExecutor, ToyFamily
 
 from tidemill.core.errors import TrialError
 from tidemill.core.metrics import get_metric
@@ -32,6 +32,7 @@ from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.samplers.tpe import TPESampler
 from tidemill.search.settings import SearchSettings
 from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 from tidemill.testing.sampler import example_space
 
 LADDER = Ladder(1, 9)

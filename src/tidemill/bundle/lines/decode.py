@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.bundle.parts import TIE_MARGIN
 from tidemill.bundle.runner.beams import BLANK, handicap
+from tidemill.core import transcripts
 
-__all__ = ["BLANK", "greedy", "handicap", "write_greedy"]
+__all__ = ["BLANK", "best_path", "greedy", "handicap", "write_greedy"]
 
 
 def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> tuple[list[str], NDArray[np.float32]]:
@@ -47,12 +48,26 @@ def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> t
     (['aab'], 0.72)
     """
     frames = np.asarray(frames, dtype=np.float32)
-    ids = (frames - handicap(len(alphabet), margin)).argmax(axis=2)
-    before = np.concatenate([np.full((len(ids), 1), BLANK), ids[:, :-1]], axis=1)
-    written = np.where(ids == before, BLANK, ids)
-    texts = ["".join(alphabet[i - 1] for i in row[row != BLANK].tolist()) for row in written]
+    said = best_path((frames - handicap(len(alphabet), margin)).argmax(axis=2))
+    texts = ["".join(alphabet[i - 1] for i in row[row != transcripts.END].tolist()) for row in said]
     confidence = np.exp(frames.max(axis=2).astype(np.float64).sum(axis=1))
     return texts, confidence.astype(np.float32)
+
+
+def best_path(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave repetitions and blanks out of what is said at every step, shape (n, steps).
+
+    What is left stands at the beginning of a row, `tidemill.core.transcripts.END` behind it.
+
+    Examples
+    --------
+    >>> best_path(np.array([[2, 2, 0, 2, 1], [0, 0, 3, 3, 0]])).tolist()
+    [[2, 2, 1, -1, -1], [3, -1, -1, -1, -1]]
+    """
+    before = np.concatenate([np.full((len(ids), 1), BLANK), ids[:, :-1]], axis=1)
+    said = np.where((ids == before) | (ids == BLANK), transcripts.END, ids)
+    order = np.argsort(said == transcripts.END, axis=1, kind="stable")
+    return np.asarray(np.take_along_axis(said, order, axis=1), dtype=np.int64)
 
 
 def write_greedy(graph: GraphBuilder, frames: str, alphabet: str, margin: float = TIE_MARGIN) -> tuple[str, str]:

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.lines.decode import BLANK
+from tidemill.bundle.lines.decode import BLANK, best_path
 from tidemill.core import transcripts
 from tidemill.models.recognition._base import STRIDE, steps_needed
 from tidemill.models.recognition.nets.parts import Recogniser
-from tidemill.models.recognition.reading import best_path, error_rate, logs_of
+from tidemill.models.recognition.reading import error_rate, logs_of
 from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of
 
 _BATCH = 32
@@ -57,6 +58,10 @@ class JoinedSamples(LineSamples):
     cuts: Cuts
     share: float
 
+    @cached_property
+    def _others(self) -> NDArray[np.int64]:
+        return np.fromiter(self.cuts, dtype=np.int64)
+
     def taken(
         self, rows: NDArray[np.int64], *, train: bool, rng: np.random.Generator
     ) -> tuple[list[NDArray[np.uint8]], transcripts.Codes]:
@@ -64,9 +69,8 @@ class JoinedSamples(LineSamples):
         lines, codes = super().taken(rows, train=train, rng=rng)
         if not train or not self.cuts:
             return lines, codes
-        others = np.fromiter(self.cuts, dtype=np.int64)
         for place in np.flatnonzero(rng.random(len(rows)) < self.share):
-            row, other = int(rows[place]), int(rng.choice(others))
+            row, other = int(rows[place]), int(rng.choice(self._others))
             most = min(len(self.cuts.get(row, ())), len(self.cuts[other]))
             if most:
                 number = int(rng.integers(most))

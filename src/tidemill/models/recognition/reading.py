@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tidemill.bundle.lines.decode import BLANK
+from tidemill.bundle.lines.decode import best_path
 from tidemill.core import transcripts
 from tidemill.models.recognition.nets.parts import Recogniser
 from tidemill.models.recognition.samples import PADDING, side_by_side
@@ -39,17 +39,3 @@ def error_rate(net: Recogniser, lines: Sequence[NDArray[np.uint8]], numbers: NDA
         read = best_path(logs_of(net, [line]).argmax(axis=2))
         wrong += int(transcripts.edit_distances(text[None], read)[0])
     return wrong / int((numbers != PADDING).sum())
-
-
-def best_path(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave repetitions and blanks out of what is said at every step, shape (n, T).
-
-    Examples
-    --------
-    >>> best_path(np.array([[2, 2, 0, 2, 1], [0, 0, 3, 3, 0]])).tolist()
-    [[2, 2, 1, -1, -1], [3, -1, -1, -1, -1]]
-    """
-    before = np.concatenate([np.full((len(ids), 1), BLANK), ids[:, :-1]], axis=1)
-    written = np.where((ids == before) | (ids == BLANK), PADDING, ids)
-    order = np.argsort(written == PADDING, axis=1, kind="stable")
-    return np.asarray(np.take_along_axis(written, order, axis=1), dtype=np.int64)

@@ -10,7 +10,12 @@ from tidemill.search.images.executor import on_cluster
 from tidemill.search.settings import SearchSettings
 from tidemill.train.extra import need_torch
 
-PRELOAD = ("torch", "tidemill.search.lines.evaluate", "tidemill.models.recognition._net")
+PRELOAD = (
+    "torch",
+    "tidemill.search.lines.evaluate",
+    "tidemill.models.recognition._net",
+    "tidemill.models.recognition.learning",
+)
 """What the workers' host loads once, while the caller reads the images."""
 _CORES = 4
 """So many cores train one net."""

@@ -108,8 +108,9 @@ class TrainedFamily(ABC):
         """Build from the seed or from weights, and train."""
         import torch
 
-        from tidemill.models.recognition._net import TrainedRecogniser, fit_net
+        from tidemill.models.recognition._net import TrainedRecogniser
         from tidemill.models.recognition.augment import Distortion
+        from tidemill.models.recognition.learning import fit_net
 
         torch.manual_seed(seed)
         kept = self._laid(config)
