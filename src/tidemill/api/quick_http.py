@@ -17,7 +17,8 @@ from tidemill.api.quick import Headers, QuickDoor, first_of
 
 _MOST_BYTES = 1 << 16
 """Of a body that is answered so; a larger one is read under flow control."""
-_MOST_HEADS = 1024
+_MOST_HEADS = 8
+"""That a connection keeps: a client's heads differ by the length of the body alone."""
 _LONGEST_HEAD = 4096
 _HEAD_END = b"\r\n\r\n"
 _NONE: Headers = {}
@@ -38,7 +39,6 @@ class QuickProtocol(HttpToolsProtocol):
     """HTTP/1.1 on one connection; see `quick_protocol`."""
 
     doors: Mapping[bytes, QuickDoor]
-    heads: dict[bytes, Head]
     _door: QuickDoor | None = None
     _known: Headers = _NONE
     _data: bytes = b""
@@ -49,8 +49,14 @@ class QuickProtocol(HttpToolsProtocol):
     _quiet_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base has it
+        """A client is there."""
+        self._heads: dict[bytes, Head] = {}  # a head may hold a key: it goes with its connection
+        super().connection_made(transport)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self._heads = {}
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
@@ -61,7 +67,7 @@ class QuickProtocol(HttpToolsProtocol):
         between = self._between
         if between:
             end = data.find(_HEAD_END) + 4
-            head = self.heads.get(data[:end])
+            head = self._heads.get(data[:end])
             if head is not None and len(data) - end == head.length and self._free():
                 # These bytes were a head before, read from the same state: they mean the same again.
                 self._answer(head, data[end:], True)
@@ -139,9 +145,9 @@ class QuickProtocol(HttpToolsProtocol):
             return
         if not 4 < end <= _LONGEST_HEAD or data[end:] != self._data:
             return
-        if len(self.heads) >= _MOST_HEADS:
-            self.heads.clear()
-        self.heads[data[:end]] = head
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[data[:end]] = head
 
     def _free(self) -> bool:
         """Whether a request that comes now is the only one on its connection, which goes on after it."""
@@ -186,6 +192,5 @@ def quick_protocol(doors: Mapping[str, QuickDoor]) -> type[QuickProtocol]:
 
     class Chosen(QuickProtocol):
         doors = by_path
-        heads: dict[bytes, Head] = {}  # noqa: RUF012 - all connections share it
 
     return Chosen
