@@ -6,11 +6,17 @@ import pytest
 
 pytest.importorskip("torch", reason="steps are measured with torch")
 
+import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from tidemill.core.errors import TrialTimeoutError
-from tidemill.models.training.pace import cut, epochs_in_time, rounded_batch, spread
+from tidemill.models.training import pace
+from tidemill.models.training.pace import cut, epochs_in_time, measure_step_s, rounded_batch, spread
+from tidemill.testing.clock import Clock
 from tidemill.train.types import Recipe
 
 SECONDS = st.floats(0.01, 100.0)
@@ -41,3 +47,37 @@ def test_an_epoch_has_forty_steps_where_any_batch_gives_so_many(rows: int) -> No
     batch = rounded_batch(rows)
     assert batch in (16, 32, 64, 128)
     assert rows / batch >= 40 or batch == 16
+
+
+class Slow:
+    """Rows each of which takes its time to be made; the first batch takes longer."""
+
+    def __init__(self, clock: Clock, row_s: float) -> None:
+        self.clock, self.row_s = clock, row_s
+        self.batches: list[int] = []
+
+    def __len__(self) -> int:
+        return 40
+
+    def batch(
+        self, rows: NDArray[np.int64], *, train: bool, rng: np.random.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        self.clock.now += self.row_s * len(rows) + (0 if self.batches else 5.0)
+        self.batches.append(len(rows))
+        return {"input": torch.zeros(len(rows), 1)}, torch.zeros(len(rows))
+
+
+@pytest.mark.parametrize(
+    ("row_s", "steps"), [(0.001, 6), (0.1, 3), (0.2, 2), (1.0, 1)], ids=["quick", "some", "least", "slow"]
+)
+def test_as_many_steps_are_measured_as_there_is_time_for(
+    monkeypatch: pytest.MonkeyPatch, row_s: float, steps: int
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pace.time, "perf_counter", clock)
+    samples = Slow(clock, row_s)
+    step_s = measure_step_s(
+        nn.Linear(1, 1), lambda out, y: (out[:, 0] - y) ** 2, samples, 20, torch.device("cpu"), most_s=4.5
+    )
+    assert samples.batches == [2] + [20] * steps
+    assert step_s == pytest.approx(20 * row_s)
