@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -204,3 +205,23 @@ def test_what_the_first_part_learned_stays_where_the_second_is_no_better(
     learning.fit_net(net, replace(RECIPE, epochs=12), Distortion(), profile, train, valid, budget, 0, joined=0.7)
     assert len(budgets) == 2
     assert all(torch.equal(tensor, kept[name]) for name, tensor in net.state_dict().items())
+
+
+def test_where_time_is_too_short_for_a_first_part_lines_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, train, valid = data(40)
+    seen: list[tuple[LineSamples, float, bool]] = []
+
+    def parts(course: learning._Course, recipe: Recipe, budget: TrainBudget, *, new: bool) -> None:
+        seen.append((course.samples, recipe.epochs, new))
+        if len(seen) == 1:
+            raise TrialTimeoutError("An epoch takes 15.6 s, and there were 1.9 s.")
+
+    monkeypatch.setattr(learning._Course, "run", parts)
+    budget = TrainBudget(deadline=time.monotonic() + 60)
+    learning.fit_net(
+        net_of(profile), replace(RECIPE, epochs=12), Distortion(), profile, train, valid, budget, 0, joined=0.7
+    )
+    (first, part, new), (second, whole, again) = seen
+    assert (part, whole) == (3, 12)
+    assert type(first) is type(second) is LineSamples
+    assert (new, again) == (True, False), "what was begun is gone on with"

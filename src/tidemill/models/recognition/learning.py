@@ -163,7 +163,11 @@ class _Course:
         """Train with the lines as they are, so that the net tells where to cut them, and then with joined ones, too."""
         deadline = budget.deadline - (1 - _BEFORE_JOINS) * budget.left_s() if budget.limited else budget.deadline
         first, second = replace(budget, deadline=deadline, curve=[]), replace(budget, curve=[])
-        self.run(replace(recipe, epochs=_BEFORE_JOINS * recipe.epochs), first, new=new)
+        try:
+            self.run(replace(recipe, epochs=_BEFORE_JOINS * recipe.epochs), first, new=new)
+        except TrialTimeoutError:  # too short a time to learn where characters stand
+            self.run(recipe, budget, new=False)
+            return
         budget.curve += first.curve
         known = copy.deepcopy(self.net.state_dict())
         cuts = cuts_of(self.net, self.samples)
