@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,3 +150,24 @@ def test_the_slower_the_leaders_the_earlier_a_search_ends(workspace: Workspace) 
     quick, slow = ends
     assert 24 < quick <= 30.5
     assert 30 * 0.7 - 0.5 <= slow < quick - 2, "at most the allowed share is kept"
+
+
+def test_time_is_kept_for_the_best_of_a_slow_family_that_is_behind(workspace: Workspace) -> None:
+    ends = []
+    for study, slowness in (("quick", 0.0), ("slow", 50.0)):
+        paths = {"linear": play(slowness=0.0), "trees": play(slowness=slowness)}
+
+        def one(arguments: Any, paths: Mapping[str, Any] = paths) -> dict[str, Any]:
+            family = arguments["config"]["family"]
+            result = paths[family](arguments)
+            behind = 1.0 if family == "trees" else 0.0
+            return result | {"fold_scores": tuple(f + behind for f in result["fold_scores"])}
+
+        executor = FakeExecutor(2, Clock(), play=one)
+        runner = make_runner(workspace, study=study, executor=executor, trials=None, time_s=30.0)
+        runner.proof_rows = 3_000
+        runner.run()
+        assert {t.family for t in runner.board.leaders(2)} == {"linear"}
+        ends.append(executor.clock.now)
+    quick, slow = ends
+    assert slow < quick - 2, "an ensemble of both kinds can be proven"

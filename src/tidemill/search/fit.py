@@ -30,7 +30,7 @@ from tidemill.search.ledger import TRUTH
 from tidemill.search.lock import only_search
 from tidemill.search.material import Material
 from tidemill.search.modality import IMAGE, LINE, SETTING, TABLE, TEXT
-from tidemill.search.runner import SHARE, Limits, Runner
+from tidemill.search.runner import ANSWERS, SHARE, Limits, Runner
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits
 from tidemill.search.study import ENCODER, HASTE, SCHEMA, Study
@@ -38,8 +38,6 @@ from tidemill.store.workspace import Workspace
 
 PRELOAD = ("tidemill.search.evaluate",)
 """What the workers' host loads once, beside the families."""
-ANSWERS = 3.0
-"""The proof takes about so many times as long as the graph needs for its rows: the trained models answer them, too."""
 LEAST_PROOF_S = 1.0
 """Where less than this is left for the proof, the limit is missed rather than all but the smallest models dropped."""
 _FAMILY_HOME = "tidemill.models.tabular.families"

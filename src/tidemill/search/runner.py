@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,9 @@ from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.settings import SearchSettings
 
 PROVEN = 2
-"""Time for the proof is kept as if so many of the best trials were shipped together."""
+"""Time for the proof is kept as if the best trials, so many, were shipped together, or the best of so many families."""
+ANSWERS = 3.0
+"""The proof takes about so many times as long as the graph needs for its rows: the trained models answer them, too."""
 BUILDS = 2.25
 """The graph is written once and loaded twice: for the proof and the measurement."""
 MOST_PROOF = 0.3
@@ -298,14 +300,23 @@ class Runner:
         """Seconds that the proof of what would be shipped now is going to take.
 
         Graph and models answer every row, some rows on each core; before, the graph is written and loaded. An ensemble
-        is as slow as its members together, and it is rarely slower than the two best trials.
+        is as slow as its members together, and it is rarely slower than the two best trials or the best ones of the two
+        best families: a slow one of another kind often adds most.
         """
         if not self.proof_rows:
             return 0.0
-        known = [self._speeds[t.number] for t in self.board.leaders(PROVEN) if t.number in self._speeds]
         cores = max(1, min(available_cpus(), self.threads * self.executor.capacity))  # it runs here, whoever trains
-        rows_s = sum(s.batch_us + s.model_us for s in known) * 1e-6 * self.proof_rows / cores
-        return min(rows_s + BUILDS * sum(s.build_s for s in known), MOST_PROOF * self._whole_s())
+        leaders = self.board.leaders(len(self.board.trials))
+        heads = {trial.family: trial for trial in reversed(leaders)}
+        of_families = [trial for trial in leaders if heads[trial.family] is trial]
+        slowest = max(self._seconds_of(chosen[:PROVEN], cores) for chosen in (leaders, of_families))
+        return min(slowest, MOST_PROOF * self._whole_s())
+
+    def _seconds_of(self, shipped: Sequence[Trial], cores: int) -> float:
+        """Seconds for the proof of some trials together."""
+        known = [self._speeds[t.number] for t in shipped if t.number in self._speeds]
+        row_us = sum(max(s.batch_us + s.model_us, ANSWERS * s.batch_us) for s in known)
+        return row_us * 1e-6 * self.proof_rows / cores + BUILDS * sum(s.build_s for s in known)
 
     def _race(self, trial: Trial) -> Race | None:
         slack = RACE_SLACK.get(trial.origin)
