@@ -34,6 +34,12 @@ class Small:
         return value
 
 
+@pytest.fixture(autouse=True)
+def age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command that runs in the process of the tests begin when it is called, not when they began."""
+    monkeypatch.setattr("tidemill.cli.commands.fit._process_age_s", lambda: 0.0)
+
+
 def write_table(path: Path, rows: int = 90, seed: int = 0) -> Path:
     """Write a CSV with a number, a category, and a binary target ``y`` that follows from them."""
     rng = np.random.default_rng(seed)

@@ -80,6 +80,25 @@ def test_what_can_be_imported_here_can_be_imported_there(tmp_path: Path, monkeyp
         sys.path.remove(str(tmp_path))
 
 
+def test_it_is_ready_when_its_modules_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lengthy.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.02)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with ProcessExecutor(1, ("lengthy",)) as executor:
+        executor.submit(step(echo, value=1))
+        assert not executor.ready(0.2)
+        (tmp_path / "go").touch()
+        assert executor.ready(60)
+        assert only(executor).value == 1
+
+
+def test_who_waits_for_a_host_that_dies_is_let_go() -> None:
+    with ProcessExecutor(1, ("tidemill.absent",)) as executor:
+        assert executor.ready(60)
+        assert type(executor.submit(step(echo))) is int
+
+
 def test_a_module_that_can_not_be_loaded_is_told(tmp_path: Path) -> None:
     with ProcessExecutor(1, ("tidemill.absent",)) as executor:
         executor.submit(step(echo))

@@ -170,6 +170,9 @@ class Shuffled:
         self.kept: list[Outcome] = []
         self.most = 0
 
+    def ready(self, timeout_s: float | None = None) -> bool:
+        return self.inner.ready(timeout_s)
+
     def submit(self, step: Step) -> int:
         return self.inner.submit(step)
 

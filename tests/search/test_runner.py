@@ -72,6 +72,9 @@ class FakeExecutor:
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
 
+    def ready(self, timeout_s: float | None = None) -> bool:
+        return True
+
     def submit(self, step: Step) -> int:
         ticket, self._next = self._next, self._next + 1
         self._running[ticket] = (self.clock.now + float(self._rng.exponential(1.0)), step)

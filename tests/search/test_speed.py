@@ -15,6 +15,7 @@ from tests.search.test_runner import FakeExecutor, answer, make_runner, workspac
 
 from tidemill.bundle.graph import GraphBuilder
 from tidemill.core.objective import parse_objective
+from tidemill.core.protocols import Step
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Cost, Trial, TrialState
 from tidemill.search.combine import combine
@@ -150,6 +151,29 @@ def test_the_slower_the_leaders_the_earlier_a_search_ends(workspace: Workspace) 
     quick, slow = ends
     assert 24 < quick <= 30.5
     assert 30 * 0.7 - 0.5 <= slow < quick - 2, "at most the allowed share is kept"
+
+
+@dataclass
+class Loading(FakeExecutor):
+    """Takes its time before a step can begin."""
+
+    loads_s: float = 20.0
+    asked: tuple[float, ...] = ()
+
+    def ready(self, timeout_s: float | None = None) -> bool:
+        self.clock.now += min(self.loads_s, np.inf if timeout_s is None else timeout_s)
+        return True
+
+    def submit(self, step: Step) -> int:
+        self.asked += (self.clock.now + float(step.arguments["time_s"]),)
+        return super().submit(step)
+
+
+def test_no_trial_is_given_time_in_which_modules_were_loaded(workspace: Workspace) -> None:
+    executor = Loading(1, Clock(), play=play())
+    make_runner(workspace, executor=executor, trials=None, time_s=30.0).run()
+    assert executor.asked
+    assert max(executor.asked) <= 30.0
 
 
 def test_time_is_kept_for_the_best_of_a_slow_family_that_is_behind(workspace: Workspace) -> None:

@@ -69,6 +69,9 @@ class Executor(Protocol):
     def capacity(self) -> int:
         """How many steps run at the same time."""
 
+    def ready(self, timeout_s: float | None = None) -> bool:
+        """Wait until a step would start at once, or could not start at all; False where the time is over before."""
+
     def submit(self, step: Step) -> int:
         """Queue a step and return its ticket, 0, 1, 2…; never blocks."""
 

@@ -34,6 +34,11 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """From the host: all modules are loaded, a step would start at once."""
+
+
+@dataclass(frozen=True)
 class Ended:
     """From the host: a step's process is gone.
 
@@ -51,7 +56,7 @@ class Ended:
     output: str
 
 
-Message = Run | Cancel | Ended
+Message = Run | Cancel | Ready | Ended
 
 
 class Channel:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from tidemill.jobs._child import Inheritance, live
 from tidemill.jobs._memory import children, family, held, held_at_most
-from tidemill.jobs._wire import Cancel, Channel, Ended, Run, memory_file
+from tidemill.jobs._wire import Cancel, Channel, Ended, Ready, Run, memory_file
 
 TICK_S = 0.05  # how often memory is looked at
 IDLE_S = 1.0  # how often an idle host looks whether its parent still lives
@@ -91,6 +91,7 @@ class Host:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # any handler: it makes the wake-up byte come
         self._selector.register(self._channel.socket, selectors.EVENT_READ)
         self._selector.register(self._alarm, selectors.EVENT_READ)
+        self._channel.send(Ready())
         try:
             while os.getppid() == self._parent:
                 self._turn()

@@ -167,6 +167,8 @@ class Runner:
         """
         self._tell("stage")
         try:
+            # A trial's time is counted from here: while modules load, none could begin.
+            self.executor.ready(None if self.limits.deadline is None else max(0.0, self._left_s()))
             while True:
                 self._fill()
                 if not self._running:

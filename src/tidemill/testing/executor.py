@@ -98,6 +98,10 @@ class ExecutorSuite:
     def test_capacity_is_at_least_one(self, executor: Executor) -> None:
         assert executor.capacity >= 1
 
+    def test_it_tells_when_it_is_ready(self, executor: Executor) -> None:
+        assert executor.ready()
+        assert executor.ready(0.0)
+
     def test_tickets_count_from_zero(self, executor: Executor) -> None:
         assert [executor.submit(step(echo)) for _ in range(3)] == [0, 1, 2]
 

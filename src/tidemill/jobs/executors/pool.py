@@ -22,7 +22,7 @@ from tidemill.core.protocols import Outcome, Step
 from tidemill.core.trial import Usage
 from tidemill.jobs._call import Answer
 from tidemill.jobs._child import THREAD_VARIABLES
-from tidemill.jobs._wire import Cancel, Channel, Ended, Run
+from tidemill.jobs._wire import Cancel, Channel, Ended, Ready, Run
 
 # The parent's own search path goes along: what can be imported here can be imported there. ``sys`` is built in, so
 # nothing in the current folder can come in its place.
@@ -96,6 +96,18 @@ class ProcessExecutor:
         """How many steps run at the same time."""
         return self._workers
 
+    def ready(self, timeout_s: float | None = None) -> bool:
+        """Wait until the host has loaded its modules, or died; False where the time is over before."""
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        self._take_messages()
+        while self._host is not None and not self._host.ready:
+            left_s = None if deadline is None else deadline - monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
+            self._host.sleep(left_s)
+            self._take_messages()
+        return True
+
     def submit(self, step: Step) -> int:
         """Queue a step and return its ticket; raises `OptionError` for arguments that can't be pickled."""
         return self.send(step, pickled(step))
@@ -151,7 +163,9 @@ class ProcessExecutor:
         try:
             while (received := host.channel.receive()) is not None:
                 message, body = received
-                if isinstance(message, Ended) and message.ticket in self._pending:
+                if isinstance(message, Ready):
+                    host.ready = True
+                elif isinstance(message, Ended) and message.ticket in self._pending:
                     step = self._pending.pop(message.ticket)
                     self._ended.append(self._told(step, message, body))
         except EOFError:
@@ -184,6 +198,7 @@ class _Host:
     channel: Channel = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
     log: IO[bytes] = field(init=False)
+    ready: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -128,6 +128,10 @@ class RayExecutor:
         """Nodes with a worker that is up, for people, sorted."""
         return sorted({seat.hello.name for seat in self._seats if seat.hello is not None})
 
+    def ready(self, timeout_s: float | None = None) -> bool:
+        """Always: it was made when its workers were up."""
+        return True
+
     def submit(self, step: Step) -> int:
         """Queue a step and return its ticket; raises `OptionError` for arguments that can't be pickled."""
         if self._closed:
