@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -77,6 +80,8 @@ class Running:
 
 
 Start = Callable[..., Running]
+PATIENT = Limits(hang_floor_s=60.0)
+"""What takes long on a busy machine does not hang yet."""
 
 
 def until(law: Callable[[], bool], seconds: float = 60) -> None:
@@ -85,6 +90,20 @@ def until(law: Callable[[], bool], seconds: float = 60) -> None:
     while not law():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def stopped(model: Any) -> Iterator[None]:
+    """Let the workers of a model stand still: what they have in hand stays there for so long."""
+    until(lambda: any(w.pid for w in model.workers))
+    pids = [w.pid for w in model.workers if w.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -102,7 +121,7 @@ def start() -> Iterator[Start]:
             else models
         )
         options.setdefault("measure", False)
-        one = Running(Server(source, limits=limits or Limits(), port=0, **options))
+        one = Running(Server(source, limits=limits or PATIENT, port=0, **options))
         running.append(one)
         return one.wait_ready() if ready else one
 
