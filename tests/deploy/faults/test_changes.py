@@ -55,6 +55,7 @@ def test_a_canary_that_does_harm_goes_back_by_itself_and_its_reason_is_kept(
     site: MakeSite, pair: tuple[Path, Path], other: Path
 ) -> None:
     here = site()
+    here.registry.note(BARS, NAME, {**vars(Bars()), "latency": 50.0}, "gate", {})  # this machine may be busy
     old = here.deploy(pair[0])
     here.serves(old)
     here.control()
