@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tidemill.deploy.engine.facts import read_facts
 from tidemill.deploy.engine.limits import Limits
 from tidemill.deploy.engine.server import Server
 from tidemill.deploy.engine.sources import Source, StaticSource
-from tidemill.deploy.types import Endpoint
+from tidemill.deploy.types import Endpoint, Priority
 
 
 class Running:
@@ -82,6 +83,14 @@ class Running:
 Start = Callable[..., Running]
 PATIENT = Limits(hang_floor_s=60.0)
 """What takes long on a busy machine does not hang yet."""
+DEADLINE_MS = 60_000.0
+
+
+def patient(settings: Endpoint | None) -> Endpoint:
+    """Settings with a deadline that a busy machine keeps, where the test names none."""
+    base = settings or Endpoint("base", min_replicas=1, priority=Priority.LATENCY)
+    usual = Endpoint("base").deadline_ms
+    return replace(base, deadline_ms=DEADLINE_MS) if base.deadline_ms == usual else base
 
 
 def until(law: Callable[[], bool], seconds: float = 60) -> None:
@@ -116,7 +125,7 @@ def start() -> Iterator[Start]:
         ready: bool = True, **options: Any,
     ) -> Running:  # fmt: skip
         source = (
-            StaticSource({n: read_facts(p) for n, p in models.items()}, settings)
+            StaticSource({n: read_facts(p) for n, p in models.items()}, patient(settings))
             if isinstance(models, dict)
             else models
         )

@@ -69,7 +69,7 @@ class Load:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_killed_workers_lose_nothing(start: Start, models: Models, number: int) -> None:
-    settings = Endpoint("base", min_replicas=2, max_replicas=2, deadline_ms=60_000)
+    settings = Endpoint("base", min_replicas=2, max_replicas=2)
     server = start({"m": models("double")}, settings=settings)
     load = Load(server)
     try:
@@ -87,7 +87,7 @@ def test_killed_workers_lose_nothing(start: Start, models: Models, number: int) 
 
 
 def test_a_stopped_worker_is_ended_and_its_requests_are_answered(start: Start, models: Models) -> None:
-    settings = Endpoint("base", min_replicas=1, deadline_ms=60_000)
+    settings = Endpoint("base", min_replicas=1)
     server = start({"m": models("double")}, limits=Limits(hang_floor_s=1.0), settings=settings)
     load = Load(server)
     try:
@@ -139,7 +139,7 @@ def test_a_request_for_more_memory_than_there_is_fails_alone(start: Start, model
 
 
 def test_the_zygote_may_die(start: Start, models: Models) -> None:
-    server = start({"m": models("double")}, settings=Endpoint("base", min_replicas=1, deadline_ms=60_000))
+    server = start({"m": models("double")}, settings=Endpoint("base", min_replicas=1))
     load = Load(server, clients=2)
     try:
         zygote = server.server.engine.zygote
@@ -193,7 +193,7 @@ def test_a_file_that_is_no_model_is_told_so(start: Start, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_rows_in_shared_memory_are_answered_bit_for_bit_whoever_dies(start: Start, models: Models, kill: bool) -> None:
-    server = start({"m": models("wide")}, settings=Endpoint("base", min_replicas=1, deadline_ms=60_000))
+    server = start({"m": models("wide")}, settings=Endpoint("base", min_replicas=1))
     server.model("m").line.learn([(1, 1.0), (8, 1.1)])  # batches of several requests
     wrong: list[Any] = []
     answered: list[int] = []

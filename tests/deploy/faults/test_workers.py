@@ -70,8 +70,7 @@ class Reaper:
 
 def test_a_poisoned_request_fails_alone_under_load(start: Start, models: Models) -> None:
     """Each time it is tried its worker stops before it can answer, and is then killed; its neighbours are answered."""
-    settings = Endpoint("base", min_replicas=2, max_replicas=2, deadline_ms=60_000)
-    server = start({NAME: models("turns")}, settings=settings)
+    server = start({NAME: models("turns")}, settings=Endpoint("base", min_replicas=2, max_replicas=2))
     server.model(NAME).line.learn([(1, 0.5), (8, 0.5), (16, 0.6)])  # so that requests share batches
     poison = 40_000_000  # so many turns take minutes: time enough to be killed in the middle
 
@@ -126,8 +125,7 @@ def _peak(pid: int) -> int:
 
 
 def test_workers_that_stop_are_ended_by_the_watchdog_again_and_again(start: Start, models: Models) -> None:
-    limits = Limits(hang_floor_s=1.0)
-    settings = Endpoint("base", min_replicas=2, max_replicas=2, deadline_ms=60_000)
+    limits, settings = Limits(hang_floor_s=1.0), Endpoint("base", min_replicas=2, max_replicas=2)
     server = start({NAME: models("double")}, limits=limits, settings=settings)
     stopped: set[int] = set()
     with Load(server.port, doubled) as load:
@@ -143,7 +141,7 @@ def test_workers_that_stop_are_ended_by_the_watchdog_again_and_again(start: Star
 
 
 def test_all_workers_and_the_zygote_die_at_once(start: Start, models: Models) -> None:
-    settings = Endpoint("base", min_replicas=2, max_replicas=2, deadline_ms=60_000)
+    settings = Endpoint("base", min_replicas=2, max_replicas=2)
     server = start({NAME: models("double")}, settings=settings)
     zygote = server.server.engine.zygote
     with Load(server.port, doubled) as load:
@@ -159,8 +157,7 @@ def test_all_workers_and_the_zygote_die_at_once(start: Start, models: Models) ->
 
 def test_requests_of_many_rows_survive_the_death_of_their_worker(start: Start, models: Models) -> None:
     """They go in slices, each of which may be lost and replayed by itself; they come back whole and in order."""
-    settings = Endpoint("base", min_replicas=2, max_replicas=2, deadline_ms=60_000)
-    server = start({NAME: models("double")}, settings=settings)
+    server = start({NAME: models("double")}, settings=Endpoint("base", min_replicas=2, max_replicas=2))
     server.model(NAME).line.learn([(1, 0.01), (16, 0.02), (32, 0.2)])
 
     def wide(rng: random.Random) -> Ask:
@@ -203,7 +200,7 @@ def test_a_shadow_whose_workers_die_costs_nobody_anything(site: MakeSite, pair: 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_a_worker_that_dies_while_it_loads_is_tried_again(start: Start, models: Models, number: signal.Signals) -> None:
-    server = start({NAME: models("double")}, settings=Endpoint("base", idle_s=0.05, deadline_ms=60_000))
+    server = start({NAME: models("double")}, settings=Endpoint("base", min_replicas=0, idle_s=0.05))
     model = server.model(NAME)
     body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
     for _ in range(3):

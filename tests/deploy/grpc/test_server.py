@@ -253,7 +253,7 @@ def test_requests_are_named_watched_and_not_counted_twice(begin: Begin, models: 
 
 
 def test_a_dead_worker_loses_no_call(begin: Begin, models: Models) -> None:
-    settings = Endpoint("base", min_replicas=2, max_replicas=2, deadline_ms=60_000)
+    settings = Endpoint("base", min_replicas=2, max_replicas=2)
     caller = begin({"m": models("double")}, settings=settings)
     stop = threading.Event()
     wrong: list[Any] = []
