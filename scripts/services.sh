@@ -142,7 +142,7 @@ start_redis() {
     # The data lives in memory, as long as one test run.
     redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$data" --pidfile "$data/pid" \
       --logfile "$data/log" --daemonize yes </dev/null >/dev/null 2>&1 || continue
-    for _ in $(seq 50); do
+    for _ in $(seq 300); do
       if [ -s "$data/pid" ] && redis-cli -h 127.0.0.1 -p "$port" ping >/dev/null 2>&1; then
         printf 'export TIDEMILL_TEST_REDIS=%q\n' "redis://127.0.0.1:$port/0" >>"$dir/env"
         return 0
@@ -156,9 +156,17 @@ start_redis() {
 
 stop_redis() {
   if [ -f "$dir/redis.data" ]; then
-    local data
+    local data pid
     data=$(cat "$dir/redis.data")
-    [ -s "$data/pid" ] && kill "$(cat "$data/pid")" 2>/dev/null || true
+    if [ -s "$data/pid" ]; then
+      pid=$(cat "$data/pid")
+      kill "$pid" 2>/dev/null || true
+      # It writes into its folder until it is gone, and a folder that is written to can't be removed.
+      for _ in $(seq 300); do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+      done
+    fi
     case $data in
       */tidemill-redis-*) rm -rf -- "$data" ;;
     esac

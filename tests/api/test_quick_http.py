@@ -55,12 +55,12 @@ def port(workspace: Workspace, quick: list[bytes]) -> Iterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     yield listening.getsockname()[1]
     server.should_exit = True
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     opened.close()
 
@@ -69,7 +69,7 @@ class Line:
     """One connection."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.rest = b""
 
     def send(self, data: bytes) -> None:

@@ -24,6 +24,9 @@ HEAVY = {
     "starlette", "torch", "transformers", "xgboost",
 }  # fmt: skip
 
+# Promised for the machine of docs/benchmarks.md; a slower one may take longer, as much as for imports of Python's own.
+STEADY = "import asyncio, ctypes, decimal, email.message, http.client, multiprocessing, sqlite3, unittest.mock, uuid"
+STEADY_CPU_S = 0.1
 IMPORT_CPU_S = 0.3
 # Of 0.26 s on the machine of docs/benchmarks.md typer and what it takes of rich are 0.18 s (2026-11-21, least of 9).
 HELP_CPU_S = 0.5
@@ -53,6 +56,12 @@ def cpu_seconds(*command: str) -> float:
     return min(seconds[1:])  # the first run may compile modules; of the others, what a busy machine adds is not ours
 
 
+@pytest.fixture(scope="module")
+def slowness() -> float:
+    """How often this machine is slower than that of docs/benchmarks.md; at least 1."""
+    return max(1.0, cpu_seconds(sys.executable, "-c", STEADY) / STEADY_CPU_S)
+
+
 def loaded_by(program: str) -> set[str]:
     """Give the top-level packages that a program has loaded at its end."""
     program += "\nimport sys; print('\\n' + ' '.join({name.partition('.')[0] for name in sys.modules}))"
@@ -78,12 +87,12 @@ except SystemExit as end:
     assert loaded_by(program) & HEAVY == set()
 
 
-def test_import_is_quick() -> None:
-    assert cpu_seconds(sys.executable, "-c", "import tidemill") < IMPORT_CPU_S
+def test_import_is_quick(slowness: float) -> None:
+    assert cpu_seconds(sys.executable, "-c", "import tidemill") < IMPORT_CPU_S * slowness
 
 
-def test_help_is_quick() -> None:
-    assert cpu_seconds(str(Path(sys.executable).parent / "tidemill"), "--help") < HELP_CPU_S
+def test_help_is_quick(slowness: float) -> None:
+    assert cpu_seconds(str(Path(sys.executable).parent / "tidemill"), "--help") < HELP_CPU_S * slowness
 
 
 @pytest.mark.parametrize("path", sorted((SRC / "cli" / "commands").rglob("*.py")), ids=lambda path: path.name)

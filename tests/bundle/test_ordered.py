@@ -31,7 +31,7 @@ def test_it_never_runs_far_ahead_of_its_reader() -> None:
 
 
 def test_several_run_at_the_same_time() -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
     assert list(in_order(lambda v: both.wait() >= 0, [1, 2], 2)) == [True, True]
 
 

@@ -318,7 +318,7 @@ class TestContract:
 
 @pytest.mark.parametrize(("name", "weighted"), [("roc_auc", False), ("log_loss", False), ("log_loss", True)])
 def test_greedy_selection_may_ask_thousands_of_times(name, weighted):
-    """3 ms on 40,000 rows on a free core; the test allows for a busy one."""
+    """3 ms on 40,000 rows on a free core; the test allows for a busy one, and for a slow one."""
     rng = np.random.default_rng(0)
     y = (rng.random(40_000) < 0.24).astype(np.int64)
     p = np.clip(rng.random(40_000) * 0.6 + 0.3 * y, 0, 1)
@@ -329,4 +329,4 @@ def test_greedy_selection_may_ask_thousands_of_times(name, weighted):
         get_metric(name)(y, scores, task=BINARY, weight=weight)
         took.append(time.perf_counter() - start)
     print(f"{name}: {1e3 * min(took):.2f} ms")
-    assert min(took) < 0.010
+    assert min(took) < 0.05

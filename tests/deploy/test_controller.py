@@ -198,7 +198,10 @@ def test_one_canary_that_can_not_be_judged_holds_no_other_up(
     stop = threading.Event()
     looking = threading.Thread(target=controller.run, args=(stop,), kwargs={"every_s": 0.01, "tell": told.append})
     looking.start()
-    time.sleep(0.5)
+    end = time.monotonic() + 60
+    while not told and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.3)  # some looks more
     stop.set()
     looking.join(60)
     assert len(told) == 1  # once, however often it looks

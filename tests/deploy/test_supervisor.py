@@ -43,7 +43,7 @@ def make(tmp_path: Path, heard: Heard) -> Iterator[Callable[..., Supervisor]]:
     """Make supervisors over one file; what they started is gone after the test."""
     made: list[Supervisor] = []
 
-    def supervisor(*scripts: str, alone: bool = False, drain_s: float = 5.0) -> Supervisor:
+    def supervisor(*scripts: str, alone: bool = False, drain_s: float = 60.0) -> Supervisor:
         programs = [Program(f"p{n}", ("sh", "-c", s), alone=alone) for n, s in enumerate(scripts)]
         made.append(Supervisor(programs, tmp_path / "up.json", heard, drain_s=drain_s))
         return made[-1]
@@ -183,7 +183,7 @@ def test_a_listener_that_is_gone_ends_nothing(tmp_path: Path, make: Callable[...
     def broken(*_: object) -> None:
         raise BrokenPipeError
 
-    supervisor = Supervisor([Program("p", ("sh", "-c", STAY))], tmp_path / "other.json", broken, drain_s=5)
+    supervisor = Supervisor([Program("p", ("sh", "-c", STAY))], tmp_path / "other.json", broken, drain_s=60.0)
     try:
         until(lambda: supervisor.ready, supervisor)
     finally:

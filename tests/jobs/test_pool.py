@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -110,12 +109,12 @@ def test_a_module_that_can_not_be_loaded_is_told(tmp_path: Path) -> None:
 def test_a_killed_host_fails_its_steps_and_is_replaced(tmp_path: Path) -> None:
     with ProcessExecutor(2, PRELOAD) as executor:
         executor.submit(step(start_child, path=str(tmp_path / "pids"), wait=True))
-        executor.submit(step(pause, seconds=30.0))
+        executor.submit(step(pause, seconds=300.0))
         step_pid, grandchild = read_pids(tmp_path / "pids")
         assert executor._host is not None
         host = executor._host.process.pid
         os.kill(host, signal.SIGKILL)
-        found = collect(executor, 2, 10.0)
+        found = collect(executor, 2)
         assert all("killed by SIGKILL" in str(o.error) for o in found.values())
         wait_until_dead([host, step_pid])
         os.kill(grandchild, signal.SIGKILL)  # nobody was left to do it
@@ -132,16 +131,16 @@ def test_a_closed_executor_takes_nothing() -> None:
         executor.submit(step(echo))
 
 
-def test_closing_does_not_wait_for_modules_that_load() -> None:
-    modules = ("scipy.stats", "sklearn.ensemble")
+def test_closing_does_not_wait_for_modules_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = tmp_path / "loads"
+    text = f"import pathlib, time\npathlib.Path({str(loads)!r}).touch()\ntime.sleep(240)\n"
+    (tmp_path / "endless.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    executor = ProcessExecutor(1, ("endless",))
+    wait_for_files(loads)
     begun = time.monotonic()
-    with ProcessExecutor(1, modules) as executor:
-        executor.submit(step(echo, value=1))
-        assert only(executor).value == 1
-        loaded = time.monotonic() - begun
-    begun = time.monotonic()
-    ProcessExecutor(1, modules).close()
-    assert time.monotonic() - begun < loaded
+    executor.close()
+    assert time.monotonic() - begun < 60
 
 
 def test_an_executor_that_is_forgotten_ends_its_host() -> None:
@@ -169,8 +168,8 @@ from tidemill.testing.steps import start_child
 executor = ProcessExecutor(2, ("tidemill.testing.steps",))
 for name in sys.argv[1:]:
     executor.submit(step(start_child, path=name, wait=True))
-print("submitted", flush=True)
 try:
+    print("submitted", flush=True)  # from here on Ctrl-C is heard below
     executor.wait()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -191,6 +190,8 @@ def start_program(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
     program = subprocess.Popen(
         [sys.executable, str(script), *names], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
+    assert program.stdout is not None
+    assert [program.stdout.readline() for _ in range(2)] == ["loaded\n", "submitted\n"]
     return program, [pid for name in names for pid in read_pids(Path(name))]
 
 
@@ -199,14 +200,14 @@ def test_nothing_is_left_of_a_killed_program(tmp_path: Path) -> None:
     (host, *_) = [pid for pid in family(program.pid) if pid not in (program.pid, *steps)]
     assert len(steps) == 4
     program.kill()
-    assert program.communicate(timeout=60)[0] == "loaded\nsubmitted\n"
+    assert program.communicate(timeout=60)[0] == ""
     wait_until_dead([host, *steps])
 
 
 def test_ctrl_c_reaches_the_program_alone(tmp_path: Path) -> None:
     program, steps = start_program(tmp_path)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
-    assert program.communicate(timeout=20)[0] == "loaded\nsubmitted\ninterrupted\n4\n"
+    assert program.communicate(timeout=60)[0] == "interrupted\n4\n"
     assert program.returncode == 0
     wait_until_dead(steps)
 
@@ -225,13 +226,13 @@ def test_a_fork_of_the_program_does_not_end_the_host() -> None:
 
 
 def test_a_step_costs_milliseconds() -> None:
+    seconds = []
+    begin = time.perf_counter()
     with ProcessExecutor(2, (*PRELOAD, "sklearn.ensemble")) as executor:
-        executor.submit(step(echo))
-        only(executor)
-        seconds = []
-        for _ in range(30):
-            start = time.perf_counter()
+        for _ in range(31):
             executor.submit(step(echo))
             only(executor)
-            seconds.append(time.perf_counter() - start)
-    assert statistics.median(seconds) < 0.1  # far less where nobody shares the machine
+            seconds.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+    first, *others = seconds
+    assert min(others) < first / 5  # the first has waited for the modules, which are loaded once

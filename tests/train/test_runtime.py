@@ -163,9 +163,9 @@ class Slow(Cloud):
 
 def test_the_deadline_ends_it_inside_of_an_epoch(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=100, batch=2)
-    deadline = time.monotonic() + 1.5
+    deadline = time.monotonic() + 3.0
     trained = train(
-        net(), loss, Slow(), recipe, validation=Cloud(8), plan=replace(CPU, micro_batch=2),
+        net(), loss, Slow(200), recipe, validation=Cloud(8), plan=replace(CPU, micro_batch=2),
         limits=Limits(deadline=deadline), folder=tmp_path,
     )  # fmt: skip
     assert trained.stop is Stop.TIME

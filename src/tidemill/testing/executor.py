@@ -30,6 +30,7 @@ from tidemill.testing.steps import (
     fail_two_armed,
     hog,
     hog_in_a_child,
+    hold,
     identify,
     leave,
     lock,
@@ -78,7 +79,7 @@ def alive(pids: Iterable[int]) -> list[int]:
     return found
 
 
-def wait_until_dead(pids: Iterable[int], timeout_s: float = 10.0) -> None:
+def wait_until_dead(pids: Iterable[int], timeout_s: float = 60.0) -> None:
     """Fail unless all of the processes end in time."""
     end = time.monotonic() + timeout_s
     pids = list(pids)
@@ -122,12 +123,13 @@ class ExecutorSuite:
     def test_waiting_for_nothing_returns_at_once(self, executor: Executor) -> None:
         start = time.monotonic()
         assert executor.wait() == []
-        assert executor.wait(5.0) == []
-        assert time.monotonic() - start < 1.0
+        assert executor.wait(120.0) == []
+        assert time.monotonic() - start < 60.0
 
-    def test_no_time_to_wait_is_allowed(self, executor: Executor) -> None:
-        executor.submit(step(pause, seconds=0.2))
+    def test_no_time_to_wait_is_allowed(self, executor: Executor, tmp_path: Path) -> None:
+        executor.submit(step(hold, until=str(tmp_path / "over")))
         assert executor.wait(0.0) == []
+        (tmp_path / "over").touch()
         assert only(executor).error is None
 
     def test_an_error_comes_back_with_its_traceback(self, executor: Executor) -> None:
@@ -184,7 +186,7 @@ class ExecutorSuite:
     def test_usage_is_measured(self, executor: Executor) -> None:
         executor.submit(step(spin, seconds=0.3))
         usage = only(executor).usage
-        assert 0.25 < usage.cpu_s < 5.0
+        assert 0.25 < usage.cpu_s < 30.0
         assert usage.wall_s > 0.25
         assert usage.peak_memory_bytes > 2**20
 
@@ -226,14 +228,9 @@ class ExecutorSuite:
 class ForcefulExecutorSuite(ExecutorSuite):
     """The laws of executors whose steps run in processes of their own."""
 
-    def test_steps_run_at_the_same_time(self, executor: Executor) -> None:
-        executor.submit(step(echo))
-        only(executor)  # it has started
-        start = time.monotonic()
-        for _ in range(executor.capacity):
-            executor.submit(step(pause, seconds=1.0))
-        collect(executor, executor.capacity)
-        assert time.monotonic() - start < 1.9
+    def test_steps_run_at_the_same_time(self, executor: Executor, tmp_path: Path) -> None:
+        occupy(executor, tmp_path).touch()
+        assert all(o.error is None for o in collect(executor, executor.capacity).values())
 
     def test_no_more_steps_than_the_capacity_run_at_the_same_time(self, executor: Executor) -> None:
         executor.submit(step(echo))
@@ -245,24 +242,24 @@ class ForcefulExecutorSuite(ExecutorSuite):
         assert time.monotonic() - start > 0.75
 
     def test_waiting_ends_with_the_first_outcome(self, executor: Executor) -> None:
-        slow = executor.submit(step(pause, seconds=30.0))
+        slow = executor.submit(step(pause, seconds=300.0))
         quick = executor.submit(step(echo))
-        assert only(executor, 20.0).ticket == quick
+        assert only(executor).ticket == quick
         executor.cancel(slow)
 
     def test_waiting_keeps_its_timeout(self, executor: Executor) -> None:
-        executor.submit(step(pause, seconds=30.0))
+        executor.submit(step(pause, seconds=300.0))
         start = time.monotonic()
         assert executor.wait(0.3) == []
-        assert 0.25 < time.monotonic() - start < 2.0
+        assert 0.25 < time.monotonic() - start < 60.0
 
     def test_submitting_never_blocks(self, executor: Executor) -> None:
         start = time.monotonic()
         for _ in range(executor.capacity):
-            executor.submit(step(pause, seconds=30.0))
+            executor.submit(step(pause, seconds=300.0))
         for _ in range(2000):
             executor.submit(step(echo, value=b"x" * 1000))
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < 60.0
 
     def test_two_hundred_tiny_steps(self, executor: Executor) -> None:
         for i in range(200):
@@ -306,28 +303,30 @@ class ForcefulExecutorSuite(ExecutorSuite):
         executor.submit(step(echo))
         only(executor)
         start = time.monotonic()
-        executor.submit(step(pause, seconds=30.0, limits={"time_s": 0.5}))
+        executor.submit(step(pause, seconds=300.0, limits={"time_s": 0.5}))
         outcome = only(executor)
-        assert 0.45 < time.monotonic() - start < 2.0
+        assert 0.45 < time.monotonic() - start < 60.0
         assert type(outcome.error) is TrialTimeoutError
         assert "0.5 s" in str(outcome.error)
         assert outcome.usage.wall_s >= 0.5
 
-    def test_time_counts_from_the_start_of_a_step(self, executor: Executor) -> None:
-        for _ in range(2 * executor.capacity):
-            executor.submit(step(pause, seconds=0.7, limits={"time_s": 1.2}))
-        assert all(o.error is None for o in collect(executor, 2 * executor.capacity).values())
+    def test_time_counts_from_the_start_of_a_step(self, executor: Executor, tmp_path: Path) -> None:
+        over = occupy(executor, tmp_path)
+        executor.submit(step(echo, limits={"time_s": 2.0}))
+        assert executor.wait(2.2) == []  # longer than it may take, but it waits for a worker
+        over.touch()
+        assert all(o.error is None for o in collect(executor, executor.capacity + 1).values())
 
     def test_a_step_past_its_memory_is_ended(self, executor: Executor) -> None:
         executor.submit(step(hog, size_bytes=400 * 10**6, limits={"memory_bytes": 200 * 10**6}))
-        outcome = only(executor, 20.0)
+        outcome = only(executor)
         assert type(outcome.error) is TrialMemoryError
         assert "its limit is 200 MB" in str(outcome.error)
         assert outcome.usage.peak_memory_bytes > 200 * 10**6
 
     def test_memory_of_grandchildren_counts(self, executor: Executor) -> None:
         executor.submit(step(hog_in_a_child, size_bytes=400 * 10**6, limits={"memory_bytes": 200 * 10**6}))
-        assert type(only(executor, 20.0).error) is TrialMemoryError
+        assert type(only(executor).error) is TrialMemoryError
 
     def test_memory_within_the_limit_is_fine(self, executor: Executor) -> None:
         executor.submit(step(hog, size_bytes=100 * 10**6, seconds=0.4, limits={"memory_bytes": 200 * 10**6}))
@@ -347,7 +346,7 @@ class ForcefulExecutorSuite(ExecutorSuite):
         assert executor.wait() == []
         for _ in range(executor.capacity):  # its slot is free again
             executor.submit(step(echo))
-        collect(executor, executor.capacity, 10.0)
+        collect(executor, executor.capacity)
 
     @pytest.mark.parametrize("session", [False, True], ids=["same group", "own session"])
     def test_a_step_leaves_no_process_behind(self, executor: Executor, tmp_path: Path, session: bool) -> None:
@@ -384,7 +383,17 @@ class ForcefulExecutorSuite(ExecutorSuite):
         assert [outcome.value for _, outcome in sorted(collect(executor, 2).items())] == ["1", "3"]
 
 
-def wait_for_files(*paths: Path, timeout_s: float = 20.0) -> None:
+def occupy(executor: Executor, folder: Path) -> Path:
+    """Give every worker a step that waits, and return once all of them do; they end when the returned file is made."""
+    over = folder / "over"
+    told = [folder / f"told-{number}" for number in range(executor.capacity)]
+    for path in told:
+        executor.submit(step(hold, until=str(over), told=str(path)))
+    wait_for_files(*told)
+    return over
+
+
+def wait_for_files(*paths: Path, timeout_s: float = 60.0) -> None:
     """Fail unless steps make all of the files in time."""
     end = time.monotonic() + timeout_s
     while missing := [path.name for path in paths if not path.exists()]:
@@ -392,7 +401,7 @@ def wait_for_files(*paths: Path, timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def read_pids(path: Path, timeout_s: float = 20.0) -> list[int]:
+def read_pids(path: Path, timeout_s: float = 60.0) -> list[int]:
     """Wait for the file that `start_child` writes."""
     end = time.monotonic() + timeout_s
     while True:

@@ -96,6 +96,15 @@ def crash(code: int) -> None:
     os._exit(code)
 
 
+def hold(until: str, told: str = "", seconds: float = 120.0) -> None:
+    """Wait until a file is there, at most so long; make another file once it waits."""
+    if told:
+        Path(told).touch()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not Path(until).exists():
+        time.sleep(0.05)
+
+
 def hog(size_bytes: int, seconds: float = 60.0, until: str = "", told: str = "") -> int:
     """Hold memory for so long, or less: until a file is there; make another file once it is held."""
     held = np.ones(size_bytes, dtype=np.uint8)

@@ -33,7 +33,11 @@ from tidemill.store.workspace import Workspace
 
 ROWS = [("a", 1.0, "p", "u"), ("b", None, "q", "v"), ("c", 2.5, None, None)]
 MORE = [("d", 4.0, "p", "u"), ("a", 1.0, "p", "w")]
-LATER = {"grace_s": 0.0, "now": time.time() + 3600}
+
+
+def later() -> dict[str, float]:
+    """What makes a collector take everything for old."""
+    return {"grace_s": 0.0, "now": time.time() + 3600}
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def test_images_are_stored_once_and_go_with_the_last_version_that_names_them(on_
     dogs = filter_version(on_s3, "pets", "label = 'dog'")
     for version in (first, second):
         drop(on_s3, f"{version.dataset}@{version.hash}")
-    told = collect(on_s3, **LATER)
+    told = collect(on_s3, **later())
     assert [on_s3.artifacts.exists(k) for k in keys] == [False, False, True]
     assert told.files >= 2
     assert verify(on_s3, dogs) == []
@@ -107,7 +111,7 @@ def test_what_a_crash_left_is_found_by_its_age_and_what_is_needed_stays(
     left = set(on_s3.artifacts.keys()) - kept
     assert len(left) == 5  # two fragments, three images
     assert collect(on_s3).orphans == 0  # they are young
-    told = collect(on_s3, **LATER)
+    told = collect(on_s3, **later())
     assert told.orphans == 5
     assert set(on_s3.artifacts.keys()) == kept
     assert on_s3.records.find(INCOMING) == []
@@ -135,7 +139,7 @@ def test_a_killed_writer_leaves_whole_versions_on_s3(on_s3: Workspace) -> None:
     time.sleep(0.3)
     writer.kill()
     promised += len(writer.communicate(timeout=30)[0].splitlines())
-    collect(on_s3, **LATER)
+    collect(on_s3, **later())
     for version in list_versions(on_s3):
         assert verify(on_s3, version) == []
     assert {f"w{i}" for i in range(promised)} <= {r[0] for r in rows_of(on_s3, "d")}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from tidemill.deploy.engine.facts import read_facts
 from tidemill.deploy.engine.limits import Limits
 from tidemill.deploy.engine.server import Server
 from tidemill.deploy.engine.sources import Source, StaticSource
-from tidemill.deploy.types import Endpoint
+from tidemill.deploy.types import Endpoint, Priority
 
 
 class Running:
@@ -77,6 +81,16 @@ class Running:
 
 
 Start = Callable[..., Running]
+PATIENT = Limits(hang_floor_s=60.0)
+"""What takes long on a busy machine does not hang yet."""
+DEADLINE_MS = 60_000.0
+
+
+def patient(settings: Endpoint | None) -> Endpoint:
+    """Settings with a deadline that a busy machine keeps, where the test names none."""
+    base = settings or Endpoint("base", min_replicas=1, priority=Priority.LATENCY)
+    usual = Endpoint("base").deadline_ms
+    return replace(base, deadline_ms=DEADLINE_MS) if base.deadline_ms == usual else base
 
 
 def until(law: Callable[[], bool], seconds: float = 60) -> None:
@@ -85,6 +99,20 @@ def until(law: Callable[[], bool], seconds: float = 60) -> None:
     while not law():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def stopped(model: Any) -> Iterator[None]:
+    """Let the workers of a model stand still: what they have in hand stays there for so long."""
+    until(lambda: any(w.pid for w in model.workers))
+    pids = [w.pid for w in model.workers if w.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -97,12 +125,12 @@ def start() -> Iterator[Start]:
         ready: bool = True, **options: Any,
     ) -> Running:  # fmt: skip
         source = (
-            StaticSource({n: read_facts(p) for n, p in models.items()}, settings)
+            StaticSource({n: read_facts(p) for n, p in models.items()}, patient(settings))
             if isinstance(models, dict)
             else models
         )
         options.setdefault("measure", False)
-        one = Running(Server(source, limits=limits or Limits(), port=0, **options))
+        one = Running(Server(source, limits=limits or PATIENT, port=0, **options))
         running.append(one)
         return one.wait_ready() if ready else one
 

@@ -228,7 +228,7 @@ def test_a_store_that_hangs_holds_nobody_else_up(server: Running, source: Worksp
 
     class Slow:
         def get_many(self, keys: Any) -> Any:
-            go_on.wait(20)
+            go_on.wait(120)
             return store.get_many(keys)
 
     group.store = Slow()  # type: ignore[assignment]

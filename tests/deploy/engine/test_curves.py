@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.deploy.engine.conftest import Start
+from tests.deploy.engine.conftest import Start, until
 
 from tidemill.deploy.bundles import curves_of, forget
 from tidemill.deploy.engine import curves
@@ -79,10 +78,7 @@ def test_serving_without_a_workspace_measures_once(start: Start, models: Models,
     facts = read_facts(models("binary"))
     path = tmp_path / f"{facts.id}.curves.json"
     server = start(StaticSource({"m": facts}, curves=tmp_path), measure=True)
-    end = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(path.exists)
     server.call(server.server.close())
     curves.write(path, curves.machine_key("cpu"), Curve(((1, 1.0), (7, 1.1), (8, 50.0)), 1000))
     again = start(StaticSource({"m": facts}, curves=tmp_path), measure=True).model("m")
@@ -106,10 +102,7 @@ def test_the_second_process_does_not_measure_again(start: Start, models: Models,
         digest = registry.get("m").revisions[0].bundle
         path = curves_of(workspace.path, digest)
         server = start(WorkspaceSource(workspace), measure=True)
-        end = time.monotonic() + 30
-        while not path.exists():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(path.exists)
         held = json.loads(path.read_text())["curves"]
         assert list(held) == [curves.machine_key("cpu")]
         server.call(server.server.close())

@@ -9,18 +9,20 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from tests.deploy.engine.conftest import Running, Start, until
+from tests.deploy.engine.conftest import Running, Start, stopped, until
 
 from tidemill.deploy.engine.exchange import Exchange
 from tidemill.deploy.engine.http import Hub
 from tidemill.deploy.engine.limits import Limits
 
-LIMITS = Limits(header_bytes=2048, body_bytes=10_000, header_s=0.4, body_s=0.6, idle_s=0.8, stalled_s=1.0, pipelined=4)
+LIMITS = Limits(header_bytes=2048, body_bytes=10_000, idle_s=1.5, stalled_s=5.0, pipelined=4)
+HURRY = replace(LIMITS, header_s=0.4, body_s=0.6, idle_s=0.8)
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}).encode()
 POST = b"POST /v2/models/m/infer HTTP/1.1\r\n"
 
@@ -107,7 +109,8 @@ def test_too_much_is_refused_by_its_own_status(server: Running) -> None:
     assert _statuses(_talk(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)) == [413]
 
 
-def test_slow_callers_are_ended(server: Running) -> None:
+def test_slow_callers_are_ended(start: Start, models: Callable[[str], Path]) -> None:
+    server = start({"m": models("double")}, limits=HURRY)
     for data in (b"", b"POST /v2", HEAD, HEAD + b"Content-Length: 9\r\n\r\nabc"):
         begin = time.monotonic()
         out = _talk(server, data, seconds=60)
@@ -115,7 +118,8 @@ def test_slow_callers_are_ended(server: Running) -> None:
         assert _statuses(out) == ([408] if data else [])
 
 
-def test_a_drip_of_header_bytes_does_not_keep_a_connection(server: Running) -> None:
+def test_a_drip_of_header_bytes_does_not_keep_a_connection(start: Start, models: Callable[[str], Path]) -> None:
+    server = start({"m": models("double")}, limits=HURRY)
     begin = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as one:
         one.sendall(HEAD)
@@ -129,12 +133,12 @@ def test_a_drip_of_header_bytes_does_not_keep_a_connection(server: Running) -> N
 def test_bodies_together_are_bounded_and_slow_clients_give_back_what_they_hold(
     start: Start, models: Callable[[str], Path]
 ) -> None:
-    limits = Limits(body_bytes=50_000, bodies_bytes=100_000, body_s=2.0)
+    limits = Limits(body_bytes=50_000, bodies_bytes=100_000, body_s=5.0)
     server = start({"m": models("double")}, limits=limits)
     hub = server.server._hub
     assert hub is not None
     begun = HEAD + b"Content-Length: 50000\r\n\r\n" + b"x" * 45_000
-    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(2)]
+    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(2)]
     for one in slow:
         one.sendall(begun)
     until(lambda: hub.held == 90_000)
@@ -166,10 +170,13 @@ def test_bodies_count_until_their_answer_and_no_longer(start: Start, models: Cal
         return json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [turns]}]}).encode()
 
     long = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(body(30_000)) + body(30_000)
-    one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-    one.sendall(long)
-    until(lambda: hub.held == len(body(30_000)))
-    one.close()  # its rows are still with a worker: they count until it has answered
+    one = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    with stopped(server.model("m")):
+        one.sendall(long)
+        until(lambda: hub.held == len(body(30_000)))
+        one.close()  # its rows are still with a worker: they count until it has answered
+        time.sleep(0.2)
+        assert hub.held == len(body(30_000))
     until(lambda: not hub.connections)
     until(lambda: hub.held == 0)
     quick = POST + b"Host: a\r\nContent-Length: %d\r\n\r\n" % len(body(1)) + body(1)
@@ -225,8 +232,10 @@ def test_a_wish_for_another_protocol_is_ignored(server: Running) -> None:
 
 def test_too_many_connections_are_refused(start: Start, models: Callable[[str], Path]) -> None:
     server = start({"m": models("double")}, limits=Limits(connections=2))
+    hub = server.server._hub
+    assert hub is not None
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
-    time.sleep(0.2)
+    until(lambda: len(hub.connections) == 2)
     assert _statuses(_talk(server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")) == [503]
     for one in held:
         one.close()

@@ -303,10 +303,10 @@ def test_a_worker_that_dies_is_replaced_and_its_images_are_answered(server: Runn
 
     image = pixels(1)[0]
     for _ in range(3):
+        until(lambda: [w.pid > 0 for w in server.model("m").workers] == [True])
         os.kill(server.model("m").workers[0].pid, signal.SIGKILL)
         status, _, body = server.request("/v1/predict/m", packed(image), {"content-type": "image/png"})
         assert (status, json.loads(body)["predictions"]) == (200, wanted(bundle, [image]))
-        until(lambda: bool(server.model("m").workers))
 
 
 def test_an_absent_package_is_told_before_anything_starts(bundle: ImageBundle, monkeypatch: pytest.MonkeyPatch) -> None:

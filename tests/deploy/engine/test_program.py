@@ -40,7 +40,7 @@ def test_it_serves_until_sigterm_and_leaves_nothing_behind(models: Models) -> No
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, b"")
-        _, alive = psutil.wait_procs(family, timeout=20)
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert alive == []
     finally:
         process.kill()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +103,7 @@ def test_hot_swaps_splits_and_rollbacks_lose_nothing(start: Start, models: Model
         for traffic in ({"r2": 1.0}, {"r1": 0.5, "r2": 0.5}, {"r3": 1.0}, {"r1": 1.0}):
             source.want(_endpoint(traffic, "r1", "r2", "r3"))
             until(lambda t=traffic: {m.revision for _, m in server.server.serving.find("m").routing} == set(t))
-            time.sleep(0.2)
+            until(lambda n=load.answers: load.answers > n + 10)
     finally:
         load.end()
     assert (load.wrong, load.lost) == (0, [])

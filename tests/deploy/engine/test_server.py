@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from tests.deploy.engine.conftest import Start, until
+from tests.deploy.engine.conftest import Start, stopped, until
 
 from tidemill.bundle.runtime import Bundle
 from tidemill.deploy.engine.limits import Limits
@@ -250,12 +250,13 @@ def test_sigterm_answers_what_is_under_way(start: Start, models: Models) -> None
     got: list[int] = []
     body = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [20_000]}]}
     threads = [threading.Thread(target=lambda: got.append(server.ask("/v2/models/m/infer", body)[0])) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    until(lambda: len(server.server._hub.connections) == 4 and server.server._app.under_way == 4)
+    with stopped(server.model("m")):
+        for thread in threads:
+            thread.start()
+        until(lambda: len(server.server._hub.connections) == 4 and server.server._app.under_way == 4)
     server.call(server.server.drain())
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert got == [200] * 4
     with pytest.raises(OSError):
         server.ask("/v2/health/live")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.deploy.engine.conftest import Running
+from tests.deploy.engine.conftest import DEADLINE_MS, Running
 
 from tidemill.bundle.runtime import Bundle
 from tidemill.deploy.bundles import ID_DIGITS, bundle_hash
@@ -182,7 +182,8 @@ class Site:
 
     def deploy(self, folder: Path, name: str = NAME, **how: Any) -> str:
         """Deploy a bundle, and wait until it is ready."""
-        revision = self.registry.deploy(folder, name, **how).id
+        options = {"deadline_ms": DEADLINE_MS, **how.pop("options", {})}
+        revision = self.registry.deploy(folder, name, options=options, **how).id
         until(lambda: next(r.state for r in self.registry.get(name).revisions if r.id == revision) == "ready")
         return revision
 

@@ -58,7 +58,7 @@ def test_a_clock_that_jumps_loses_no_request_no_count_and_no_feedback(
     wall = Wall()
     monkeypatch.setattr(time, "time", wall)
     here = site(clock=wall)
-    revision = here.deploy(pair[0], options={"min_replicas": 1, "idle_s": 5.0, "deadline_ms": 5000.0})
+    revision = here.deploy(pair[0], options={"min_replicas": 1, "idle_s": 60.0, "deadline_ms": 60_000.0})
     here.serves(revision)
     served = here.front.server.serving.find(NAME)
     worker = served.main.workers[0].pid
@@ -95,7 +95,7 @@ def test_a_key_that_is_limited_by_rate_gains_nothing_from_a_jump(site: MakeSite,
     wall = Wall()
     here = site(clock=wall, keys=True)
     here.serves(here.deploy(pair[0]))
-    _, token = here.keys.create("shop", ["predict"], rate=0.05, burst=2)
+    _, token = here.keys.create("shop", ["predict"], rate=0.01, burst=2)
     assert here.ring is not None
     here.ring._steady = time.monotonic  # as where no clock is handed in
     here.ring.refresh()

@@ -108,7 +108,7 @@ def test_a_rate_a_quota_and_an_end_hold_at_the_door(site: MakeSite, pair: tuple[
     here = site(keys=True)
     here.serves(here.deploy(pair[0]))
     path = f"/v1/predict/{NAME}"
-    _, quick = here.keys.create("quick", ["predict"], rate=0.2, burst=3)
+    _, quick = here.keys.create("quick", ["predict"], rate=0.02, burst=3)
     _, few = here.keys.create("few", ["predict"], quota=4, period="week")
     key, gone = here.keys.create("gone", ["predict"])
     assert here.ring is not None
@@ -117,8 +117,8 @@ def test_a_rate_a_quota_and_an_end_hold_at_the_door(site: MakeSite, pair: tuple[
     assert [status for status, _, _ in told] == [200, 200, 200, 429, 429]
     body = json.loads(told[-1][2])
     assert body["code"] == "too_many_requests"
-    assert 0 < body["retry_after_s"] <= 5
-    assert 1 <= int(told[-1][1]["retry-after"]) <= 5
+    assert 0 < body["retry_after_s"] <= 50
+    assert 1 <= int(told[-1][1]["retry-after"]) <= 50
     statuses: list[int] = []
     threads = [
         threading.Thread(target=lambda: statuses.append(here.front.request(path, ROW, _bearer(few))[0]))

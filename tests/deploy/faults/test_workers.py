@@ -125,7 +125,7 @@ def _peak(pid: int) -> int:
 
 
 def test_workers_that_stop_are_ended_by_the_watchdog_again_and_again(start: Start, models: Models) -> None:
-    limits, settings = Limits(hang_floor_s=0.3), Endpoint("base", min_replicas=2, max_replicas=2)
+    limits, settings = Limits(hang_floor_s=1.0), Endpoint("base", min_replicas=2, max_replicas=2)
     server = start({NAME: models("double")}, limits=limits, settings=settings)
     stopped: set[int] = set()
     with Load(server.port, doubled) as load:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.deploy.engine.conftest import Running, models  # noqa: F401  the fixture is used here, too
+from tests.deploy.engine.conftest import PATIENT, Running, models, patient  # noqa: F401  the fixture is used here, too
 
 from tidemill.deploy.engine.facts import read_facts
 from tidemill.deploy.engine.limits import Limits
@@ -84,9 +84,9 @@ def begin() -> Iterator[Begin]:
         limits: Limits | None = None, settings: Endpoint | None = None, credentials: Any = None,
         **options: Any,
     ) -> Caller:  # fmt: skip
-        source = StaticSource({n: read_facts(p) for n, p in given.items()}, settings)
+        source = StaticSource({n: read_facts(p) for n, p in given.items()}, patient(settings))
         options.setdefault("measure", False)
-        one = Running(GrpcServer(source, limits=limits or Limits(), port=0, **options))
+        one = Running(GrpcServer(source, limits=limits or PATIENT, port=0, **options))
         running.append(one)
         one.wait_ready()
         callers.append(Caller(one, credentials=credentials))

@@ -33,7 +33,7 @@ class Raw:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=20)
+        self._socket = socket.create_connection((host, int(port)), timeout=60)
         self.answered: dict[int, bytes] = {}
         self.settings: dict[int, int] = {}
         self.ended = False
@@ -94,7 +94,7 @@ class Raw:
         except ConnectionError:
             got = b""
         finally:
-            self._socket.settimeout(20)
+            self._socket.settimeout(60)
         self.ended = not got
         self._come += got
         while len(self._come) >= 9 and len(self._come) >= (size := 9 + int.from_bytes(self._come[:3], "big")):

@@ -96,7 +96,7 @@ def test_the_library_takes_a_window_of_a_message_that_nobody_reads(
 def test_many_half_sent_messages_are_refused_and_slow_ones_ended_while_others_are_answered(
     begin: Begin, models: Models
 ) -> None:
-    caller = begin({"m": models("double")}, limits=Limits(body_bytes=MIB, bodies_bytes=4 * MIB, body_s=3.0))
+    caller = begin({"m": models("double")}, limits=Limits(body_bytes=MIB, bodies_bytes=4 * MIB, body_s=6.0))
     hub = hub_of(caller)
     with ExitStack() as held:
         many = [raw(caller, held) for _ in range(10)]
@@ -135,7 +135,7 @@ def test_a_slow_message_counts_as_the_largest_until_it_is_whole_and_is_answered(
         one.send(1, prefix(len(request))[:2])
         until(lambda: hub.held == MIB)
         answers(caller)
-        connection = http.client.HTTPConnection("127.0.0.1", caller.running.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", caller.running.port, timeout=60)
         connection.request("POST", "/v2/models/m/infer", bytes(300_000))  # the sum is that of HTTP
         assert connection.getresponse().status == 503
         connection.close()

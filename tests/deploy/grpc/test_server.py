@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.deploy.engine.conftest import stopped, until
 from tests.deploy.grpc.conftest import Begin, Caller
 
 from tidemill.bundle.runtime import Bundle
@@ -190,7 +191,7 @@ def test_what_has_to_wait_too_long_is_told_when_to_come_again(begin: Begin, mode
         held.start()
         while not model.line.waiting_rows and not model.line.running:
             time.sleep(0.01)
-        error = caller.refused("ModelInfer", request, timeout=2)
+        error = caller.refused("ModelInfer", request, timeout=10)
     finally:
         os.kill(pid, signal.SIGCONT)
         held.join(60)
@@ -252,7 +253,8 @@ def test_requests_are_named_watched_and_not_counted_twice(begin: Begin, models: 
 
 
 def test_a_dead_worker_loses_no_call(begin: Begin, models: Models) -> None:
-    caller = begin({"m": models("double")}, settings=Endpoint("base", min_replicas=2, max_replicas=2))
+    settings = Endpoint("base", min_replicas=2, max_replicas=2)
+    caller = begin({"m": models("double")}, settings=settings)
     stop = threading.Event()
     wrong: list[Any] = []
     done: list[int] = []
@@ -272,17 +274,16 @@ def test_a_dead_worker_loses_no_call(begin: Begin, models: Models) -> None:
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(3):
-        time.sleep(0.4)
-        workers = caller.running.model("m").workers
-        if workers:
-            os.kill(workers[0].pid, signal.SIGKILL)
-    time.sleep(0.4)
+    for round_ in range(4):
+        goal = len(done) + 20
+        until(lambda goal=goal: bool(wrong) or len(done) > goal)
+        pids = [w.pid for w in caller.running.model("m").workers if w.pid]
+        if pids and round_ < 3:
+            os.kill(pids[0], signal.SIGKILL)
     stop.set()
     for thread in threads:
         thread.join(60)
     assert wrong == []
-    assert len(done) > 20
 
 
 def test_calls_under_way_are_answered_when_the_server_drains(begin: Begin, models: Models) -> None:
@@ -291,11 +292,11 @@ def test_calls_under_way_are_answered_when_the_server_drains(begin: Begin, model
     request.inputs.add(name="x", datatype="INT64", shape=[1]).contents.int64_contents.append(20_000)
     got: list[Any] = []
     thread = threading.Thread(target=lambda: got.append(caller("ModelInfer", request)))
-    thread.start()
     app = caller.running.server._app
     assert app is not None
-    while not app.under_way:
-        time.sleep(0.005)
+    with stopped(caller.running.model("m")):
+        thread.start()
+        until(lambda: app.under_way)
     caller.running.call(caller.running.server.drain())
     thread.join(60)
     assert got[0].outputs[0].contents.fp32_contents[0] == 20_000

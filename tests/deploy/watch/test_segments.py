@@ -78,14 +78,15 @@ def test_a_strange_file_is_left_alone(tmp_path: Path) -> None:
 
 def test_threads_share_a_file_and_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     syncs: list[int] = []
-    real = os.fsync
+    real, segment = os.fsync, Segment(tmp_path / "a.seg")
 
     def slow(handle: int) -> None:
+        end = time.monotonic() + 60
+        while not syncs and len(segment._pending) < 5 and time.monotonic() < end:  # others come meanwhile
+            time.sleep(0.01)
         syncs.append(handle)
-        time.sleep(0.01)
         real(handle)
 
-    segment = Segment(tmp_path / "a.seg")
     monkeypatch.setattr(os, "fsync", slow)
     threads = [threading.Thread(target=segment.append, args=([f"{k}".encode()],)) for k in range(40)]
     for thread in threads:
@@ -93,7 +94,7 @@ def test_threads_share_a_file_and_syncs(tmp_path: Path, monkeypatch: pytest.Monk
     for thread in threads:
         thread.join()
     assert sorted(map(int, segments.read(segment.path))) == list(range(40))
-    assert len(syncs) < 40
+    assert len(syncs) <= 40 - 4
     segment.close()
 
 

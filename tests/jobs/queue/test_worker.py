@@ -26,6 +26,7 @@ from tidemill.testing.executor import alive, wait_until_dead
 from tidemill.testing.job_kinds import kinds
 
 PACE = Pace(look_s=0.02, beat_s=0.2, grace_s=0.4, kill_s=0.4)
+PATIENT = Pace(look_s=0.02, beat_s=0.2, grace_s=120.0, kill_s=120.0)
 LEASE_S = 4.0
 
 SHIFT = """
@@ -59,15 +60,15 @@ def queue(workspace: Workspace) -> JobQueue:
 def work(workspace: Workspace, queue: JobQueue) -> Callable[..., list[tuple[str, int]]]:
     """Run a worker until nothing is left; give what it told."""
 
-    def run(cpus: int = 4, devices: tuple[Device, ...] = ()) -> list[tuple[str, int]]:
+    def run(cpus: int = 4, devices: tuple[Device, ...] = (), pace: Pace = PACE) -> list[tuple[str, int]]:
         heard: list[tuple[str, int]] = []
         capacity = Capacity(cpus, 10**9, devices)
         worker = Worker(
-            workspace, kinds(), capacity, pace=PACE, queue=queue,
+            workspace, kinds(), capacity, pace=pace, queue=queue,
             tell=lambda what, job, words: heard.append((what, job.id if job else 0)),
         )  # fmt: skip
         stop = threading.Event()
-        timer = threading.Timer(60, stop.set)
+        timer = threading.Timer(120, stop.set)
         timer.start()
         try:
             worker.run(stop, until_idle=True)
@@ -174,7 +175,7 @@ def test_cancel_is_heard_between_two_steps_and_a_retry_goes_on_from_there(
         queue.cancel(job.id)
 
     thread = later(cancel)
-    work()
+    work(pace=PATIENT)
     thread.join()
     cancelled = queue.get(job.id)
     assert cancelled.state is JobState.CANCELLED
@@ -191,17 +192,15 @@ def test_a_deaf_job_is_killed_with_all_that_it_started(
     queue: JobQueue, work: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "pids"
-    job = queue.submit(Request("deaf", {"seconds": 60.0, "path": str(path)}))
+    job = queue.submit(Request("deaf", {"seconds": 600.0, "path": str(path)}))
 
     def cancel() -> None:
         until(path.exists)
         queue.cancel(job.id)
 
     thread = later(cancel)
-    begun = time.monotonic()
     work()
     thread.join()
-    assert time.monotonic() - begun < 50
     assert queue.get(job.id).state is JobState.CANCELLED
     assert "SIGKILL" in (queue.attempts(job.id)[0].error or "")
     wait_until_dead([int(pid) for pid in path.read_text().split()])
@@ -209,7 +208,7 @@ def test_a_deaf_job_is_killed_with_all_that_it_started(
 
 def test_force_does_not_wait(queue: JobQueue, work: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    job = queue.submit(Request("nap", {"seconds": 60.0, "path": str(path)}))
+    job = queue.submit(Request("nap", {"seconds": 600.0, "path": str(path)}))
 
     def cancel() -> None:
         until(path.exists)
@@ -223,7 +222,7 @@ def test_force_does_not_wait(queue: JobQueue, work: Callable[..., Any], tmp_path
 
 
 def test_a_job_ends_when_its_time_is_over(queue: JobQueue, work: Callable[..., Any]) -> None:
-    job = queue.submit(Request("nap", {"seconds": 60.0}, time_s=1.5))
+    job = queue.submit(Request("nap", {"seconds": 600.0}, time_s=1.5))
     work()
     over = queue.get(job.id)
     assert (over.state, over.error, over.attempt) == (JobState.FAILED, "Its time of 1.5 s is over.", 1)
@@ -231,7 +230,7 @@ def test_a_job_ends_when_its_time_is_over(queue: JobQueue, work: Callable[..., A
 
 def test_a_killed_job_is_tried_again_and_goes_on(queue: JobQueue, work: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "counts"
-    job = queue.submit(Request("steps", {"times": 12, "path": str(path), "seconds": 0.05}))
+    job = queue.submit(Request("steps", {"times": 50, "path": str(path), "seconds": 0.05}))
 
     def kill() -> None:
         until(lambda: path.exists() and len(path.read_text().splitlines()) >= 3)
@@ -244,8 +243,8 @@ def test_a_killed_job_is_tried_again_and_goes_on(queue: JobQueue, work: Callable
     assert (done.state, done.attempt) == (JobState.DONE, 2)
     lines = [line.split() for line in path.read_text().splitlines()]
     counts = [int(count) for _, count, _ in lines]
-    assert sorted(set(counts)) == list(range(1, 13))
-    assert len(counts) <= 13, "at most the step that was under way was done twice"
+    assert sorted(set(counts)) == list(range(1, 51))
+    assert len(counts) <= 51, "at most the step that was under way was done twice"
     assert "killed by SIGKILL" in (queue.attempts(job.id)[0].error or "")
 
 
@@ -295,15 +294,14 @@ def test_a_job_without_any_worker_keeps_its_lease_and_tells_how_it_ended(
     workspace: Workspace, queue: JobQueue, tmp_path: Path
 ) -> None:
     path = tmp_path / "pid"
-    job = queue.submit(Request("nap", {"seconds": 5.0, "path": str(path)}))
-    first = shift(workspace, lease_s=2.0)
+    job = queue.submit(Request("nap", {"seconds": 6.0, "path": str(path)}))
+    first = shift(workspace, lease_s=8.0)
     until(path.exists)
     kill(first)
-    begun = time.monotonic()
-    while queue.get(job.id).state is JobState.RUNNING:
-        assert JobQueue(workspace.database).expired() == []
-        assert time.monotonic() - begun < 50
-        time.sleep(0.05)
+    left = queue.get(job.id).lease_until or 0.0
+    until(lambda: (queue.get(job.id).lease_until or 0.0) > left)
+    assert queue.expired() == []
+    until(lambda: queue.get(job.id).state is not JobState.RUNNING)
     assert queue.get(job.id).state is JobState.DONE
 
 
@@ -311,7 +309,7 @@ def test_an_adopted_job_can_be_cancelled_by_force(
     workspace: Workspace, queue: JobQueue, work: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "pids"
-    job = queue.submit(Request("deaf", {"seconds": 60.0, "path": str(path)}))
+    job = queue.submit(Request("deaf", {"seconds": 600.0, "path": str(path)}))
     first = shift(workspace)
     until(path.exists)
     kill(first)
@@ -325,13 +323,13 @@ def test_where_worker_and_job_are_killed_the_job_is_lost_and_tried_again(
     workspace: Workspace, queue: JobQueue, work: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "counts"
-    job = queue.submit(Request("steps", {"times": 8, "path": str(path), "seconds": 0.05}))
+    job = queue.submit(Request("steps", {"times": 50, "path": str(path), "seconds": 0.05}))
     first = shift(workspace)
     until(lambda: path.exists() and path.read_text())
     kill(first)
-    killed = Path(f"/proc/{path.read_text().split()[2]}/stat")
-    os.kill(int(killed.parent.name), signal.SIGKILL)
-    until(lambda: not killed.exists() or killed.read_text().rpartition(")")[2].split()[0] in "ZX")
+    pid = int(path.read_text().split()[2])
+    os.kill(pid, signal.SIGKILL)
+    wait_until_dead([pid])
     heard = work()
     assert ("lost", job.id) in heard
     done = queue.get(job.id)
@@ -372,7 +370,7 @@ def test_an_attempt_that_is_not_to_be_run_does_nothing(workspace: Workspace, que
     me = Claimant("there|1|x|y", "there", Capacity(8, 10**9), kinds().names)
     assert queue.claim(me) is not None
     queue.begin(job.id, 1, os.getpid(), mark_of(os.getpid()))
-    assert start_child(workspace, job, attempt=1).wait(20) == child.GIVEN_UP
+    assert start_child(workspace, job, attempt=1).wait(60) == child.GIVEN_UP
     assert not path.exists()
 
 
@@ -388,7 +386,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_jobs_running(
     workspace: Workspace, queue: JobQueue, work: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "pid"
-    job = queue.submit(Request("nap", {"seconds": 2.0, "path": str(path)}))
+    job = queue.submit(Request("nap", {"seconds": 4.0, "path": str(path)}))
     first = shift(workspace)
     until(path.exists)
     first.terminate()

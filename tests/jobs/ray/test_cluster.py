@@ -30,13 +30,13 @@ def test_an_address_that_is_none_is_refused(fake_ray: FakeRay, monkeypatch: pyte
 def test_a_head_that_does_not_answer_is_told_at_once(
     fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
+    monkeypatch.setattr(fake_ray, "is_initialized", lambda: False)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"  # nobody listens
-    monkeypatch.setattr(fake_ray, "is_initialized", lambda: False)
-    monkeypatch.setenv("RAY_ADDRESS", "" if by == "argument" else address)
-    with pytest.raises(OptionError, match=rf"--ray-address: No Ray answers at {address} \(Connection refused\)"):
-        connect(address if by == "argument" else None)
+        monkeypatch.setenv("RAY_ADDRESS", "" if by == "argument" else address)
+        with pytest.raises(OptionError, match=rf"--ray-address: No Ray answers at {address} \(Connection refused\)"):
+            connect(address if by == "argument" else None)
 
 
 @pytest.mark.parametrize("error", [ConnectionError("None runs here.\nAnd more."), RuntimeError("Version mismatch")])

@@ -18,19 +18,21 @@ from tidemill.models.vision import linear  # noqa: E402
 from tidemill.models.vision._net import wrap  # noqa: E402
 from tidemill.models.vision.features import FeatureCache  # noqa: E402
 from tidemill.models.vision.linear import frozen_key, head_on_features  # noqa: E402
+from tidemill.testing.clock import Clock  # noqa: E402
 
 
 class Rows(torch.nn.Module):
-    """The brightness of every row, slowly where asked, and how many images it was asked for."""
+    """The brightness of every row, slowly by a clock where asked, and how many images it was asked for."""
 
-    def __init__(self, seconds: float = 0.0, factor: float = 1.0) -> None:
+    def __init__(self, seconds: float = 0.0, factor: float = 1.0, clock: Clock | None = None) -> None:
         super().__init__()
         self.linear = torch.nn.Linear(12, 3)
         self.seconds, self.factor, self.seen = seconds, factor, 0
+        self.clock = clock or Clock()
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         self.seen += len(x)
-        time.sleep(self.seconds)
+        self.clock.now += self.seconds
         return x.mean(dim=(1, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -80,20 +82,24 @@ def test_the_key_names_what_features_depend_on() -> None:
 
 
 def test_features_keep_the_deadline_and_are_of_all_classes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
     monkeypatch.setattr(linear, "_IMAGES", 10)
     profile, train, valid = data(600)
     order = np.argsort(train.y[train.rows], kind="stable")
     train = type(train)(train.x, train.y, train.rows[order])  # class after class, as folders come
-    body = Rows(seconds=0.05)
+    body = Rows(seconds=0.05, clock=clock)
     net = wrap(body, CLASSES, profile)
-    head_on_features(net, train, valid, TrainBudget(deadline=time.monotonic() + 1.0), CLASSES)
+    head_on_features(net, train, valid, TrainBudget(deadline=1.0), CLASSES)
     assert body.seen < 450
     assert right(net, valid.x[valid.rows], valid.y[valid.rows]) > 0.9
 
 
 def test_too_short_a_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
     monkeypatch.setattr(linear, "_IMAGES", 2)
     profile, train, valid = data(60)
-    net = wrap(Rows(seconds=0.1), CLASSES, profile)
+    net = wrap(Rows(seconds=0.1, clock=clock), CLASSES, profile)
     with pytest.raises(TrialTimeoutError, match=r"features of \d+ images in .* not enough"):
-        head_on_features(net, train, valid, TrainBudget(deadline=time.monotonic() + 0.2), CLASSES)
+        head_on_features(net, train, valid, TrainBudget(deadline=0.2), CLASSES)

@@ -112,10 +112,10 @@ def test_a_connection_that_breaks_in_a_push_leaves_nothing_half_done_and_the_pus
 
 def test_a_server_that_is_not_there_is_an_error_with_its_address() -> None:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("127.0.0.1", 0))  # nobody listens
         port = free.getsockname()[1]
-    with pytest.raises(WorkspaceError, match=f"127.0.0.1:{port}"):
-        RedisStore(f"redis://127.0.0.1:{port}/0")
+        with pytest.raises(WorkspaceError, match=f"127.0.0.1:{port}"):
+            RedisStore(f"redis://127.0.0.1:{port}/0")
 
 
 def test_the_password_of_a_server_is_in_no_message() -> None:

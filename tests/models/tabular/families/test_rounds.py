@@ -6,6 +6,7 @@ import pytest
 
 from tidemill.models.tabular._base import FitBudget
 from tidemill.models.tabular.families._rounds import MOST_SPLITS, Rounds, Watch, known_rounds, own_params, plan, train
+from tidemill.testing.clock import Clock
 
 
 def losses(*values: float) -> tuple[Watch, FitBudget]:
@@ -41,13 +42,19 @@ def test_nothing_left_to_learn_ends_training() -> None:
     assert watch.keep == 3
 
 
-def test_the_deadline_is_kept_but_one_round_is_trained() -> None:
+def test_the_deadline_is_kept_but_one_round_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(Rounds(limit=20, patience=3, fixed=7), FitBudget(deadline=time.monotonic()), validated=False)
     train(watch, lambda _: False, None)
     assert watch.keep == 1
-    begun = time.monotonic()
-    watch = Watch(Rounds(limit=10_000, patience=3, fixed=10_000), FitBudget(deadline=begun + 0.2), validated=False)
-    train(watch, lambda _: bool(time.sleep(0.01)), None)
+    clock = Clock(100.0)
+    monkeypatch.setattr(time, "monotonic", clock)
+    watch = Watch(Rounds(limit=10_000, patience=3, fixed=10_000), FitBudget(deadline=100.2), validated=False)
+
+    def step(_: int) -> bool:
+        clock.now += 0.01
+        return False
+
+    train(watch, step, None)
     assert 1 < watch.keep < 25
 
 
