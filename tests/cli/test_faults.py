@@ -118,6 +118,31 @@ def test_a_complete_study_is_exported_or_given_more(calm: tuple[Path, list[Trial
     assert facts(trials(tmp_path, "train-1")) == facts(expected)
 
 
+def test_zero_trials_export_a_study_as_it_is(
+    make_table: MakeTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = make_table(tmp_path / "train.csv")
+    assert run(fit(train, tmp_path, "--trials", "2", "--seed", "1", "--cpus", "1", "--quiet")) == 0
+    with Workspace.open(tmp_path) as opened:
+        opened.metadata.update_study("train-1", state="interrupted")
+        left = Trial("train-1", 2, {"family": "linear"}, TrialState.RUNNING, "linear")
+        opened.metadata.put_trial(left)  # which a resumed search would run again
+    before = trials(tmp_path, "train-1")
+    words = fit(None, tmp_path, "--resume", "train-1", "--trials", "0", "--out", str(tmp_path / "m.tm"))
+    assert run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["study"] == "train-1"
+    assert verify(tmp_path / "m.tm") == []
+    assert (trials(tmp_path, "train-1"), state(tmp_path, "train-1")) == (before, "interrupted")
+    assert run([*words, "--decode", "beam"]) == 2
+    assert "Only what reads lines" in capsys.readouterr().err
+    assert run([*words, "--objective", "maximize mcc"]) == 2
+    assert "tidemill reobjective" in capsys.readouterr().err
+    assert run(fit(train, tmp_path, "--trials", "0")) == 2
+    assert "--resume STUDY exports it as it is" in capsys.readouterr().err
+    assert run(fit(None, tmp_path, "--resume", "train-1", "--trials", "-1")) == 2
+    assert "must be at least 1, but got -1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more", [["x.csv"], ["--target", "z"], ["--objective", "maximize mcc"], ["--seed", "9"], ["--kind", "regression"]]
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.task import Task, TaskKind
+from tidemill.data.coerce import drop_unlabelled, known_rows
 from tidemill.data.infer import infer_schema, infer_task
 from tidemill.data.ingest import RawTable
 from tidemill.data.multilabel import (
@@ -153,3 +154,20 @@ def test_several_labels_are_asked_for_never_guessed() -> None:
     assert infer_task(raw, schema).kind is TaskKind.MULTICLASS
     with pytest.raises(OptionError, match="no positive class"):
         infer_task(raw, schema, kind="multilabel", positive="a")
+
+
+def test_an_empty_cell_among_lists_is_not_known_and_the_empty_list_is_no_label() -> None:
+    raw = table(['["a", "b"]', "[]", None, '["b"]', " ", '["a"]'])
+    done, chosen = with_labels(raw, "tags")
+    assert chosen == JSON
+    assert done.table["tags"].to_pylist() == ['["a", "b"]', "[]", None, '["b"]', None, '["a"]']
+    assert done.notices == ["1 of 6 rows have no label; they are taken as rows to which none applies."]
+    task = label_task(done, "tags", [])
+    y = encode_labels(done, task)
+    assert y.tolist() == [[1, 1], [0, 0], [-1, -1], [0, 1], [-1, -1], [1, 0]]
+    assert known_rows(task, y).tolist() == [True, True, False, True, False, True]
+    assert drop_unlabelled(done, task).table["tags"].to_pylist() == ['["a", "b"]', "[]", '["b"]', '["a"]']
+    assert "2 of 6 rows have no target 'tags' (2); they are left out." in done.notices
+    assert unknown_labels(done, task) is None
+    with pytest.raises(DataError, match="No label of 'tags' is known: found 'z'"):
+        encode_labels(table(['["z"]', None]), task)

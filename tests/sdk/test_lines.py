@@ -11,10 +11,12 @@ from PIL import Image
 from tests.models.recognition.made import drawn, table, words
 
 import tidemill as tm
+from tidemill.cli.main import run
 from tidemill.core import transcripts
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.task import TaskKind
 from tidemill.data.images.pictures import ArrayPictures
+from tidemill.sdk.fit import fit_to_bundle
 from tidemill.sdk.lines import choose_encoder, known_lengths, prepare_lines
 from tidemill.sdk.options import FitOptions
 
@@ -173,6 +175,14 @@ def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monke
     assert kept[0].source == "test"
     assert kept[0].y.max() < ord("c"), "case counts nothing here"
     assert not any(text != text.lower() for text in bundle.predict(test))
+    again = FitOptions(trials=0, decode="beam:3")
+    result = fit_to_bundle(None, None, out=tmp_path / "again.tm", options=again, resume="read",
+                           workspace=tmp_path / "w", report=False)  # fmt: skip
+    result.study.close()
+    assert len(result.study.search.trials()) == 1
+    place = ["--workspace", str(tmp_path / "w"), "--out", str(tmp_path / "other.tm"), "--json"]
+    assert run(["reobjective", "read", "--objective", "maximize exact", "--decode", "beam:4", *place]) == 0
+    assert [tm.load(tmp_path / name).spec.decode["width"] for name in ("again.tm", "other.tm")] == [3, 4]
     with tm.fit(None, workspace=tmp_path / "w", resume="read", trials=2, cpus=1, in_process=True) as more:
         assert len(more.search.trials()) == 2
         assert more.task.ignores_case

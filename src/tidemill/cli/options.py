@@ -25,6 +25,7 @@ Objective = Annotated[
         "--objective", help="For example 'maximize roc_auc; params <= 2e5; latency_ms <= 3; recall[fraud] >= 0.9'."
     ),
 ]
+Decode = Annotated[str, typer.Option("--decode", help="How a bundle reads lines of text: greedy, beam, or beam:WIDTH.")]
 Engine = Annotated[
     str, typer.Option("--engine", help="Where it runs: process, inprocess, or ray for a cluster (extra ray).")
 ]

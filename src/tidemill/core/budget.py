@@ -90,7 +90,11 @@ class Budget:
         if self.memory_bytes is not None and self.memory_bytes < 1:
             raise OptionError(f"The memory must be positive, but got {self.memory_bytes} bytes.", where="--memory")
         if self.trials is not None and self.trials < 1:
-            raise OptionError(f"The number of trials must be at least 1, but got {self.trials}.", where="--trials")
+            raise OptionError(
+                f"The number of trials must be at least 1, but got {self.trials}.",
+                where="--trials",
+                hint=None if self.trials else "0 is for a study that is there: --resume STUDY exports it as it is.",
+            )
         if self.cpus < 0:
             raise OptionError(f"The number of cores must not be negative, but got {self.cpus}.", where="--cpus")
 

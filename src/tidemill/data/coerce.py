@@ -131,7 +131,7 @@ def encode_target(raw: RawTable | pa.Table, task: Task) -> NDArray[Any]:
     ndarray, shape (rows,)
         int64 codes in the order of ``task.classes``, -1 where the label is missing or none of them; or float64 values,
         NaN where missing. `drop_unlabelled` removes such rows before training. For several labels a row int8 of shape
-        (rows, labels), 1 where a label stands.
+        (rows, labels), 1 where a label stands, -1 in rows of which nothing is known.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def drop_unlabelled(raw: RawTable, task: Task) -> RawTable:
 
 
 def known_rows(task: Task, y: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which rows of an encoded target can be learned from; a row without any of several labels can be.
+    """Which rows of an encoded target can be learned from; a row that has none of several labels can be.
 
     Examples
     --------
@@ -203,7 +203,7 @@ def known_rows(task: Task, y: NDArray[Any]) -> NDArray[np.bool_]:
     [True, False]
     """
     if task.kind is TaskKind.MULTILABEL:
-        return np.ones(len(y), dtype=np.bool_)
+        return np.asarray((y >= 0).all(axis=1), dtype=np.bool_)
     return np.asarray(y >= 0 if task.kind.is_classification else np.isfinite(y), dtype=np.bool_)
 
 

@@ -1,7 +1,8 @@
 """Several labels in one row: how cells are taken apart, and the table of 0 and 1 that a model learns from.
 
 A target is one column, whose cells hold labels with something between them or a JSON list, or several columns of 0 and
-1, which are called like their labels. An empty cell means that the row has no label.
+1, which are called like their labels. A row without any label has an empty cell, among lists the empty list; an empty
+cell among lists means that nobody knows.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def _looks_listed(text: str) -> bool:
 
 def read_labels(
     raw: RawTable, target: str, *, separator: str | None = None, known: Collection[str] | None = None
-) -> tuple[list[Labels], str]:
-    """Labels of every row, and how cells were taken apart.
+) -> tuple[list[Labels | None], str]:
+    """Labels of every row, None where they are not known, and how cells were taken apart.
 
     Parameters
     ----------
@@ -152,10 +153,11 @@ def read_labels(
         return _from_flags(raw, names), JSON
     cells = _cells(raw.table[names[0]])
     chosen = separator or infer_separator(cells, known)
-    out: list[Labels] = []
+    out: list[Labels | None] = []
     for row, cell in enumerate(cells, start=1):
+        unknown = chosen == JSON and (cell is None or (isinstance(cell, str) and not cell.strip()))
         try:
-            out.append(split_cell(cell, chosen))
+            out.append(None if unknown else split_cell(cell, chosen))
         except ValueError as error:
             raise DataError(
                 f"Labels of {names[0]!r} are read as lists, but row {row:,} holds {str(cell)[:60]!r}: {error}.",
@@ -188,7 +190,7 @@ def _texts(column: pa.ChunkedArray) -> list[Any]:
     return list(vector.strings(vector.native_text(vector.plain(column)), category=True))
 
 
-def _from_flags(raw: RawTable, names: Sequence[str]) -> list[Labels]:
+def _from_flags(raw: RawTable, names: Sequence[str]) -> list[Labels | None]:
     table = np.zeros((raw.rows, len(names)), dtype=bool)
     for place, name in enumerate(names):
         for row, text in enumerate(_texts(raw.table[name])):
@@ -205,7 +207,8 @@ def _from_flags(raw: RawTable, names: Sequence[str]) -> list[Labels]:
 def with_labels(raw: RawTable, target: str, *, separator: str | None = None) -> tuple[RawTable, str]:
     """Give the table with its labels in one column called ``target``, as JSON lists; and how cells were taken apart.
 
-    Doing so twice changes nothing. How many cells are empty, and what was found between labels, is said in the notices.
+    Doing so twice changes nothing. How many rows have no label, and what was found between labels, is said in the
+    notices; a row whose labels are not known keeps its empty cell.
 
     Raises
     ------
@@ -220,14 +223,14 @@ def with_labels(raw: RawTable, target: str, *, separator: str | None = None) -> 
     names = _columns(raw, target)
     said = []
     if chosen != JSON and separator is None:
-        apart = any(len(labels) > 1 for labels in rows)
+        apart = any(labels and len(labels) > 1 for labels in rows)
         how = f"taken apart at {chosen!r}" if apart else "taken as one label each, because nothing stands between them"
         said.append(f"Cells of {target!r} are {how}.")
-    empty = sum(not labels for labels in rows)
+    empty = sum(labels == () for labels in rows)
     if empty:
         said.append(f"{empty:,} of {len(rows):,} rows have no label; they are taken as rows to which none applies.")
     raw.notices.extend(notice for notice in said if notice not in raw.notices)
-    lists = pa.array([join_cell(labels) for labels in rows], pa.string())
+    lists = pa.array([None if labels is None else join_cell(labels) for labels in rows], pa.string())
     place = raw.table.column_names.index(names[0])
     table = raw.table.set_column(place, target, lists)
     gone = [name for name in names if name != target and name in table.column_names]
@@ -244,7 +247,8 @@ def label_task(raw: RawTable, target: str, said: list[str]) -> Task:
     DataError
         Where nothing can be learned: no row has a label, or all have the same ones.
     """
-    rows, _ = read_labels(raw, target)
+    found, _ = read_labels(raw, target)
+    rows = [labels for labels in found if labels is not None]
     counts = Counter(label for labels in rows for label in labels)
     if not counts:
         raise DataError(
@@ -285,7 +289,8 @@ def label_task(raw: RawTable, target: str, said: list[str]) -> Task:
 def encode_labels(raw: RawTable, task: Task) -> NDArray[np.int8]:
     """Labels as a table of shape (rows, labels) in the order of ``task.classes``: 1 where one stands, else 0.
 
-    Labels that the task doesn't know are passed over; `unknown_labels` counts them.
+    Labels that the task doesn't know are passed over; `unknown_labels` counts them. Rows whose labels are not known are
+    -1; `tidemill.data.coerce.known_rows` finds them.
 
     Raises
     ------
@@ -296,11 +301,14 @@ def encode_labels(raw: RawTable, task: Task) -> NDArray[np.int8]:
     places = {label: place for place, label in enumerate(task.classes)}
     out = np.zeros((len(rows), task.n_classes), dtype=np.int8)
     for row, labels in enumerate(rows):
+        if labels is None:
+            out[row] = -1
+            continue
         for label in labels:
             if label in places:
                 out[row, places[label]] = 1
-    if not out.any() and any(rows):
-        seen = ", ".join(repr(v) for v in sorted({label for labels in rows for label in labels})[:_SHOWN])
+    if not (out > 0).any() and any(rows):
+        seen = ", ".join(repr(v) for v in sorted({label for labels in rows for label in labels or ()})[:_SHOWN])
         raise DataError(
             f"No label of {task.target!r} is known: found {seen}; the labels are "
             f"{', '.join(repr(c) for c in task.classes[:10])}.",
@@ -313,7 +321,7 @@ def unknown_labels(raw: RawTable, task: Task) -> str | None:
     """Say which labels of rows the task doesn't know; None where it knows them all."""
     known = frozenset(task.classes)
     rows, _ = read_labels(raw, task.target, known=known)
-    counts = Counter(label for labels in rows for label in labels if label not in known)
+    counts = Counter(label for labels in rows for label in labels or () if label not in known)
     if not counts:
         return None
     shown = ", ".join(f"{label!r} ({n:,})" for label, n in counts.most_common(_SHOWN))

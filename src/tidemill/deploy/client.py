@@ -123,8 +123,8 @@ class Client:
         Returns
         -------
         dict
-            ``predictions`` with ``label`` and ``probabilities`` (or ``value``) for each row, ``request_id`` for
-            feedback, ``model`` and ``revision``.
+            ``predictions`` with ``label`` (or ``labels``) and ``probabilities`` (or ``value``) for each row,
+            ``request_id`` for feedback, ``model`` and ``revision``.
 
         Raises
         ------
@@ -145,12 +145,16 @@ class Client:
     def feedback(self, endpoint: str, items: Sequence[Mapping[str, Any]]) -> int:
         """Say what was right: items with ``request_id``, ``label`` and, for the later rows of a request, ``row``.
 
+        Where a row may have several labels, ``label`` is a list or a set of all of them; an empty one says that none
+        applies.
+
         Returns
         -------
         int
             How many are now kept durably.
         """
-        answer = self._post(f"/v1/feedback/{quote(endpoint, safe='')}", {"items": list(items)}, {})
+        sent = [{**item, "label": _listed(item["label"])} if "label" in item else dict(item) for item in items]
+        answer = self._post(f"/v1/feedback/{quote(endpoint, safe='')}", {"items": sent}, {})
         return int(answer["kept"])
 
     def models(self) -> list[dict[str, Any]]:
@@ -232,6 +236,10 @@ def pause_s(attempt: int, asked_s: float | None) -> float:
     if asked_s is not None:
         return float(asked_s) * (1 + 0.25 * random.random())
     return float(min(2.0, 0.1 * 2 ** (attempt - 1)) * (0.5 + 0.5 * random.random()))
+
+
+def _listed(label: Any) -> Any:
+    return sorted(label, key=str) if isinstance(label, (set, frozenset)) else label
 
 
 def _read(answer: bytes) -> Any:

@@ -333,7 +333,7 @@ class Feedback:
     request_id : str
         Of the answer.
     label : Any
-        The true label or value.
+        The true label or value; of several labels a row a list, in any order.
     row : int
         Which row of the request.
     at : float

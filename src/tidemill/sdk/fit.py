@@ -28,6 +28,7 @@ from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.fit import run_search
 from tidemill.search.settings import SearchSettings
+from tidemill.search.study import Study as SearchStudy
 from tidemill.store.workspace import Workspace
 
 __all__ = ["FitOptions", "FitResult", "fit", "fit_to_bundle", "parse_types"]
@@ -105,6 +106,7 @@ def fit(
         Where the study is kept; default ``TIDEMILL_WORKSPACE``, else ``./.tidemill``.
     resume : str, optional
         Name of a study to go on with; data and question are then its own, and so are the limits where none are given.
+        With ``trials=0`` it is opened as it is.
     on_event : callable
         Hears how the search goes.
     **words
@@ -234,6 +236,8 @@ def _search(
             modality, asked = modality_asked(opened, data, target, options)
             options = asked.options
         modality_decoding(modality, options.decode)  # told before anything is trained
+        if resume is not None and options.trials == 0:
+            return _as_it_is(opened, resume, options)
         budget = options.budget()
         name = resume or _name(opened, data, options)
         settings = SearchSettings(
@@ -268,6 +272,12 @@ def _search(
         opened.close()
         raise
     return _Found(Study(opened, search, prepared), budget, first())
+
+
+def _as_it_is(opened: Workspace, study: str, options: FitOptions) -> _Found:
+    """A study without a search: whatever its state, it stays in it."""
+    limits = Budget.parse(time=options.time, memory=options.memory, cpus=options.cpus)
+    return _Found(Study(opened, SearchStudy.open(opened, study)), limits, None)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class FitOptions:
     time : str, float or None
         Wall-clock limit of everything, reading and export included. Without ``time`` and ``trials`` 60 s.
     trials : int or None
-        Limit of finished trials.
+        Limit of finished trials; 0 with a study that is resumed searches nothing.
     memory : str, int or None
         Memory limit of all running trials together.
     cpus : int or None

@@ -19,7 +19,7 @@ def resumed(workspace: Workspace, study: str, data: Any, target: str | None, opt
     """Options of a resumed fit.
 
     Limits that are given count from now on. Without ``time`` and ``trials`` an unfinished study gets the limits of its
-    first fit, and a complete one is not searched any further: it can be exported.
+    first fit, and a complete one is not searched any further: it can be exported. With ``trials=0`` no study is.
 
     Raises
     ------

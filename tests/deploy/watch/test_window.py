@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.core.errors import DataError
+from tidemill.deploy.labels import same_label
 from tidemill.deploy.types import RequestEvent
 from tidemill.deploy.watch.counting import count_batches, count_requests
 from tidemill.deploy.watch.recent import Batch, Recent
-from tidemill.deploy.watch.truth import same_label
 from tidemill.deploy.watch.window import LATENCY_BOUNDS_MS, STAGES, Window, burn_rate, merge, quantile_ms
 
 counts = st.integers(0, 2**40)

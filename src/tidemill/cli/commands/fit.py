@@ -28,6 +28,8 @@ EXAMPLES = """
   tidemill fit train.csv --target y --engine ray --ray-address head:6379 --out y.tm
 
   tidemill fit --resume income-1 --time 5m --out income.tm
+
+  tidemill fit --resume lines-1 --trials 0 --decode beam --out reader.tm
 """
 
 
@@ -65,7 +67,9 @@ def fit(
     positive: Annotated[str | None, typer.Option("--positive", help="The positive class of a binary task.")] = None,
     objective: options.Objective = None,
     time_: Annotated[str | None, typer.Option("--time", help="Limit of the whole command: 60s, 5m, 1h.")] = None,
-    trials: Annotated[int | None, typer.Option("--trials", help="Limit of finished trials.")] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="Limit of finished trials; 0 with --resume searches nothing.")
+    ] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="Limit of all trials together: 4GB.")] = None,
     cpus: Annotated[int | None, typer.Option("--cpus", help="Cores to use; default all.")] = None,
     test: Annotated[str | None, typer.Option("--test", help="File with locked test rows.")] = None,
@@ -107,9 +111,7 @@ def fit(
             "study.",
         ),
     ] = None,
-    decode: Annotated[
-        str, typer.Option("--decode", help="How a bundle reads lines of text: greedy, beam, or beam:WIDTH.")
-    ] = "greedy",
+    decode: options.Decode = "greedy",
     database: Annotated[str | None, typer.Option("--database", help="URL for an SQL query as DATA.")] = None,
     sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,

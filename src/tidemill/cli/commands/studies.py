@@ -110,6 +110,7 @@ def reobjective(
     study: options.Study,
     objective: Annotated[str, typer.Option("--objective", help="The new objective.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the bundle.")] = None,
+    decode: options.Decode = "greedy",
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
@@ -121,7 +122,7 @@ def reobjective(
         with open_study(study, workspace) as opened:
             chosen = opened.reobjective(objective).best
             if out is not None:
-                chosen.export(out)
+                chosen.export(out, decode=decode)
             if as_json:
                 show.emit_json(chosen.to_json())
             else:

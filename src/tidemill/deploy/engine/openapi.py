@@ -7,10 +7,11 @@ from typing import Any
 
 from tidemill import __version__
 from tidemill.core.schema import Column, SemanticType
-from tidemill.core.task import Task, TaskKind
+from tidemill.core.task import JOINT, Task, TaskKind
 from tidemill.deploy.engine.layout import TensorSpec
 from tidemill.deploy.engine.model import Model
 from tidemill.deploy.engine.served import Served
+from tidemill.deploy.engine.told import MOST_LABELS, takes_lists
 from tidemill.deploy.engine.v2 import INPUT
 from tidemill.deploy.engine.wire import TYPES
 
@@ -146,7 +147,7 @@ def _of_endpoint(served: Served, secured: bool) -> dict[str, Any]:
             out[f"/v1/predict/{name}"] = {"post": _predict_texts(served, model, secured)}
         elif model.files is not None:
             out[f"/v1/predict/{name}"] = {"post": _predict_files(served, model, secured)}
-    feedback = _feedback(name, secured)
+    feedback = _feedback(served, secured)
     out[f"/v1/feedback/{name}"] = {"post": {**feedback, "operationId": f"feedback_{name}"}}
     return out
 
@@ -318,8 +319,13 @@ def _input_example(spec: TensorSpec, batches: bool) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.type, "shape": shape, "data": [value] * min(size, 65)}
 
 
-def _feedback(name: str, secured: bool) -> dict[str, Any]:
-    label = {"type": ["string", "number", "boolean", "null"]}
+def _feedback(served: Served, secured: bool) -> dict[str, Any]:
+    name = served.name
+    label: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
+    if takes_lists(served):
+        one = {"type": ["string", "number", "boolean"], "pattern": f"^[^{JOINT}]*[^{JOINT}\\s][^{JOINT}]*$"}
+        every = {**_list(one), "maxItems": MOST_LABELS, "description": "all labels of the row, in any order"}
+        label = {"anyOf": [label, every]}
     item = {
         "type": "object",
         "required": ["request_id", "label"],
@@ -332,7 +338,9 @@ def _feedback(name: str, secured: bool) -> dict[str, Any]:
         },
     }
     body = {"content": {"application/json": {"schema": _object({"items": {**_list(item), "minItems": 1}})}}}
-    answer = _answer("How many were kept", _object({"kept": {"type": "integer"}}))
+    kept = _object({"kept": {"type": "integer"}})
+    kept["properties"]["notices"] = {**_list(_TEXT), "description": "what was told twice, where something was"}
+    answer = _answer("How many were kept", kept)
     operation = _operation(f"feedback_{name}", "Say what was right", body, answer, secured)
     operation["parameters"] = []
     operation["responses"]["501"] = {"description": "This server keeps no feedback."}

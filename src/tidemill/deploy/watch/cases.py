@@ -13,12 +13,12 @@ import numpy as np
 from tidemill.core.errors import DataError
 from tidemill.core.schema import EMBEDDED, Column, Schema, SemanticType
 from tidemill.core.task import TaskKind
+from tidemill.deploy.labels import label_text, labels_told, number
 from tidemill.deploy.watch.blobs import BlobFolder
 from tidemill.deploy.watch.capture import META, collect
 from tidemill.deploy.watch.facts import Facts
 from tidemill.deploy.watch.media import Images, in_base64, in_blobs, media_columns, whole_texts
 from tidemill.deploy.watch.sources import RecordSources, folder_of
-from tidemill.deploy.watch.truth import label_text, number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,8 +134,8 @@ def find_cases(workspace: Workspace, endpoint: str, *, since: float = 0.0, reaso
         lost |= named & ~there
         kept &= there if alone else there | ~named
     rows = rows.filter(pa.array(kept & ~lost))
-    numeric = described.spec is not None and described.spec.task.kind is TaskKind.REGRESSION
-    return Cases(*_typed(rows, schema, target, images, numeric=numeric), int(lost.sum()), images, facts)
+    kind = None if described.spec is None else described.spec.task.kind
+    return Cases(*_typed(rows, schema, target, images, kind), int(lost.sum()), images, facts)
 
 
 def _parents(workspace: Workspace, facts: Sequence[Facts]) -> list[str]:
@@ -158,7 +158,7 @@ def _pictures(columns: Sequence[Column], rows: pa.Table) -> list[Column]:
 
 
 def _typed(
-    rows: pa.Table, features: Sequence[Column], target: str, images: Mapping[str, Images], *, numeric: bool
+    rows: pa.Table, features: Sequence[Column], target: str, images: Mapping[str, Images], kind: TaskKind | None
 ) -> tuple[pa.Table, Schema]:
     """Columns in the types of the bundle's schema, the truth as the target, and what is known of each row."""
     import pyarrow as pa
@@ -181,17 +181,25 @@ def _typed(
             continue
         arrays[column.name] = _feature(held, column)
         columns.append(column)
-    truth = rows[f"{META}truth"].to_pylist()
-    arrays[target] = (
-        pa.array([number(v) for v in truth], pa.float64())
-        if numeric
-        else pa.array([None if v is None else label_text(v) for v in truth], pa.string())
-    )
+    arrays[target] = _truths(rows[f"{META}truth"].to_pylist(), kind)
     columns.append(Column(target, SemanticType.TARGET))
     for name in (n for n in rows.column_names if n.startswith(META)):
         arrays[name] = rows[name]
         columns.append(Column(name, SemanticType.IGNORED, reason="tells where the row comes from"))
     return pa.table(arrays), Schema(tuple(columns))
+
+
+def _truths(told: Sequence[str | None], kind: TaskKind | None) -> pa.Array:
+    """The target: a number, a label, or of several labels a row the list that `tidemill.data.multilabel` reads."""
+    import pyarrow as pa
+
+    if kind is TaskKind.REGRESSION:
+        return pa.array([number(v) for v in told], pa.float64())
+    if kind is TaskKind.MULTILABEL:
+        from tidemill.data.multilabel import join_cell  # loads Arrow, as versions do, and fronts never
+
+        return pa.array([None if v is None else join_cell(labels_told(v)) for v in told], pa.string())
+    return pa.array([None if v is None else label_text(v) for v in told], pa.string())
 
 
 def _guess(kind: pa.DataType) -> SemanticType:

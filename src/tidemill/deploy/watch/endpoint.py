@@ -304,7 +304,8 @@ class EndpointWatch:
         if len(self._told) > 4 * MOST_ROWS:
             self._told.pop(next(iter(self._told)))
         for revision, place in found.items():
-            right = count_truth(self.revision(revision).window, item["label"], place)
+            held = self.revision(revision)
+            right = count_truth(held.window, item["label"], place, several=held.facts.several)
             self._capture.place("wrong" if right is False else "feedback", place, self.policy)
 
 

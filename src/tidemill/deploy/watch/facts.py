@@ -14,6 +14,7 @@ from tidemill.bundle import spec
 from tidemill.bundle.reference.file import NOT_WATCHED, Reference, read_reference
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.errors import TidemillError
+from tidemill.core.task import TaskKind
 
 OUTPUTS = ("label", "probabilities", "prediction")
 
@@ -40,6 +41,11 @@ class Facts:
     def classes(self) -> tuple[str, ...]:
         """Labels in the order of their probabilities, of which a row has one; else empty."""
         return self.spec.task.classes if self.spec and self.spec.task.kind.is_classification else ()
+
+    @property
+    def several(self) -> bool | None:
+        """Whether a row may have several labels; None where it is not known."""
+        return None if self.spec is None else self.spec.task.kind is TaskKind.MULTILABEL
 
     def columns(self) -> dict[str, str]:
         """Column by the graph's input that carries it; only those whose names differ."""

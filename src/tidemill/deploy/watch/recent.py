@@ -123,9 +123,11 @@ class Batch:
 
     @property
     def values(self) -> NDArray[np.float64] | None:
-        """Predicted values of a regression; None otherwise."""
+        """Predicted values of a regression; None otherwise, also where texts are read."""
         found = self.outputs.get("prediction")
-        return None if found is None else np.asarray(found, dtype=np.float64).reshape(-1)
+        if found is None or found.dtype.kind not in "fiub":
+            return None
+        return np.asarray(found, dtype=np.float64).reshape(-1)
 
 
 @dataclass(frozen=True)

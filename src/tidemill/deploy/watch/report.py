@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from tidemill.bundle.reference.columns import ColumnReference
 from tidemill.bundle.reference.file import Reference
 from tidemill.core.errors import DataError, NotFoundError
+from tidemill.core.task import JOINT
 from tidemill.deploy.watch import history
 from tidemill.deploy.watch.facts import Facts
 from tidemill.deploy.watch.judge import dropped, judge
 from tidemill.deploy.watch.prometheus import OBJECTIVE
 from tidemill.deploy.watch.sketch import Sketch, key_of
 from tidemill.deploy.watch.sources import RecordSources, folder_of
+from tidemill.deploy.watch.truth import REST
 from tidemill.deploy.watch.window import DEPLOY_WINDOW, STAGES, Window, burn_rate, merge, quantile_ms
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def _model(window: Window, facts: Facts, sketch: Sketch) -> dict[str, Any]:
     truth = {
         "rows": window.feedback,
         "accuracy": window.feedback_right / judged if judged else None,
-        "f1": _f1(window.confusion, facts.classes),
+        "f1": _f1_of_labels(window.confusion) if facts.several else _f1(window.confusion, facts.classes),
         "mean_absolute_error": window.feedback_error_sum / window.feedback if window.feedback and not judged else None,
         "confusion": dict(window.confusion),
     }
@@ -226,6 +228,27 @@ def _f1(confusion: Mapping[str, int], classes: tuple[str, ...]) -> float | None:
         wrong = sum(n for t, p, n in pairs if (t == name) != (p == name))
         if right + wrong:
             each.append(2 * right / (2 * right + wrong))
+    return float(np.mean(each)) if each else None
+
+
+def _f1_of_labels(confusion: Mapping[str, int]) -> float | None:
+    r"""Mean F1 over the labels that occur, where a row may have several; None where not all pairs are known by name.
+
+    Examples
+    --------
+    >>> round(_f1_of_labels({"boat;sea\tboat": 1, "sea\tsea": 1}), 3)  # boat 1, sea 2/3
+    0.833
+    """
+    right: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    for key, count in confusion.items():
+        if key == f"{REST}\t{REST}":
+            return None
+        told, _, answer = key.partition("\t")
+        truth, predicted = (set(side.split(JOINT)) - {""} for side in (told, answer))
+        right.update(dict.fromkeys(truth & predicted, count))
+        wrong.update(dict.fromkeys(truth ^ predicted, count))
+    each = [2 * right[name] / (2 * right[name] + wrong[name]) for name in right.keys() | wrong.keys()]
     return float(np.mean(each)) if each else None
 
 
