@@ -267,6 +267,8 @@ def test_the_interface_describes_features(filled: Workspace) -> None:
     assert ours == {
         "/api/v1/features": ["get"], "/api/v1/features/get": ["post"], "/api/v1/features/{group}": ["get", "patch"],
         "/api/v1/features/{group}/audit": ["get"], "/api/v1/features/{group}/forget": ["post"],
+        "/api/v1/features/{group}/push": ["post"], "/api/v1/features/{group}/materialize": ["post"],
+        "/api/v1/features/{group}/verify": ["get"],
     }  # fmt: skip
     for path, methods in ours.items():
         for method in methods:

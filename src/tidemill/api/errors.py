@@ -51,7 +51,8 @@ def status_of(error: TidemillError) -> int:
 
 def body_of(error: TidemillError) -> dict[str, Any]:
     """JSON of an error: what is wrong, what to do, where; places in a condition or an objective count from 1."""
-    where = error.where
+    # Of roles it names a variable that holds for the command line; here the key says who asks.
+    where = None if isinstance(error, RoleError) else error.where
     if where is None and isinstance(error, ExpressionError) and error.text:
         where = f"character {error.position + 1}"
     return {"error": error.message, "hint": error.hint, "where": where}
