@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidemill.api.data import finite, may
+from tidemill.api.data import finite, may, placeless
 from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
 
@@ -72,7 +72,8 @@ def _check_data(call: Call) -> Any:
 
     _, ref = _version(call, call.path["version"])
     target = call.body["target"]
-    return finite({"findings": check(ref, target=target, workspace=call.context.workspace, actor=call.actor)})
+    found = check(ref, target=target, workspace=call.context.workspace, actor=call.actor)
+    return finite({"findings": [{**f, "message": placeless(call, f["message"])} for f in found]})
 
 
 def _show_overlap(call: Call) -> Any:

@@ -37,7 +37,8 @@ def _show_data(call: Call) -> Any:
 def _verify_data(call: Call) -> Any:
     from tidemill.sdk.data import verify
 
-    return verify(call.path["version"], workspace=call.context.workspace, actor=call.actor)
+    told = verify(call.path["version"], workspace=call.context.workspace, actor=call.actor)
+    return {**told, "problems": [placeless(call, line) for line in told["problems"]]}
 
 
 def _match_data(call: Call) -> Any:
@@ -136,6 +137,11 @@ def _line(version: Any) -> dict[str, Any]:
         "operation": version.operation,
         "created": dt.datetime.fromtimestamp(version.created_at, dt.timezone.utc).isoformat(" ", "seconds"),
     }
+
+
+def placeless(call: Call, text: str) -> str:
+    """Leave out where the workspace lies: files in it are named, the server's disk is not shown."""
+    return text.replace(f"{call.context.workspace.path}/", "")
 
 
 def finite(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidemill.api.data import placeless
 from tidemill.api.route import Call, Route
 from tidemill.api.shapes import Field
 from tidemill.api.tables import FILES, ROWS, rows_of
@@ -27,7 +28,8 @@ def _materialize_features(call: Call) -> Any:
 def _verify_features(call: Call) -> Any:
     from tidemill.sdk.features import verify
 
-    return verify(call.path["group"], workspace=call.context.workspace, actor=call.actor)
+    told = verify(call.path["group"], workspace=call.context.workspace, actor=call.actor)
+    return {**told, "problems": [placeless(call, line) for line in told["problems"]]}
 
 
 ROUTES = [
