@@ -72,6 +72,66 @@ def test_a_group_is_checked_byte_by_byte(filled: Workspace) -> None:
     assert str(filled.path) not in told[0]
 
 
+def test_groups_come_about_and_grow(workspace: Workspace) -> None:
+    client = local(workspace)
+    rule = {"low": 0, "high": 5}
+    defined = {
+        "name": "shop", "entity": ["shop_id", {"name": "city", "type": "string"}], "ttl": "30d",
+        "features": ["size", {"name": "stars", "dtype": "int8", "default": 3, "validation": rule}],
+    }  # fmt: skip
+    made = client.post("/api/v1/features", json=defined)
+    assert (made.status_code, made.json()["ttl_s"]) == (201, 30 * 86_400), made.text
+    assert made.json()["features"][1]["default"] == 3
+    assert client.post("/api/v1/features", json=defined).json() == made.json()
+    wider = {**defined, "features": [*defined["features"], "rent"]}
+    assert client.post("/api/v1/features", json=wider).status_code == 400
+    assert client.post("/api/v1/features", json={**wider, "grow": True}).json()["schema_version"] == 2
+    row = {"shop_id": 1, "city": "Ulm", "event_time": AT, "size": 1.0, "stars": 9, "rent": 2.0}
+    refused = client.post("/api/v1/features/shop/push", json={"rows": [row]})
+    assert (refused.status_code, "outside" in refused.json()["error"]) == (400, True)
+    assert client.post("/api/v1/features/shop/push", json={"rows": [{**row, "stars": 4}]}).status_code == 200
+    online(workspace).close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "a b"}, "letters"),
+        ({"entity": [3]}, "names or objects"),
+        ({"entity": [{"name": "id", "type": "float"}]}, "float"),
+        ({"features": []}, "features"),
+        ({"features": ["id"]}, "two columns"),
+        ({"features": [{"dtype": "float32"}]}, "name"),
+        ({"features": [{"name": "x", "dtype": "float31"}]}, "float31"),
+        ({"features": [{"name": "x", "default": "no"}]}, "default"),
+        ({"features": [{"name": "x", "default": {"a": 1}}]}, "default"),
+        ({"features": [{"name": "x", "validation": {"low": "a"}}]}, "number"),
+        ({"features": [{"name": "x", "validation": {"least": 1}}]}, "low"),
+        ({"features": [{"name": "x", "kind": 1}]}, "no field 'kind'"),
+        ({"ttl": "soon"}, "TTL"),
+        ({"packing": "int4"}, "packing"),
+        ({"path": "/etc/passwd"}, "no field 'path'"),
+    ],
+)
+def test_bad_definitions_are_answered_with_words(workspace: Workspace, changes: Any, words: str) -> None:
+    defined = {"name": "user", "entity": ["id"], "features": ["age"], **changes}
+    answer = local(workspace).post("/api/v1/features", json=defined)
+    assert answer.status_code == 400, answer.text
+    said = answer.json()
+    assert words in f"{said['error']} {said['hint']} {said['where']}"
+
+
+def test_values_that_can_not_be_allowed_are_told(workspace: Workspace) -> None:
+    for allowed in (["red"], [[1]], [10**30]):
+        name = f"g{len(str(allowed))}"
+        defined = {"name": name, "entity": ["id"], "features": [{"name": "x", "validation": {"allowed": allowed}}]}
+        assert local(workspace).post("/api/v1/features", json=defined).status_code == 201
+        row = {"id": 1, "event_time": AT, "x": 1.0}
+        answer = local(workspace).post(f"/api/v1/features/{name}/push", json={"rows": [row]})
+        assert (answer.status_code, "allowed" in answer.json()["error"]) == (400, True), allowed
+    online(workspace).close()
+
+
 @pytest.mark.parametrize(
     ("path", "query", "body", "status", "words"),
     [

@@ -81,18 +81,20 @@ def test_what_unfolds_to_too_much_is_no_sample(tmp_path: Path, form: str, data: 
     assert run(tmp_path, sent, form) == {"notices": [], "fits": False}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(FORMS), st.binary(max_size=60), st.integers(0, 400), st.booleans())
 def test_strange_bytes_are_rows_or_an_error_without_a_path(
     tmp_path: Path, form: str, noise: bytes, at: int, whole: bool
 ) -> None:
     good = as_bytes(form)
     data = noise if whole else good[:at] + noise + good[at + len(noise) :]
+    said = ""
     try:
         run(tmp_path, data, form)
     except DataError as error:
-        assert str(tmp_path) not in str(error)
-        assert "the body" in str(error)
+        said = str(error)
+    assert str(tmp_path) not in said
+    assert not said or "the body" in said
 
 
 def test_offsets_beyond_the_values_are_found(tmp_path: Path) -> None:
@@ -101,12 +103,21 @@ def test_offsets_beyond_the_values_are_found(tmp_path: Path) -> None:
         run(tmp_path, as_bytes(ARROW, pa.table({"a": bad})), ARROW)
 
 
-@given(st.lists(st.dictionaries(st.text(min_size=1, max_size=3), st.none() | st.booleans() | st.integers() |
-       st.floats(allow_nan=False) | st.text(max_size=3) | st.lists(st.integers(), max_size=2), max_size=3), max_size=4))  # fmt: skip
+CELLS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=3)
+    | st.lists(st.integers(), max_size=2)
+)
+
+
+@given(st.lists(st.dictionaries(st.text(min_size=1, max_size=3), CELLS, max_size=3), max_size=4))
 def test_rows_in_json_are_a_table_or_an_error(rows: list[dict[str, Any]]) -> None:
+    where = None
     try:
-        raw = of_rows(rows)
+        found = of_rows(rows).rows
     except DataError as error:
-        assert error.where == "the body"
-        return
-    assert raw.rows == len(rows)
+        where = error.where
+    assert where == "the body" if where is not None else found == len(rows)
