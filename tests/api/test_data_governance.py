@@ -50,7 +50,7 @@ def test_what_is_said_of_a_dataset(filled: Workspace) -> None:
     assert {k: told[k] for k in said} == said
     shown = client.get(f"{DATA}/people").json()
     assert {c["name"]: c["pii"] for c in shown["columns"]}["person"] == "name"
-    assert (shown["owner"], shown["retention_days"], shown["operation"]) == ("local", 30, "import")
+    assert (shown["owner"], shown["retention_days"], shown["operation"]) == ("local", 30, "ingest")
     told = client.patch(f"{DATA}/people", json={"pii": {"person": None}, "roles": {"mia": "writer"}}).json()
     assert (told["pii"], told["roles"], told["owner"]) == ({}, {"mia": "writer"}, "local")
     assert client.post(f"{ALL}/expire", json={}).json() == {"dropped": []}
