@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from threading import BoundedSemaphore
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.api.asking import PEOPLE, Askers, add_people, local
 
+from tidemill.api import tables
 from tidemill.api.context import Limits
 from tidemill.core.errors import TrialError, TrialMemoryError
 from tidemill.data.ingest.sent import ARROW, CSV, NDJSON, PARQUET
@@ -250,6 +252,17 @@ def test_a_file_that_is_too_much_for_its_reader_is_refused(
     answer = local(workspace).post(DATA, params={"name": "new"}, content=b"a\n1\n", headers={"content-type": CSV})
     assert answer.status_code == status, answer.text
     assert "secret" not in answer.text
+    assert left_behind(workspace) == []
+
+
+def test_a_file_does_not_wait_for_long_where_others_are_read(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_AT_ONCE", BoundedSemaphore(1))
+    monkeypatch.setattr(tables, "_PATIENCE_S", 0.01)
+    with tables._AT_ONCE:
+        answer = local(workspace).post(DATA, params={"name": "new"}, content=b"a\n1\n", headers={"content-type": CSV})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     assert left_behind(workspace) == []
 
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from starlette.responses import StreamingResponse
 
+from tidemill.api.data import may
 from tidemill.api.features import media_type
 from tidemill.api.route import Call, Route
 from tidemill.api.shapes import Field
@@ -23,21 +24,31 @@ _PIECE = 1 << 18
 def _add_data(call: Call) -> Any:
     from tidemill.sdk.data import add
 
+    may(call, call.query["name"], "writer")
     return add(table_of(call), **call.query, workspace=call.context.workspace, actor=call.actor)
 
 
 def _append_data(call: Call) -> Any:
     from tidemill.sdk.data import append
 
-    named = call.path["version"]
-    return append(named, table_of(call), **call.query, workspace=call.context.workspace, actor=call.actor)
+    return append(_fillable(call), table_of(call), **call.query, workspace=call.context.workspace, actor=call.actor)
 
 
 def _relabel_data(call: Call) -> Any:
     from tidemill.sdk.data import relabel
 
+    return relabel(_fillable(call), table_of(call), **call.query, workspace=call.context.workspace, actor=call.actor)
+
+
+def _fillable(call: Call) -> str:
+    """Check the roles before rows are read: whoever lacks them shall cost no more than a refusal."""
+    from tidemill.data.versions import find_version
+
     named = call.path["version"]
-    return relabel(named, table_of(call), **call.query, workspace=call.context.workspace, actor=call.actor)
+    dataset = find_version(call.context.workspace, named).dataset
+    may(call, dataset, "reader")
+    may(call, call.query["name"] or dataset, "writer")
+    return named
 
 
 def _export_data(call: Call) -> Any:

@@ -30,9 +30,12 @@ _STATUSES: tuple[tuple[type[TidemillError], int], ...] = (
 class HttpError(TidemillError):
     """A request that can't be answered for reasons of HTTP: its path, method, size or form."""
 
-    def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, hint: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 def status_of(error: TidemillError) -> int:

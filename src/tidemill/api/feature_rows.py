@@ -53,9 +53,12 @@ def _part(where: str, given: Any, shape: Shape) -> Any:
 
 
 def _push_features(call: Call) -> Any:
+    from tidemill.data.features.registry import get_group
     from tidemill.sdk.features import push
+    from tidemill.sdk.features.doors import may
 
-    group = call.path["group"]
+    group = get_group(call.context.workspace, call.path["group"]).name
+    may(call.context.workspace, group, call.actor, "writer")  # before its rows are read
     return push(group, rows_of(call), **call.query, workspace=call.context.workspace, actor=call.actor)
 
 

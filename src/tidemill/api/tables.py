@@ -31,6 +31,8 @@ _UNFOLDED = 4
 _LOADED = 512 << 20
 """Memory of the process that reads, before it does."""
 _SECONDS = 600.0
+_PATIENCE_S = 20.0
+"""How long a table waits for others that are being read: the thread that waits could answer something else."""
 _log = logging.getLogger(__name__)
 _AT_ONCE = threading.BoundedSemaphore(2)
 
@@ -64,8 +66,10 @@ def _read(call: Call, path: Path) -> RawTable:
     out = path.with_suffix(".arrow")
     arguments = {"path": str(path), "form": call.form, "out": str(out), "most_bytes": most}
     step = Step("tidemill.data.ingest.sent:unpack", arguments, time_s=_SECONDS, memory_bytes=_UNFOLDED * most + _LOADED)
+    if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
+        raise HttpError(503, "Other tables are being read.", hint="Send it again in a while.", retry_after_s=30)
     try:
-        with _AT_ONCE, ProcessExecutor(1, ("tidemill.data.ingest.sent",)) as executor:
+        with ProcessExecutor(1, ("tidemill.data.ingest.sent",)) as executor:
             executor.submit(step)
             outcome = executor.wait()[0]
         if isinstance(outcome.error, (TrialMemoryError, TrialTimeoutError)):
@@ -79,6 +83,7 @@ def _read(call: Call, path: Path) -> RawTable:
             raise _too_large(call)
         return mapped(out, outcome.value["notices"])
     finally:
+        _AT_ONCE.release()
         out.unlink(missing_ok=True)
 
 
