@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from threading import BoundedSemaphore
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,6 +200,7 @@ def test_bad_rows_are_answered_with_words(
         ("application/json", b'{"rows": [{"a": "\\ud800"}]}', 400, "not JSON"),
         ("application/json", b"a,b\n1,2\n", 400, "not JSON"),
         (CSV, b"a,b\n" + b"1,2\n" * 1000, 413, "A table may have"),
+        (CSV, b"", 400, "empty"),
     ],
 )
 def test_strange_bodies_are_refused(workspace: Workspace, kind: str, body: bytes, status: int, words: str) -> None:
@@ -232,35 +232,33 @@ def test_a_broken_file_is_told_without_the_servers_paths(workspace: Workspace) -
 def test_a_file_that_is_too_much_for_its_reader_is_refused(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: Exception | None, value: Any, status: int
 ) -> None:
-    from tidemill.jobs.executors import pool
+    def run(step: Any) -> Any:
+        assert step.memory_bytes > 0
+        return SimpleNamespace(error=error, value=value, traceback="secret")
 
-    class Reader:
-        def __init__(self, *_: Any) -> None: ...
-
-        def __enter__(self) -> Reader:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def submit(self, step: Any) -> None:
-            assert step.memory_bytes > 0
-
-        def wait(self) -> list[Any]:
-            return [SimpleNamespace(error=error, value=value, traceback="secret")]
-
-    monkeypatch.setattr(pool, "ProcessExecutor", Reader)
+    monkeypatch.setattr(tables.READER, "run", run)
     answer = local(workspace).post(DATA, params={"name": "new"}, content=b"a\n1\n", headers={"content-type": CSV})
     assert answer.status_code == status, answer.text
     assert "secret" not in answer.text
     assert left_behind(workspace) == []
 
 
+def test_a_reader_that_dies_takes_nothing_along() -> None:
+    from tidemill.core.protocols import Step
+
+    reader = tables.Reader()
+    died = reader.run(Step("os:_exit", {"status": 3}))
+    assert isinstance(died.error, TrialError)
+    assert reader.run(Step("builtins:dict", {"a": 1})).value == {"a": 1}
+    assert reader._executor is not None
+    reader._executor.close()
+
+
 def test_a_file_does_not_wait_for_long_where_others_are_read(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_AT_ONCE", BoundedSemaphore(1))
     monkeypatch.setattr(tables, "_PATIENCE_S", 0.01)
-    with tables._AT_ONCE:
+    with tables.READER._lock:
         answer = local(workspace).post(DATA, params={"name": "new"}, content=b"a\n1\n", headers={"content-type": CSV})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     assert left_behind(workspace) == []

@@ -1,4 +1,4 @@
-"""Rows that arrive in a request: as JSON, or as a file that a process of its own reads."""
+"""Rows that arrive in a request: as JSON, or as a file that another process reads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tidemill.api.errors import HttpError
 from tidemill.api.route import Call
 from tidemill.api.shapes import Field
-from tidemill.core.errors import TidemillError, TrialError, TrialMemoryError, TrialTimeoutError
+from tidemill.core.errors import DataError, TidemillError, TrialError, TrialMemoryError, TrialTimeoutError
 from tidemill.data.ingest.sent import FORMS, TEXTS, mapped, of_rows
 
 if TYPE_CHECKING:
+    from tidemill.core.protocols import Executor, Outcome, Step
     from tidemill.data.ingest import RawTable
 
 ROWS = {
@@ -32,9 +33,41 @@ _LOADED = 512 << 20
 """Memory of the process that reads, before it does."""
 _SECONDS = 600.0
 _PATIENCE_S = 20.0
-"""How long a table waits for others that are being read: the thread that waits could answer something else."""
+"""How long a table waits for another one that is being read: the thread that waits could answer something else."""
+_READERS = tuple(f"tidemill.data.ingest.{name}" for name in ("sent", "delimited", "jsonl", "parquet", "arrow"))
 _log = logging.getLogger(__name__)
-_AT_ONCE = threading.BoundedSemaphore(2)
+
+
+class Reader:
+    """Runs one step after the other away from here; what they need is loaded once, with the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: Executor | None = None
+
+    def run(self, step: Step) -> Outcome:
+        """Run a step.
+
+        Raises
+        ------
+        HttpError
+            503 where another one is under way for too long.
+        """
+        from tidemill.jobs.executors.pool import ProcessExecutor
+
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            raise HttpError(503, "Another table is being read.", hint="Send it again in a while.", retry_after_s=30)
+        try:
+            executor, self._executor = self._executor or ProcessExecutor(1, _READERS), None
+            executor.submit(step)
+            outcome = executor.wait()[0]
+            self._executor = executor  # not where this was interrupted: it might tell of this step later
+            return outcome
+        finally:
+            self._lock.release()
+
+
+READER = Reader()
 
 
 def table_of(call: Call) -> RawTable:
@@ -60,18 +93,17 @@ def rows_of(call: Call) -> Any:
 
 def _read(call: Call, path: Path) -> RawTable:
     from tidemill.core.protocols import Step
-    from tidemill.jobs.executors.pool import ProcessExecutor
+    from tidemill.data.ingest._base import memory_limit
 
+    if not path.stat().st_size:
+        raise DataError("The body is empty.", hint="Send a header and rows.")
     most = _UNFOLDED * call.context.limits.table_bytes
     out = path.with_suffix(".arrow")
     arguments = {"path": str(path), "form": call.form, "out": str(out), "most_bytes": most}
-    step = Step("tidemill.data.ingest.sent:unpack", arguments, time_s=_SECONDS, memory_bytes=_UNFOLDED * most + _LOADED)
-    if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
-        raise HttpError(503, "Other tables are being read.", hint="Send it again in a while.", retry_after_s=30)
     try:
-        with ProcessExecutor(1, ("tidemill.data.ingest.sent",)) as executor:
-            executor.submit(step)
-            outcome = executor.wait()[0]
+        memory = min(_UNFOLDED * most + _LOADED, 2 * memory_limit(None))  # half of the machine's at most
+        step = Step("tidemill.data.ingest.sent:unpack", arguments, time_s=_SECONDS, memory_bytes=memory)
+        outcome = READER.run(step)
         if isinstance(outcome.error, (TrialMemoryError, TrialTimeoutError)):
             raise _too_large(call)
         if isinstance(outcome.error, TidemillError) and not isinstance(outcome.error, TrialError):
@@ -83,7 +115,6 @@ def _read(call: Call, path: Path) -> RawTable:
             raise _too_large(call)
         return mapped(out, outcome.value["notices"])
     finally:
-        _AT_ONCE.release()
         out.unlink(missing_ok=True)
 
 
