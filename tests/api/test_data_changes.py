@@ -66,10 +66,11 @@ def test_duplicates_are_dropped(filled: Workspace) -> None:
 
 
 def test_what_spoils_a_model_is_told(filled: Workspace) -> None:
-    copies = [{**row, "copy": row["label"]} for row in PEOPLE]
-    add_people(local(filled), "leaky", copies)
-    found = post(filled, "leaky/check", {}, 200)["findings"]
-    assert "copy" in {f["column"] for f in found}
+    found = post(filled, "people/check", {}, 200)["findings"]
+    assert "person" in {f["column"] for f in found}
+    assert found == sdk.check("people", workspace=filled)
+    regions = post(filled, "people/check", {"target": "region"}, 200)["findings"]
+    assert regions == sdk.check("people", target="region", workspace=filled)
     shared = local(filled).get(f"{DATA}/people/overlap", params={"to": "people"}).json()["findings"]
     assert shared
     assert local(filled).get(f"{DATA}/people/verify").json()["problems"] == []
