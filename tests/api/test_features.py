@@ -265,8 +265,11 @@ def test_the_interface_describes_features(filled: Workspace) -> None:
     paths = Client(make_app(Context(filled))).get("/openapi.json").json()["paths"]
     ours = {p: sorted(m) for p, m in paths.items() if p.startswith("/api/v1/features")}
     assert ours == {
-        "/api/v1/features": ["get"], "/api/v1/features/get": ["post"], "/api/v1/features/{group}": ["get", "patch"],
+        "/api/v1/features": ["get", "post"], "/api/v1/features/get": ["post"],
+        "/api/v1/features/{group}": ["get", "patch"],
         "/api/v1/features/{group}/audit": ["get"], "/api/v1/features/{group}/forget": ["post"],
+        "/api/v1/features/{group}/push": ["post"], "/api/v1/features/{group}/materialize": ["post"],
+        "/api/v1/features/{group}/verify": ["get"],
     }  # fmt: skip
     for path, methods in ours.items():
         for method in methods:

@@ -68,6 +68,25 @@ def test_rows_that_can_not_be_kept_are_named(
     assert [found["state"] for found in json.loads(capsys.readouterr().out)] == ["absent"], "all of them, or none"
 
 
+def test_a_damaged_group_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = str(place / "rows.csv")
+    assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0
+    assert run(["features", "push", "user", rows]) == 0
+    capsys.readouterr()
+    assert run(["features", "verify", "user"]) == 0
+    assert "user is whole: 2 rows." in capsys.readouterr().out
+    matrix = next((place / "ws" / "features" / "user").glob("*/matrix.npy"))
+    matrix.chmod(0o644)
+    matrix.write_bytes(matrix.read_bytes()[:-1] + b"x")
+    assert run(["features", "verify", "user"]) == 1
+    assert "matrix.npy" in capsys.readouterr().out
+    assert run(["features", "verify", "user", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], len(told["problems"])) == (2, 1)
+    assert run(["features", "verify", "usr"]) == 2
+    assert "user" in capsys.readouterr().err
+
+
 def test_an_entity_is_forgotten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, spine = str(place / "rows.csv"), str(place / "spine.csv")
     assert run(["features", "register", "user", "--from", rows, "--entity", "user_id", "--event-time", "at"]) == 0

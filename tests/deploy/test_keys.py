@@ -47,6 +47,15 @@ def test_a_key_works_for_its_scopes_and_endpoints_alone(keys: Keys, ring: KeyRin
     assert status(ring, token, "predict", "") == 403
 
 
+def test_a_key_for_deploy_opens_the_data_and_a_key_for_data_nothing_else(keys: Keys, ring: KeyRing) -> None:
+    tokens = {scope: keys.create(scope, [scope])[1] for scope in ("deploy", "data")}
+    ring.refresh()
+    assert [status(ring, tokens["deploy"], scope, "") for scope in SCOPES] == [
+        200 if scope in ("deploy", "data") else 403 for scope in SCOPES
+    ]
+    assert [scope for scope in SCOPES if status(ring, tokens["data"], scope, "") == 200] == ["data"]
+
+
 def test_admin_may_do_everything(keys: Keys, ring: KeyRing) -> None:
     _, token = keys.create("me", ["admin"])
     ring.refresh()

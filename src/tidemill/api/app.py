@@ -19,9 +19,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from tidemill.api import checks, data, endpoints, features, jobs, keys
+from tidemill.api import (
+    checks,
+    data,
+    data_changes,
+    data_governance,
+    data_rows,
+    endpoints,
+    feature_rows,
+    features,
+    jobs,
+    keys,
+)
+from tidemill.api.archive import TAR
 from tidemill.api.context import Context
-from tidemill.api.entry import let_in, need_type, once
+from tidemill.api.entry import JSON, file_type, let_in, need_type, once
 from tidemill.api.errors import HttpError, body_of, status_of
 from tidemill.api.openapi import document
 from tidemill.api.quick import QuickApp, QuickDoor
@@ -31,6 +43,9 @@ from tidemill.core.errors import TidemillError
 
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _log = logging.getLogger(__name__)
+_ROOMS = (  # the hottest first
+    features, endpoints, keys, data, data_rows, data_changes, data_governance, checks, feature_rows, jobs,
+)  # fmt: skip
 
 
 def make_app(context: Context, more: Iterable[Route] = ()) -> QuickApp:
@@ -48,9 +63,7 @@ def make_app(context: Context, more: Iterable[Route] = ()) -> QuickApp:
     QuickApp
         An ASGI application.
     """
-    # The hottest first.
-    own = [*features.ROUTES, *endpoints.ROUTES, *keys.ROUTES, *data.ROUTES, *checks.ROUTES, *jobs.ROUTES]
-    routes = [*own, *more]
+    routes = [*(route for room in _ROOMS for route in room.ROUTES), *more]
     about = document(routes, secured=context.ring is not None)
     plain = [
         Route("GET", "/healthz", "", "Whether it answers.", lambda _: {"ok": True}),
@@ -91,14 +104,16 @@ class _Door:
             raise HttpError(405, f"Only {allowed} goes here.")
         actor = self._let_in(route, request)  # from memory
         query = read_text(route.query, once(request.query_params))
-        if not route.takes_file:
+        kind = request.headers.get("content-type", "")
+        form = file_type(kind, route.files, json=bool(route.body)) if route.files else ""
+        if not form:
             body = read(route.body, await self._json(request, route))
             accept = request.headers.get("accept", "")
             call = Call(self._context, actor, request.path_params, query, body, accept=accept)
             return _reply(await run_in_threadpool(route.answer, call), route)
-        path = await self._file(request)
+        path = await self._file(request, form)
         try:
-            call = Call(self._context, actor, request.path_params, query, {}, path)
+            call = Call(self._context, actor, request.path_params, query, {}, path, form=form)
             return _json(await run_in_threadpool(route.answer, call), route.status)
         finally:
             path.unlink(missing_ok=True)
@@ -125,30 +140,33 @@ class _Door:
             request.method in ("GET", "HEAD", "DELETE") or not any(f.required for f in route.body.values())
         ):
             if request.method == "POST":
-                need_type(request.headers.get("content-type", ""), "application/json")
+                need_type(request.headers.get("content-type", ""), JSON)
             return {}
         # Pages from elsewhere can send forms and text without being asked, but not this type.
-        need_type(request.headers.get("content-type", ""), "application/json")
+        need_type(request.headers.get("content-type", ""), JSON)
         try:
-            return json.loads(bytes(data), parse_constant=_no_constant)
+            found = json.loads(bytes(data), parse_constant=_no_constant)
+            if b"\\u" in data:  # half a character in an escape is JSON to Python, and text to nobody
+                json.dumps(found, ensure_ascii=False).encode()
+            return found
         except (ValueError, RecursionError) as error:
             raise HttpError(400, f"The body is not JSON ({error}).") from error
 
-    async def _file(self, request: Request) -> Path:
-        need_type(request.headers.get("content-type", ""), "application/x-tar")
-        most, size = self._context.limits.bundle_bytes, 0
-        handle, name = tempfile.mkstemp(prefix=".incoming-", suffix=".tar", dir=self._context.workspace.path)
+    async def _file(self, request: Request, form: str) -> Path:
+        limits, size = self._context.limits, 0
+        noun, most = ("bundle", limits.bundle_bytes) if form == TAR else ("table", limits.table_bytes)
+        handle, name = tempfile.mkstemp(prefix=".incoming-", dir=self._context.workspace.path)
         path = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
                 async for piece in _pieces(request):
                     size += len(piece)
                     if size > most:
-                        raise HttpError(413, f"A bundle may have {most:,} bytes.")
+                        raise HttpError(413, f"A {noun} may have {most:,} bytes.")
                     await run_in_threadpool(file.write, piece)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise HttpError(507, f"The bundle can't be stored: {error.strerror}.") from error
+            raise HttpError(507, f"The {noun} can't be stored: {error.strerror}.") from error
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -178,7 +196,7 @@ def _reply(value: Any, route: Route) -> Response:
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "backslashreplace")
-    return Response(content, status, {**_NO_STORE, **(headers or {})}, "application/json")
+    return Response(content, status, {**_NO_STORE, **(headers or {})}, JSON)
 
 
 def _refused(error: TidemillError) -> Response:

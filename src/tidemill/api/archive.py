@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from tidemill.bundle import manifest
 from tidemill.core.errors import DataError
 
+TAR = "application/x-tar"
+"""Media type of a bundle that is sent."""
 _MOST_FILES = 1000
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, UnicodeDecodeError, ValueError)
 

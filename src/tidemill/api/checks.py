@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidemill.api.data import finite, may
+from tidemill.api.data import finite, may, placeless
 from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
 
@@ -67,6 +67,23 @@ def _open_data_gate(call: Call) -> Any:
     return finite(told)
 
 
+def _check_data(call: Call) -> Any:
+    from tidemill.sdk.data import check
+
+    _, ref = _version(call, call.path["version"])
+    target = call.body["target"]
+    found = check(ref, target=target, workspace=call.context.workspace, actor=call.actor)
+    return finite({"findings": [{**f, "message": placeless(call, f["message"])} for f in found]})
+
+
+def _show_overlap(call: Call) -> Any:
+    from tidemill.sdk.data import overlap
+
+    (_, train), (_, test) = _version(call, call.path["version"]), _version(call, call.query["to"])
+    asked = {name: call.query[name] for name in ("entity", "time", "by")}
+    return finite({"findings": overlap(train, test, **asked, workspace=call.context.workspace, actor=call.actor)})
+
+
 def _show_drift(call: Call) -> Any:
     from tidemill.sdk.data import drift
 
@@ -118,12 +135,12 @@ _COLUMNS = "What the model asks for; default every column of the version but its
 
 ROUTES = [
     Route(
-        "GET", "/api/v1/expectations", "deploy", "Datasets of which something is expected, and which may be read.",
+        "GET", "/api/v1/expectations", "data", "Datasets of which something is expected, and which may be read.",
         _list_expectations,
     ),
-    Route("GET", f"{_ONE}/expectations", "deploy", "What is expected of a dataset.", _show_expectations),
+    Route("GET", f"{_ONE}/expectations", "data", "What is expected of a dataset.", _show_expectations),
     Route(
-        "POST", f"{_ONE}/expectations", "deploy",
+        "POST", f"{_ONE}/expectations", "data",
         "Keep what is expected of a dataset: what was sent, else what one of its versions looks like. Needs a writer.",
         _change_expectations,
         body={
@@ -132,26 +149,40 @@ ROUTES = [
         },
     ),
     Route(
-        "POST", f"{_ONE}/expectations/run", "deploy",
+        "POST", f"{_ONE}/expectations/run", "data",
         "Hold a version against what is expected of it; an error blocks it from being learnt from.",
         _run_expectations,
         body={"yaml": Field("string", f"{_YAML}, in place of those that are kept. Needs a writer.",
                             low=1, high=1_000_000)},
     ),
-    Route("GET", f"{_ONE}/gate", "deploy", "Whether models may learn from a version.", _show_data_gate),
     Route(
-        "POST", f"{_ONE}/gate", "deploy", "Let models learn from a version though its checks failed. Needs an owner.",
+        "POST", f"{_ONE}/check", "data",
+        "Look for what spoils a model: damage, broken expectations, leakage, duplicates, imbalance.", _check_data,
+        body={"target": Field("string", "The column to predict; default the version's own.", low=1, high=1000)},
+    ),
+    Route(
+        "GET", f"{_ONE}/overlap", "data", "What test rows share with training rows, and should not.", _show_overlap,
+        query={
+            "to": Field("string", "The version of test rows.", required=True, low=1, high=300),
+            "entity": Field("string", "Column that names who or what a row is about; default the group column."),
+            "time": Field("string", "Column that says when; default the time column."),
+            "by": Field("string", "Columns by which rows are compared, with commas; default all that both have."),
+        },
+    ),
+    Route("GET", f"{_ONE}/gate", "data", "Whether models may learn from a version.", _show_data_gate),
+    Route(
+        "POST", f"{_ONE}/gate", "data", "Let models learn from a version though its checks failed. Needs an owner.",
         _open_data_gate,
         body={"reason": Field("string", "Why; it stands in the audit log.", required=True, low=1, high=1000)},
     ),
     Route(
-        "GET", f"{_ONE}/drift", "deploy",
+        "GET", f"{_ONE}/drift", "data",
         f"What has moved between two versions, as JSON or as a page ({_HTML} in the header Accept).", _show_drift,
         types=("application/json", _HTML),
         query={"to": Field("string", "The later version.", required=True, low=1, high=300)},
     ),
     Route(
-        "POST", f"{_ONE}/skew", "deploy", "Whether rows that were served look like a version; the rows are one, too.",
+        "POST", f"{_ONE}/skew", "data", "Whether rows that were served look like a version; the rows are one, too.",
         _show_skew,
         body={
             "served": Field("string", "A version that holds what was asked in service.", required=True,

@@ -20,10 +20,16 @@ class Limits:
         Of a JSON body.
     bundle_bytes : int
         Of a bundle that is sent, packed and unpacked.
+    table_bytes : int
+        Of a table that is sent as a file; read, it may take four times as much.
+    export_bytes : int
+        Of a version that is given as a file.
     """
 
     body_bytes: int = 1 << 20
     bundle_bytes: int = 2 << 30
+    table_bytes: int = 256 << 20
+    export_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True)

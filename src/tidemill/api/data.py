@@ -29,13 +29,16 @@ def _list_data(call: Call) -> Any:
 
 
 def _show_data(call: Call) -> Any:
-    record = _found(call, call.path["version"])
-    return {
-        "dataset": record.dataset,
-        "hash": record.hash,
-        "rows": record.rows,
-        "columns": [c.to_json() for c in record.schema],
-    }
+    from tidemill.sdk.data import describe
+
+    return finite(describe(call.path["version"], call.context.workspace, actor=call.actor))
+
+
+def _verify_data(call: Call) -> Any:
+    from tidemill.sdk.data import verify
+
+    told = verify(call.path["version"], workspace=call.context.workspace, actor=call.actor)
+    return {**told, "problems": [placeless(call, line) for line in told["problems"]]}
 
 
 def _match_data(call: Call) -> Any:
@@ -136,6 +139,11 @@ def _line(version: Any) -> dict[str, Any]:
     }
 
 
+def placeless(call: Call, text: str) -> str:
+    """Leave out where the workspace lies: files in it are named, the server's disk is not shown."""
+    return text.replace(f"{call.context.workspace.path}/", "")
+
+
 def finite(value: Any) -> Any:
     """Replace what JSON can't say by null."""
     if isinstance(value, float):
@@ -151,17 +159,21 @@ _WHERE = Field("string", "A condition as in SQL after WHERE.", low=1, high=10_00
 
 ROUTES = [
     Route(
-        "GET", "/api/v1/data", "deploy", "All dataset versions that may be read, oldest first.", _list_data,
+        "GET", "/api/v1/data", "data", "All dataset versions that may be read, oldest first.", _list_data,
         query={"dataset": Field("string", "Of one dataset.")},
     ),
-    Route("GET", "/api/v1/data/{version}", "deploy", "One version: a name, or the beginning of a hash.", _show_data),
     Route(
-        "GET", "/api/v1/data/{version}/log", "deploy",
+        "GET", "/api/v1/data/{version}", "data",
+        "One version: a name, NAME@TAG, or the beginning of a hash; with what is said of its dataset.", _show_data,
+    ),
+    Route("GET", "/api/v1/data/{version}/verify", "data", "Check every byte that a version needs.", _verify_data),
+    Route(
+        "GET", "/api/v1/data/{version}/log", "data",
         f"How the versions of its dataset came about, as JSON or as a picture ({_SVG} in the header Accept).",
         _show_log, types=("application/json", _SVG),
     ),
     Route(
-        "GET", "/api/v1/data/{version}/diff", "deploy", "What differs in another version: rows, labels, columns.",
+        "GET", "/api/v1/data/{version}/diff", "data", "What differs in another version: rows, labels, columns.",
         _show_diff,
         query={
             "to": Field("string", "The other version.", required=True, low=1, high=300),
@@ -170,14 +182,14 @@ ROUTES = [
         },
     ),
     Route(
-        "GET", "/api/v1/data/{version}/blame", "deploy",
+        "GET", "/api/v1/data/{version}/blame", "data",
         "Which versions hold a row, which models saw it, which label came from whom. Needs a reader of all of them.",
         _blame_row,
         query={"row": Field("integer", "Row number, from 0.", required=True, low=0, high=2**53)},
     ),
-    Route("GET", "/api/v1/data/{version}/audit", "deploy", "Who changed what about its dataset.", _show_data_audit),
+    Route("GET", "/api/v1/data/{version}/audit", "data", "Who changed what about its dataset.", _show_data_audit),
     Route(
-        "POST", "/api/v1/data/{version}/match", "deploy",
+        "POST", "/api/v1/data/{version}/match", "data",
         "Count the rows that fulfil conditions, show how they are distributed, and keep a sample where it has a name.",
         _match_data,
         body={
@@ -197,7 +209,7 @@ ROUTES = [
         },
     ),
     Route(
-        "POST", "/api/v1/data/{version}/compare", "deploy",
+        "POST", "/api/v1/data/{version}/compare", "data",
         f"Comparable groups and how alike they are, as JSON or as a picture ({_SVG} in the header Accept).",
         _compare_data, types=("application/json", _SVG),
         body={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tidemill.api.archive import unpacked
+from tidemill.api.archive import TAR, unpacked
 from tidemill.api.route import Call, Route
 from tidemill.api.shapes import Field
 from tidemill.deploy.audit import read_audit
@@ -146,7 +146,7 @@ ROUTES = [
             "steps": Field("string", "Shares of a canary: 0.01,0.05,0.25,1.", default=""),
             "step_requests": _STEPS["step_requests"], "step_seconds": _STEPS["step_seconds"],
         },
-        status=202, takes_file=True,
+        status=202, files=(TAR,),
     ),
     Route("PATCH", _ONE, "deploy", "Change settings.", _configure, body=_SETTINGS),
     Route(

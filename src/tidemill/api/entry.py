@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from starlette.datastructures import QueryParams
 
@@ -11,6 +12,7 @@ from tidemill.api.errors import HttpError
 
 LOCAL = "local"
 """Who asks where no keys are demanded."""
+JSON = "application/json"
 
 _HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -51,6 +53,33 @@ def need_type(content_type: str, wanted: str) -> None:
     """Refuse a body of another type: pages from elsewhere can send forms and text without being asked, but not ours."""
     if content_type != wanted and content_type.partition(";")[0].strip().lower() != wanted:
         raise HttpError(415, f"The body must be of the type {wanted}.", hint=f"Send Content-Type: {wanted}.")
+
+
+def file_type(content_type: str, files: Collection[str], *, json: bool) -> str:
+    """Say as which kind of file a body comes; empty for JSON.
+
+    Parameters
+    ----------
+    content_type : str
+        The header.
+    files : collection of str
+        Media types of files that may be sent.
+    json : bool
+        Whether JSON may be sent, too.
+
+    Raises
+    ------
+    HttpError
+        415 for a body of another type.
+    """
+    given = content_type.partition(";")[0].strip().lower()
+    if given in files:
+        return given
+    if json and given == JSON:
+        return ""
+    known = [*([JSON] if json else []), *files]
+    hint = f"Send Content-Type: {known[0]}."
+    raise HttpError(415, f"The body must be of the type {' or '.join(known)}.", hint=hint)
 
 
 def once(query: QueryParams) -> dict[str, str]:

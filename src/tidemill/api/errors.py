@@ -30,9 +30,12 @@ _STATUSES: tuple[tuple[type[TidemillError], int], ...] = (
 class HttpError(TidemillError):
     """A request that can't be answered for reasons of HTTP: its path, method, size or form."""
 
-    def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, hint: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 def status_of(error: TidemillError) -> int:
@@ -51,7 +54,8 @@ def status_of(error: TidemillError) -> int:
 
 def body_of(error: TidemillError) -> dict[str, Any]:
     """JSON of an error: what is wrong, what to do, where; places in a condition or an objective count from 1."""
-    where = error.where
+    # Of roles it names a variable that holds for the command line; here the key says who asks.
+    where = None if isinstance(error, RoleError) else error.where
     if where is None and isinstance(error, ExpressionError) and error.text:
         where = f"character {error.position + 1}"
     return {"error": error.message, "hint": error.hint, "where": where}

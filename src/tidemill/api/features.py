@@ -43,8 +43,8 @@ def roles(workspace: Workspace) -> KnownRoles:
 
 
 @lru_cache(maxsize=256)
-def media_type(accept: str) -> str:
-    """Choose the form of an answer from the Accept header; JSON where any will do.
+def media_type(accept: str, types: tuple[str, ...] = wire.TYPES) -> str:
+    """Choose the form of an answer from the Accept header; the first one where any will do.
 
     Raises
     ------
@@ -67,11 +67,11 @@ def media_type(accept: str) -> str:
     for weight_, _, name in sorted(ranked):
         if weight_ == 0:
             continue
-        if name in wire.TYPES:
+        if name in types:
             return name
-        if name in ("", "*/*", "application/*"):
-            return wire.JSON
-    raise HttpError(406, "None of the accepted forms can be given.", hint=f"Accept one of {', '.join(wire.TYPES)}.")
+        if name in ("", "*/*", f"{types[0].partition('/')[0]}/*"):
+            return types[0]
+    raise HttpError(406, "None of the accepted forms can be given.", hint=f"Accept one of {', '.join(types)}.")
 
 
 def _get_features(call: Call) -> Content:

@@ -15,6 +15,7 @@ _TAGS = {
     "keys": "Keys",
     "audit": "Keys",
     "data": "Data",
+    "datasets": "Data",
     "expectations": "Data",
     "features": "Features",
     "jobs": "Jobs",
@@ -76,12 +77,10 @@ def _operation(route: Route, secured: bool) -> dict[str, Any]:
     }
     if parameters:
         operation["parameters"] = parameters
-    if route.takes_file:
-        binary = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
-        operation["requestBody"] = {"required": True, "content": binary}
-    elif route.body:
-        required = any(f.required for f in route.body.values())
-        operation["requestBody"] = {"required": required, "content": _json(schema_of(route.body))}
+    if route.body or route.files:
+        required = bool(route.files) or any(f.required for f in route.body.values())
+        content = {**(_json(schema_of(route.body)) if route.body else {}), **_forms(route.files)}
+        operation["requestBody"] = {"required": required, "content": content}
     if secured and route.scope:
         operation["security"] = [{"key": []}]
         operation["description"] = f"Needs a key for `{route.scope}`."
@@ -89,7 +88,7 @@ def _operation(route: Route, secured: bool) -> dict[str, Any]:
 
 
 def _forms(types: Iterable[str]) -> dict[str, Any]:
-    """What an answer may be: an object in JSON, bytes in any other form."""
+    """What a body may be: an object in JSON, bytes in any other form."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {name: {"schema": {"type": "object"}} if name == "application/json" else binary for name in types}
 

@@ -24,7 +24,9 @@ class Call:
     path, query, body : mapping
         Checked values.
     file : Path or None
-        What was sent, where the route takes a file.
+        What was sent, where it came as a file.
+    form : str
+        Media type of the file.
     accept : str
         The header Accept.
     """
@@ -36,6 +38,7 @@ class Call:
     body: Mapping[str, Any]
     file: Path | None = None
     accept: str = ""
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ class Route:
         Fields that may be sent.
     status : int
         Of an answer.
-    takes_file : bool
-        True where the body is a file and not JSON.
+    files : tuple of str
+        Media types of files that the body may be; beside JSON where there are fields in ``body``.
     quick : bool
         True where an answer takes microseconds: it is then given before routing and without a thread, see
         `tidemill.api.quick`. Gives `Content`; its path has no parameters, and all methods of a path are quick or none.
@@ -89,7 +92,7 @@ class Route:
     body: Shape = field(default_factory=dict)
     query: Shape = field(default_factory=dict)
     status: int = 200
-    takes_file: bool = False
+    files: tuple[str, ...] = ()
     quick: bool = False
     types: tuple[str, ...] = ("application/json",)
 

@@ -26,8 +26,10 @@ KEY = "key"
 USAGE = "key_usage"
 """Kind of the records that count requests: one for each key, period and front."""
 
-SCOPES = ("predict", "feedback", "features", "deploy", "jobs", "admin")
+SCOPES = ("predict", "feedback", "features", "data", "deploy", "jobs", "admin")
 """What a key may be for; ``admin`` may do everything."""
+_INCLUDED = {"deploy": ("data",)}
+"""Scopes that a scope brings along: who may change what is served has always been let in to the data."""
 PERIODS = {"hour": 3600, "day": 86_400, "week": 604_800}
 """Seconds of the periods that a quota may be for, counted from 1970-01-01 UTC."""
 
@@ -120,12 +122,23 @@ class Key:
         state = self.state(now)
         if state != "active":
             raise AccessError(401, f"The API key {self.id} is {state}.", hint="Ask for a new one.")
-        if scope not in self.scopes and "admin" not in self.scopes:
+        if not opens(self.scopes, scope):
             held = ", ".join(self.scopes)
             raise AccessError(403, f"The API key {self.id} is for {held}, not for {scope}.")
         if self.endpoints and endpoint not in self.endpoints:
             what = f"the endpoint {endpoint!r}" if endpoint else "this"
             raise AccessError(403, f"The API key {self.id} is not for {what}.")
+
+
+def opens(scopes: Collection[str], wanted: str) -> bool:
+    """Say whether a key with some scopes is for something.
+
+    Examples
+    --------
+    >>> opens(["deploy"], "data"), opens(["data"], "deploy"), opens(["admin"], "jobs")
+    (True, False, True)
+    """
+    return wanted in scopes or "admin" in scopes or any(wanted in _INCLUDED.get(held, ()) for held in scopes)
 
 
 def token_hash(token: str) -> str:

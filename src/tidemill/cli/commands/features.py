@@ -7,7 +7,7 @@ import typer
 
 from tidemill.cli import options
 from tidemill.cli.commands.data import choose, words
-from tidemill.cli.errors import for_people
+from tidemill.cli.errors import FAILED, Exit, for_people
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="Name of a feature group; see `tidemill features list`.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="Names of features, separated by commas; default all.")]
@@ -34,6 +34,7 @@ def group() -> typer.Typer:
         match
     )
     group.command("materialize", epilog="Example: tidemill features materialize user")(materialize)
+    group.command("verify", epilog="Example: tidemill features verify user")(verify)
     group.command("forget", epilog="Example: tidemill features forget user 7 --dry-run")(forget)
     group.command("say", epilog="Example: tidemill features say user --owner mia --role ben=reader")(say)
     group.command("audit", epilog="Example: tidemill features audit user")(audit)
@@ -191,6 +192,23 @@ def get(
         show.table(wide, columns=names, title=f"{group}: newest values")
         if len(names) < len(wide[0]):
             print(f"… and {len(wide[0]) - len(names):,} more features; choose some with --columns, or say --json.")
+
+
+def verify(
+    group: Group, workspace: options.Workspace = None, actor: words.Actor = None, as_json: options.Json = False
+) -> None:
+    """Check every byte that is kept of a feature group's history."""
+    with for_people(as_json):
+        from tidemill.cli import show
+        from tidemill.sdk import features
+
+        found = features.verify(group, workspace=workspace, actor=actor)
+        if as_json:
+            show.emit_json(found)
+        else:
+            print("\n".join(found["problems"]) or f"{group} is whole: {found['rows']:,} rows.")
+        if found["problems"]:
+            raise Exit(FAILED)
 
 
 def forget(

@@ -22,7 +22,8 @@ def group() -> typer.Typer:
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For people: who uses it, for what.")],
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="predict, feedback, features, deploy, jobs or admin; several.")
+        list[str] | None,
+        typer.Option("--scope", help="predict, feedback, features, data, deploy, jobs or admin; several."),
     ] = None,
     endpoint: Annotated[list[str] | None, typer.Option("--endpoint", help="Only for this one; several.")] = None,
     rate: Annotated[float, typer.Option("--rate", min=0, help="Requests per second; 0: any.")] = 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -282,6 +283,15 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def _allowed(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
+    try:
+        return pa.array(values).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        raise DataError(
+            f"The values that are allowed can't be read as {kind}.", where=where, hint="Define the feature anew."
+        ) from error
+
+
 def _validate(column: pa.ChunkedArray, feature: Feature) -> None:
     rule, where = feature.validation, f"feature {feature.name!r}"
     plain = column.cast(pa.large_string()) if feature.dtype is DType.CATEGORY else column
@@ -298,7 +308,7 @@ def _validate(column: pa.ChunkedArray, feature: Feature) -> None:
                 f"The value {values[bad[0]]:g} is outside of [{low:g}, {high:g}] in {rows_text(bad)}.", where=where
             )
     if rule.allowed:
-        allowed = pa.array(rule.allowed).cast(plain.type)
+        allowed = _allowed(rule.allowed, plain.type, where)
         bad = np.flatnonzero(~gone & ~numpy_of(pc.is_in(plain, value_set=allowed)))
         if len(bad):
             value = plain[int(bad[0])].as_py()

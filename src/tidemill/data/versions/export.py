@@ -26,7 +26,13 @@ FORMATS = ("parquet", "csv", "jsonl", "huggingface", "delta")
 
 
 def export(
-    workspace: Workspace, ref: str, out: str | Path, *, form: str | None = None, without: Sequence[str] = ()
+    workspace: Workspace,
+    ref: str,
+    out: str | Path,
+    *,
+    form: str | None = None,
+    without: Sequence[str] = (),
+    most_bytes: int | None = None,
 ) -> Path:
     """Write a version; memory stays bounded, and a file that fails half-way is not left behind.
 
@@ -42,6 +48,8 @@ def export(
         ``"parquet"``, ``"csv"``, ``"jsonl"``, ``"huggingface"`` or ``"delta"``; default by the file's ending.
     without : sequence of str
         Columns to leave out.
+    most_bytes : int, optional
+        A file that grows beyond this is given up; not for folders.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def export(
     Raises
     ------
     OptionError
-        For an unknown format, or a folder that exists.
+        For an unknown format, a folder that exists, or a file that would be too large.
     WorkspaceError
         Where the place can't be written.
     """
@@ -73,7 +81,8 @@ def export(
             _delta(layout, columns, path)
         else:
             writer = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[form]
-            _into_file(path, lambda file: writer(layout, columns, file))
+            schema = _schema(layout, columns)
+            _into_file(path, lambda file: writer(_bounded(_batches(layout, columns), file, most_bytes), schema, file))
     except OSError as error:
         raise WorkspaceError(
             f"The export can't be written: {error.strerror or error}.",
@@ -124,25 +133,34 @@ def _batches(layout: Layout, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     return layout.batches(columns)
 
 
+def _bounded(batches: Iterator[pa.RecordBatch], path: Path, most_bytes: int | None) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        if most_bytes is not None and path.stat().st_size > most_bytes:
+            raise OptionError(
+                f"The export is larger than {most_bytes:,} bytes.", hint="Sample or filter the version first."
+            )
+
+
 def _schema(layout: Layout, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([layout.manifest.schema.field(c) for c in columns])
 
 
-def _parquet(layout: Layout, columns: Sequence[str], path: Path) -> None:
-    with pq.ParquetWriter(path, _schema(layout, columns), compression="zstd") as writer:
-        for batch in _batches(layout, columns):
+def _parquet(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
             writer.write_batch(batch)
 
 
-def _csv(layout: Layout, columns: Sequence[str], path: Path) -> None:
-    with pacsv.CSVWriter(path, _schema(layout, columns)) as writer:
-        for batch in _batches(layout, columns):
+def _csv(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
+    with pacsv.CSVWriter(path, schema) as writer:
+        for batch in batches:
             writer.write_batch(batch)
 
 
-def _jsonl(layout: Layout, columns: Sequence[str], path: Path) -> None:
+def _jsonl(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for batch in _batches(layout, columns):
+        for batch in batches:
             for row in batch.to_pylist():
                 plain = {k: _plain(v) for k, v in row.items()}
                 file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")

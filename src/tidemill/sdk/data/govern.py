@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from tidemill.core.errors import NotFoundError
 from tidemill.sdk.data.doors import Place, enter, summary
 
 
-def tag(dataset: str, name: str, *, workspace: str | Path | None = None, actor: str | None = None) -> dict[str, Any]:
+def tag(dataset: str, name: str, *, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
     """Give a version a second name: ``dataset@name`` then means it everywhere.
 
     Parameters
@@ -31,7 +31,7 @@ def tag(dataset: str, name: str, *, workspace: str | Path | None = None, actor: 
         return {**summary(version), "tag": name}
 
 
-def untag(dataset: str, name: str, *, workspace: str | Path | None = None, actor: str | None = None) -> None:
+def untag(dataset: str, name: str, *, workspace: Place = None, actor: str | None = None) -> None:
     """Take a tag away.
 
     Parameters
@@ -75,7 +75,7 @@ def say(
     pii: Mapping[str, str | None] | None = None,
     retention_days: float | None = None,
     roles: Mapping[str, str | None] | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Change what is said of a dataset; what is None stays.
@@ -135,7 +135,7 @@ def audit_log(dataset: str, *, workspace: Place = None, actor: str | None = None
         ]
 
 
-def drop(dataset: str, *, workspace: str | Path | None = None, actor: str | None = None) -> dict[str, Any]:
+def drop(dataset: str, *, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
     """List a version no longer; its files go with the next `gc`, unless something refers to it.
 
     Parameters
@@ -153,9 +153,7 @@ def drop(dataset: str, *, workspace: str | Path | None = None, actor: str | None
         return summary(run(door.workspace, dataset, actor=door.actor))
 
 
-def expire(
-    dataset: str | None = None, *, workspace: str | Path | None = None, actor: str | None = None
-) -> list[dict[str, Any]]:
+def expire(dataset: str | None = None, *, workspace: Place = None, actor: str | None = None) -> list[dict[str, Any]]:
     """Drop the versions that are older than their dataset's retention.
 
     Parameters
@@ -164,22 +162,28 @@ def expire(
         Only of this one.
     workspace, actor : optional
         As in `add`.
+
+    Raises
+    ------
+    NotFoundError
+        For an unknown dataset.
+    RoleError
+        Where the actor does not own each of them; nothing is dropped then.
     """
     from tidemill.data.versions import list_versions
     from tidemill.data.versions.governance import expire as run
 
     with enter(workspace, actor) as door:
-        names = [dataset] if dataset is not None else sorted({v.dataset for v in list_versions(door.workspace)})
-        gone = []
+        known = sorted({v.dataset for v in list_versions(door.workspace)})
+        if dataset is not None and dataset not in known:
+            raise NotFoundError.of("dataset", dataset, known)
+        names = known if dataset is None else [dataset]
         for name in names:
             door.may_rule(name)
-            gone += [summary(v) for v in run(door.workspace, name, actor=door.actor)]
-        return gone
+        return [summary(v) for name in names for v in run(door.workspace, name, actor=door.actor)]
 
 
-def forget(
-    where: str, *, dry_run: bool = False, workspace: str | Path | None = None, actor: str | None = None
-) -> dict[str, Any]:
+def forget(where: str, *, dry_run: bool = False, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
     """Erase rows from all versions of all datasets, and say which models saw them.
 
     Parameters

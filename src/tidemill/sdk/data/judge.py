@@ -276,7 +276,7 @@ def overlap(
     entity: str | None = None,
     time: str | None = None,
     by: Sequence[str] | str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> list[dict[str, Any]]:
     """Look for what test rows share with training rows, and should not: rows, entities, times.

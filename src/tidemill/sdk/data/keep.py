@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.core.errors import OptionError
-from tidemill.sdk.data.doors import Door, enter, hashes
+from tidemill.sdk.data.doors import Door, Place, enter, hashes
 from tidemill.sdk.data.names import dataset_name
 
 
@@ -20,7 +20,7 @@ def add(
     annotator: str = "",
     query: str | None = None,
     sheet: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Keep a version of a dataset; the same rows give the same version.
@@ -41,7 +41,7 @@ def add(
         Who gave the labels.
     query, sheet : str, optional
         SQL for a database; sheet of an Excel file.
-    workspace : path, optional
+    workspace : Workspace or path, optional
         Default as everywhere: ``TIDEMILL_WORKSPACE``, else ``./.tidemill``.
     actor : str, optional
         Who does it; default ``TIDEMILL_ACTOR``, else the system's user.
@@ -71,7 +71,7 @@ def append(
     annotator: str = "",
     query: str | None = None,
     sheet: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Add rows behind those of a version; the rows that are there are not written again.

@@ -122,7 +122,7 @@ def diff(
     *,
     key: Sequence[str] | str = (),
     label: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Compare two versions: rows, labels, columns, distributions.
@@ -151,7 +151,7 @@ def blame(
     row: int | None = None,
     where: str | None = None,
     label: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Say which versions hold certain rows, which models saw them, and which label came from whom.
@@ -188,7 +188,7 @@ def check(
     expected: str | Path | None = None,
     suite: str | None = None,
     out: str | Path | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> list[dict[str, Any]]:
     """Look for what spoils a model; one dictionary for each finding, worst first.
@@ -289,7 +289,8 @@ def export(
     *,
     form: str | None = None,
     with_pii: bool = False,
-    workspace: str | Path | None = None,
+    most_bytes: int | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Write a version as files that other tools read.
@@ -298,7 +299,7 @@ def export(
     ----------
     dataset : str
         The version.
-    out, form
+    out, form, most_bytes
         As in `tidemill.data.versions.export.export`.
     with_pii : bool
         Columns that are marked as personal data are written, too; only a writer or an owner may ask for it.
@@ -320,7 +321,7 @@ def export(
         if with_pii:
             door.may_write(version.dataset)
         pii = [] if with_pii else [c for c in facts_of(door.workspace, version.dataset).pii if c in version.schema]
-        path = run(door.workspace, dataset, out, form=form, without=pii)
+        path = run(door.workspace, dataset, out, form=form, without=pii, most_bytes=most_bytes)
         told = {"version": version.hash, "without": pii}
         audit(door.workspace, "dataset_exported", version.dataset, door.actor, told)
         return {"path": str(path), "version": version.ref, "without": pii}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tidemill.core.errors import NotFoundError
-from tidemill.sdk.data.doors import Door, enter, hashes, summary, words
+from tidemill.sdk.data.doors import Door, Place, enter, hashes, summary, words
 
 
 def merge(
@@ -19,7 +18,7 @@ def merge(
     label: str | None = None,
     missing: bool = False,
     name: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Put versions together, A ∪ B = C.
@@ -70,7 +69,7 @@ def sample(
     target: str | None = None,
     shares: Mapping[str, float] | None = None,
     name: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Keep a sample of a version.
@@ -109,7 +108,7 @@ def filter_(
     where: str,
     *,
     name: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Keep the rows on which a condition is true.
@@ -139,7 +138,7 @@ def relabel(
     label: str | None = None,
     annotator: str | None = None,
     name: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Lay other labels over rows; no row is written again.
@@ -185,7 +184,7 @@ def split(
     order: str | None = None,
     seed: int = 0,
     name: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Cut a version into datasets ``name.part``, no row in two of them.
@@ -221,7 +220,7 @@ def dedupe(
     tolerance: float = 0.01,
     similarity: float = 0.8,
     name: str | None = None,
-    workspace: str | Path | None = None,
+    workspace: Place = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Keep the first of rows that are the same, or nearly.

@@ -9,7 +9,7 @@ from tidemill.sdk.features.define import duration_s, infer_group, register
 from tidemill.sdk.features.doors import Place, online_features, opened
 from tidemill.sdk.features.govern import audit_log, forget, say
 from tidemill.sdk.features.keep import materialize, push
-from tidemill.sdk.features.look import describe, get, groups, historical, match, parse_key
+from tidemill.sdk.features.look import describe, get, groups, historical, match, parse_key, verify
 
 __all__ = [
     "Place",
@@ -29,4 +29,5 @@ __all__ = [
     "push",
     "register",
     "say",
+    "verify",
 ]

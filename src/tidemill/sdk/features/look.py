@@ -65,6 +65,53 @@ def describe(group: str, *, workspace: Place = None, actor: str | None = None) -
         return facts
 
 
+def verify(group: str, *, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
+    """Check every byte that is kept of a group's history.
+
+    Parameters
+    ----------
+    group : str
+        Name of the group.
+    workspace : Workspace or path, optional
+        Default as everywhere.
+    actor : str, optional
+        Who asks: a reader of the group. Default ``TIDEMILL_ACTOR``, else the system's user.
+
+    Returns
+    -------
+    dict
+        ``group``, ``rows``, ``segments`` and ``problems``: one sentence for each damaged file, naming it.
+
+    Raises
+    ------
+    NotFoundError
+        For an unknown group.
+    RoleError
+        Where the actor may not read it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tidemill.sdk import features
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = features.register({"name": "user", "entity": ["id"], "features": ["age"]}, workspace=folder)
+    ...     rows = [{"id": 1, "age": 31.0, "event_time": "2026-01-01T00:00:00Z"}]
+    ...     _ = features.push("user", rows, offline=True, workspace=folder)
+    ...     features.verify("user", workspace=folder)
+    {'group': 'user', 'rows': 1, 'segments': 1, 'problems': []}
+    """
+    from tidemill.data.features.history import read_history
+    from tidemill.data.features.history import verify as run
+    from tidemill.data.features.registry import get_group
+
+    with opened(workspace) as place:
+        found = get_group(place, group)
+        may(place, found.name, actor, "reader")
+        history = read_history(place, found.name)
+        problems = run(place, found.name)
+    return {"group": found.name, "rows": history.rows, "segments": len(history.segments), "problems": problems}
+
+
 def get(
     group: str,
     keys: Sequence[Any],

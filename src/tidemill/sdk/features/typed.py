@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def typed(source: Any, groups: Sequence[FeatureGroup] = ()) -> Any:
-    """Read a text file into typed columns; all else is left as it is.
+    """Read a text file into typed columns; a `RawTable` is one that was read already, all else is left as it is.
 
     Cells of text files are text. Those of the groups' keys and features get their types; of other columns those that
     are numbers throughout become numbers.
@@ -25,13 +25,17 @@ def typed(source: Any, groups: Sequence[FeatureGroup] = ()) -> Any:
 
     from tidemill.data import textforms
     from tidemill.data.features.tables import as_table
+    from tidemill.data.ingest import RawTable
 
-    if not isinstance(source, (str, Path)):
+    if isinstance(source, RawTable):
+        table, where = source.table, source.source
+    elif isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if path.suffix.lower() in (".parquet", ".pq", ".arrow", ".feather"):
+            return source  # typed already, and read in parts where it is large
+        table, where = as_table(path), str(path)
+    else:
         return source
-    path = Path(source).expanduser()
-    if path.suffix.lower() in (".parquet", ".pq", ".arrow", ".feather"):
-        return source  # typed already, and read in parts where it is large
-    table = as_table(path)
     kinds = {name: kind for group in groups for name, kind in _kinds(group).items()}
     for at, name in enumerate(table.column_names):
         column = table[name]
@@ -44,7 +48,7 @@ def typed(source: Any, groups: Sequence[FeatureGroup] = ()) -> Any:
             trimmed = pc.utf8_trim_whitespace(column)
         gone = pc.is_in(trimmed, value_set=pa.array(sorted(textforms.MISSING), column.type))
         kept = pc.if_else(gone, pa.scalar(None, column.type), trimmed)
-        table = table.set_column(at, name, _cast(kept, kind, name, str(path)))
+        table = table.set_column(at, name, _cast(kept, kind, name, where))
     return table
 
 
