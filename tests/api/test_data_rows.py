@@ -243,6 +243,17 @@ def test_a_file_that_is_too_much_for_its_reader_is_refused(
     assert left_behind(workspace) == []
 
 
+@pytest.mark.slow
+def test_a_few_bytes_that_unfold_to_gigabytes_are_refused(workspace: Workspace) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["x" * 20_000]))
+    sink, headers = io.BytesIO(), {"content-type": PARQUET}
+    pq.write_table(pa.table({"a": words}), sink, compression="zstd")
+    assert len(sink.getvalue()) < 10_000
+    client = local(workspace, limits=Limits(table_bytes=8 << 20))
+    answer = client.post(DATA, params={"name": "new"}, content=sink.getvalue(), headers=headers)
+    assert (answer.status_code, left_behind(workspace)) == (413, [])
+
+
 def test_a_reader_that_dies_takes_nothing_along() -> None:
     from tidemill.core.protocols import Step
 
