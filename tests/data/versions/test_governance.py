@@ -79,6 +79,17 @@ def test_facts_add_up(workspace: Workspace) -> None:
         say(workspace, "dd", owner="x")
 
 
+def test_a_dataset_with_roles_keeps_somebody_who_may_change_them(workspace: Workspace) -> None:
+    make(workspace, ROWS)
+    with pytest.raises(OptionError, match="nobody could change"):
+        say(workspace, "d", roles={"ben": "reader"})
+    say(workspace, "d", roles={"ben": "owner", "eve": "reader"})
+    with pytest.raises(OptionError, match="nobody could change"):
+        say(workspace, "d", roles={"ben": None})
+    say(workspace, "d", owner="mia", roles={"ben": None})
+    assert facts_of(workspace, "d").roles == {"eve": Role.READER}
+
+
 def test_tags_move_and_go(workspace: Workspace) -> None:
     first, second = make(workspace, ROWS), make(workspace, ROWS[:2])
     tag(workspace, first.hash, "gold")
@@ -361,7 +372,7 @@ def test_of_open_datasets_open_ones_are_made(workspace: Workspace) -> None:
 
 def test_nobody_who_acts_leaves_a_dataset_open(workspace: Workspace) -> None:
     make(workspace, ROWS, "a")
-    say(workspace, "a", roles={"ben": "reader"})
+    say(workspace, "a", owner="mia", roles={"ben": "reader"})
     facts = inherit(workspace, sample(workspace, "a", size=2, name="s"), actor="")
     assert facts is not None
     assert facts.role_of("anybody") is None
