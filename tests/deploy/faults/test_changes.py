@@ -27,7 +27,7 @@ PATH = f"/v1/predict/{NAME}"
 ROW = {"size": 1, "colour": "a", "weight": 2}
 
 
-def test_a_swap_loses_nothing_and_a_rollback_holds_within_a_second(
+def test_a_swap_loses_nothing_and_a_rollback_holds_at_once(
     site: MakeSite, pair: tuple[Path, Path], other: Path
 ) -> None:
     here = site()
