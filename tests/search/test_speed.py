@@ -157,7 +157,7 @@ def test_the_slower_the_leaders_the_earlier_a_search_ends(workspace: Workspace) 
 class Loading(FakeExecutor):
     """Takes its time before a step can begin."""
 
-    loads_s: float = 20.0
+    loads_s: float = 12.0
     asked: tuple[float, ...] = ()
 
     def ready(self, timeout_s: float | None = None) -> bool:
@@ -174,6 +174,20 @@ def test_no_trial_is_given_time_in_which_modules_were_loaded(workspace: Workspac
     make_runner(workspace, executor=executor, trials=None, time_s=30.0).run()
     assert executor.asked
     assert max(executor.asked) <= 30.0
+
+
+def test_a_trial_is_tried_in_half_of_a_short_time_whatever_loads(workspace: Workspace) -> None:
+    executor = Loading(1, Clock(), play=play(), loads_s=100.0)
+    make_runner(workspace, executor=executor, trials=None, time_s=6.0).run()
+    assert executor.asked
+    assert executor.asked[0] <= 6.0
+
+
+def test_where_no_time_is_left_one_trial_is_tried(workspace: Workspace) -> None:
+    executor = Loading(1, Clock(7.0), play=play(), loads_s=0.0)
+    make_runner(workspace, executor=executor, trials=None, time_s=6.0).run()
+    assert executor.asked == (9.0,)
+    assert [t.origin for t in workspace.metadata.trials("s")] == ["baseline"]
 
 
 def test_time_is_kept_for_the_best_of_a_slow_family_that_is_behind(workspace: Workspace) -> None:

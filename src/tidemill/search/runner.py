@@ -34,6 +34,8 @@ BUILDS = 2.25
 """The graph is written once and loaded twice: for the proof and the measurement."""
 MOST_PROOF = 0.3
 """Share of the time that the proof may be given at most."""
+FIRST_S = 2.0
+"""The first trial may take so long, whatever is left: a late answer is worth more than none."""
 SHARE = 0.45
 """Share of the time that is left which one trial may take, as long as it isn't the last."""
 BONUS = 0.04
@@ -167,8 +169,8 @@ class Runner:
         """
         self._tell("stage")
         try:
-            # A trial's time is counted from here: while modules load, none could begin.
-            self.executor.ready(None if self.limits.deadline is None else max(0.0, self._left_s()))
+            # While modules load no trial can begin, yet its time would run. Of a short time half is left to try one.
+            self.executor.ready(None if self.limits.deadline is None else max(0.0, 0.5 * self._left_s()))
             while True:
                 self._fill()
                 if not self._running:
@@ -198,7 +200,7 @@ class Runner:
             return self._again.pop(0)
         if self.limits.trials is not None and self._trained() >= self.limits.trials:
             return None
-        if self.limits.deadline is not None and self._left_s() <= 0:
+        if self._next and self._left_s() <= 0:
             return None
         misfits = 0
         while misfits < 24 and self._refused < self.settings.rejections:
@@ -288,9 +290,8 @@ class Runner:
             return None
         left = self._left_s()
         turn = self.sampler.turn(self.space) if trial.origin == "baseline" else None
-        if turn is not None:
-            return min(left, turn * self._whole_s())
-        return min(left, max(self.share * left, 0.25 * self._whole_s()))
+        share_s = max(self.share * left, 0.25 * self._whole_s()) if turn is None else turn * self._whole_s()
+        return max(min(left, share_s), 0.0 if trial.number else FIRST_S)
 
     def _whole_s(self) -> float:
         return np.inf if self.limits.deadline is None else self.limits.deadline - self.limits.began
