@@ -257,6 +257,8 @@ def test_names_are_found_in_any_case_and_with_dots():
         ("i > 1 and agee > 3", 10, "Did you mean 'user.age'|no column 'agee'"),
         ("ii > 3", 0, "Did you mean 'i'|no column 'ii'"),
         ("i >", 2, "missing after this"),
+        ("@", 0, "missing here"),
+        ("i = 1 or abs(@) > 2", None, "missing here"),
         ("i = 1)", 5, "can't be read"),
         ("i > 3 and s = 'x", 14, "never closed"),
         ("i = 'x'", 4, "i is a number, but 'x' is a text"),

@@ -93,6 +93,7 @@ class _Reader(Text):
             self._depth -= 1
 
     def _any(self, node: exp.Expression) -> Node:
+        self._refuse_gaps(node)
         self._refuse_extras(node)
         if isinstance(node, exp.Paren):
             return self.any(node.this)
@@ -115,6 +116,11 @@ class _Reader(Text):
         if type(node) in WORD_TESTS:
             return self._word_test(node)
         raise self._refused(node)
+
+    def _refuse_gaps(self, node: exp.Expression) -> None:
+        """Refuse an operator without what it works on, which the parser lets through, such as ``@`` alone."""
+        if any(needed and node.args.get(key) is None for key, needed in node.arg_types.items()):
+            raise self.fail(node, "Something is missing here.", "Compare with: age > 30 and region = 'north'.")
 
     def _refuse_extras(self, node: exp.Expression) -> None:
         """Refuse what the reader of this kind of node does not look at, so that nothing is passed over."""
