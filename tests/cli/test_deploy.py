@@ -94,7 +94,7 @@ def test_the_words_for_people(say: Say, place: Path, pair: tuple[Path, Path]) ->
     other = say("deploy", pair[1], "--endpoint", "fraud", "--canary", "--steps", "0.1,1")["revision"]
     ready(place, other)
     assert "step 1 of 2" in say("endpoints", text=True)
-    assert f"back from {revision}" in say("rollback", "fraud", text=True)
+    assert f"back from {other} to {revision}" in say("rollback", "fraud", text=True)
 
 
 def test_settings_go_along(say: Say, pair: tuple[Path, Path]) -> None:

@@ -154,7 +154,7 @@ class ServedEndpoint:
             after = registry.rollback(self.name, to=to, reason=reason)
             return {
                 "endpoint": self.name,
-                "from": main_revision(before),
+                "from": main_revision(before) if before.canary is None else before.canary.revision,
                 "to": main_revision(after),
                 "seconds": round(time.perf_counter() - started, 4),
             }
