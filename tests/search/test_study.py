@@ -18,6 +18,7 @@ from tidemill.core.space import config_key
 from tidemill.core.task import TaskKind
 from tidemill.core.trial import TrialState
 from tidemill.jobs.executors.inprocess import InProcessExecutor
+from tidemill.search import runner
 from tidemill.search.evaluate import run_trial
 from tidemill.search.events import Event
 from tidemill.search.fit import run_search
@@ -166,7 +167,19 @@ def test_a_finished_study_can_be_given_more(workspace: Workspace, make_table: Ma
     assert all(t.finished_at == done[t.number] for t in more.trials() if t.number in done)
 
 
-def test_a_search_without_a_single_whole_trial_says_why(workspace: Workspace, make_table: MakeTable) -> None:
+def test_however_little_time_there_is_one_trial_is_tried(
+    workspace: Workspace, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_S", 60.0)  # this machine may be slow
+    study = search(workspace, make_table, TaskKind.BINARY, budget=Budget(time_s=0.02, cpus=1))
+    assert [t.number for t in workspace.metadata.trials("s") if t.state is TrialState.COMPLETE] == [0]
+    assert study.best.weights == {0: 1.0}
+
+
+def test_a_search_without_a_single_whole_trial_says_why(
+    workspace: Workspace, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_S", 0.0)
     with pytest.raises(SearchError, match="came to an end"):
         search(workspace, make_table, TaskKind.BINARY, budget=Budget(time_s=0.02, cpus=1))
     assert workspace.metadata.get_study("s").state == "failed"
