@@ -32,20 +32,20 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Deadline(keras.callbacks.Callback):
-    """Stops a training when the time of its part is over, and the search with it; copies share ``now``."""
+    """Stops a training when the time of its part is over, and the search with it; copies share what is ``known``."""
 
-    now: ClassVar[dict[str, Any]] = {}
+    known: ClassVar[dict[str, Any]] = {}
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         """See what time it is."""
-        now, tuner = time.monotonic(), self.now["tuner"]
+        now, tuner = time.monotonic(), self.known["tuner"]
         trials = tuner.oracle.trials
-        searching = not self.now["over"]
-        if searching and now > self.now["search_until"]:
+        searching = not self.known["over"]
+        if searching and now > self.known["search_until"]:
             tuner.oracle.max_trials = len(trials)
-            self.now["over"] = True
+            self.known["over"] = True
             self.model.stop_training = True
-        if now > self.now["until"]:
+        if now > self.known["until"]:
             self.model.stop_training = True
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         model = ak.ImageClassifier(max_trials=1000, directory=scratch, overwrite=True, seed=0)
-        Deadline.now = {
+        Deadline.known = {
             "tuner": model.tuner, "over": False, "until": BEGAN + 0.97 * given.seconds,
             "search_until": BEGAN + SEARCHED * given.seconds,
         }  # fmt: skip

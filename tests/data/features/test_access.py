@@ -11,9 +11,9 @@ from tests.data.features.histories import plain_group
 
 from tidemill.core.errors import NotFoundError, OptionError, RoleError
 from tidemill.data.features import access
-from tidemill.data.features.access import KnownRoles, changed, check_access, check_owned, grant, readable, roles_of
+from tidemill.data.features.access import KnownRoles, changed, check_access, grant, readable, roles_of
 from tidemill.data.features.registry import list_groups, register, update
-from tidemill.data.versions.governance import Role
+from tidemill.data.versions.governance import Role, check_owned
 from tidemill.store.workspace import Workspace
 
 ACTORS = ("mia", "ben", "eve", "")
@@ -74,7 +74,7 @@ def test_roles_that_nobody_could_change_again_are_refused(workspace: Workspace, 
     grant(workspace, "open", {"ben": "owner"})
     with pytest.raises(OptionError, match="nobody could change"):
         grant(workspace, "open", {"ben": "writer"})
-    check_owned(group, "", {})
+    check_owned("group", "", {})
 
 
 @pytest.mark.parametrize(("role", "who", "words"), [("king", "ben", "no role 'king'"), ("reader", "", "somebody's")])

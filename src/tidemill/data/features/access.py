@@ -14,7 +14,7 @@ from tidemill.core.errors import ConflictError, OptionError, RoleError
 from tidemill.core.protocols import Entry, Record
 from tidemill.data.features.registry import AUDIT, get_group
 from tidemill.data.features.types import FEATURE_GROUP, FeatureGroup
-from tidemill.data.versions.governance import Facts, Role
+from tidemill.data.versions.governance import Facts, Role, check_owned
 from tidemill.store.workspace import Workspace
 
 FEATURE_ACCESS = "feature_access"
@@ -82,16 +82,6 @@ def changed(roles: Mapping[str, Role], changes: Mapping[str, str | None]) -> dic
         ) from None
 
 
-def check_owned(name: str, owner: str, roles: Mapping[str, Role]) -> None:
-    """Refuse roles that nobody could change again; raises `OptionError`."""
-    if roles and not owner and Role.OWNER not in roles.values():
-        raise OptionError(
-            f"With these roles nobody could change those of the feature group {name!r} again.",
-            hint="Name its owner, or give somebody the role 'owner'.",
-            where="--role",
-        )
-
-
 def grant(workspace: Workspace, name: str, changes: Mapping[str, str | None], *, actor: str = "") -> dict[str, Role]:
     """Change the roles of a group.
 
@@ -121,7 +111,7 @@ def grant(workspace: Workspace, name: str, changes: Mapping[str, str | None], *,
     for _ in range(_TRIES):
         found = _record(workspace, name)
         roles = changed({} if found is None else _read(found), changes)
-        check_owned(name, get_group(workspace, name).owner, roles)
+        check_owned(f"the feature group {name!r}", get_group(workspace, name).owner, roles)
         body = {"roles": {who: role.value for who, role in roles.items()}}
         try:
             workspace.records.put(FEATURE_ACCESS, name, body, expect=0 if found is None else found.version)

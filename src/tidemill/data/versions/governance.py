@@ -117,6 +117,16 @@ def check_access(workspace: Workspace, dataset: str, actor: str, role: Role) -> 
     )
 
 
+def check_owned(what: str, owner: str, roles: Mapping[str, Role]) -> None:
+    """Refuse roles that nobody could change again; raises `OptionError`."""
+    if roles and not owner and Role.OWNER not in roles.values():
+        raise OptionError(
+            f"With these roles nobody could change those of {what} again.",
+            hint="Name its owner, or give somebody the role 'owner'.",
+            where="--role",
+        )
+
+
 def say(workspace: Workspace, dataset: str, *, actor: str = "", **changes: Any) -> Facts:
     """Change what is said of a dataset.
 
@@ -152,12 +162,7 @@ def say(workspace: Workspace, dataset: str, *, actor: str = "", **changes: Any) 
     for _ in range(_TRIES):
         found = _record(workspace, dataset)
         facts = _changed(Facts() if found is None else Facts.from_json(found.body), changes)
-        if facts.roles and not facts.owner and Role.OWNER not in facts.roles.values():
-            raise OptionError(
-                f"With these roles nobody could change those of the dataset {dataset!r} again.",
-                hint="Name its owner, or give somebody the role 'owner'.",
-                where="--role",
-            )
+        check_owned(f"the dataset {dataset!r}", facts.owner, facts.roles)
         try:
             workspace.records.put(FACTS, dataset, facts.to_json(), expect=0 if found is None else found.version)
         except ConflictError:  # somebody else said something else at the same moment: both count

@@ -60,8 +60,9 @@ def say(
     ...     told["roles"]["mia"], told["roles"]["*"]
     ('owner', 'reader')
     """
-    from tidemill.data.features.access import changed, check_owned, grant, roles_of
+    from tidemill.data.features.access import changed, grant, roles_of
     from tidemill.data.features.registry import get_group, update
+    from tidemill.data.versions.governance import check_owned
 
     given = {
         "owner": owner,
@@ -74,7 +75,7 @@ def say(
         known = get_group(place, group)
         who = may(place, group, actor, "owner")
         after = changed(roles_of(place, group), roles or {})
-        check_owned(group, known.owner if owner is None else owner, after)
+        check_owned(f"the feature group {group!r}", known.owner if owner is None else owner, after)
         if settings:
             update(place, group, actor=who, **settings)
         if roles:
