@@ -283,7 +283,10 @@ def _memory(case: _Case) -> _Answer:
     placement, module = case.placement, case.module
     ledger = count(module, case.recipe, validation=case.validation is not None)
     try:
-        run = trace(module, case.loss, case.taken(2), precision=case.precision, recompute=placement.recompute)
+        run = trace(
+            module, case.loss, case.taken(2), precision=case.precision, recompute=placement.recompute,
+            kind=case.device.type,
+        )  # fmt: skip
     except TidemillError as error:
         return "skipped", str(error)
     hardware = PRESETS["h100" if case.device.type == "cuda" else "cpu"]  # memory does not depend on its speed

@@ -122,7 +122,9 @@ def learn(
     ledger = count(module, recipe, validation=validation)
     policies = ("none", "blocks") if ledger.blocks else ("none",)
     return Facts(
-        ledger, {p: trace(module, loss, example, precision=precision, recompute=p) for p in policies}, precision
+        ledger,
+        {p: trace(module, loss, example, precision=precision, recompute=p, kind=kind) for p in policies},
+        precision,
     )
 
 

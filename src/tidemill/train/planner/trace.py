@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 from tidemill.core.errors import DataError
 from tidemill.train.blocks import recomputing
 from tidemill.train.evaluate import wide
+from tidemill.train.planner.copies import held_by
 from tidemill.train.types import Loss
 
 Example = tuple[dict[str, Tensor], Tensor]
@@ -86,7 +87,9 @@ class Pass:
     with_loss: bool
 
 
-def trace(module: nn.Module, loss: Loss, example: Example, *, precision: str, recompute: str) -> Pass:
+def trace(
+    module: nn.Module, loss: Loss, example: Example, *, precision: str, recompute: str, kind: str = "cpu"
+) -> Pass:
     """Trace a module's pass at some sizes and draw the lines.
 
     Parameters
@@ -99,13 +102,15 @@ def trace(module: nn.Module, loss: Loss, example: Example, *, precision: str, re
         Inputs and targets.
     precision, recompute : str
         As it would be trained.
+    kind : str
+        Of the device, "cpu" or "cuda": on processors, convolutions make copies of their own.
 
     Raises
     ------
     DataError
         Where the module can't be run without data, because what it does depends on values.
     """
-    ghost = _Ghost(module, precision, recompute)
+    ghost = _Ghost(module, precision, recompute, kind)
     sizes = (*_SIZES, _CHECK) if recompute == "none" else _SIZES
     try:
         runs = {size: ghost.run(loss, example, size) for size in sizes}
@@ -150,12 +155,13 @@ def _square(outputs: Any, targets: Tensor) -> Tensor:
 class _Ghost:
     """A copy of a module whose tensors are shapes alone, to be run."""
 
-    def __init__(self, module: nn.Module, precision: str, recompute: str) -> None:
+    def __init__(self, module: nn.Module, precision: str, recompute: str, kind: str) -> None:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             self._module = _ghost(module).train()
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self._recompute = recompute
+        self._copies = kind == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's
 
     def run(self, loss: Loss, example: Example, size: int) -> _Live:
         """Run forward and backward with so many samples, and give what was counted."""
@@ -165,7 +171,7 @@ class _Ghost:
         with self._mode:
             given = {name: _like(tensor, size) for name, tensor in inputs.items()}
             wanted = _like(targets, size)
-        live = _Live([*module.parameters(), *module.buffers()])
+        live = _Live([*module.parameters(), *module.buffers()], copies=self._copies)
         for tensor in (*given.values(), wanted):
             live.born(tensor)
         trained = [p for p in module.parameters() if p.requires_grad]
@@ -201,19 +207,22 @@ def _like(tensor: Tensor, size: int) -> Tensor:
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hooks untyped
     """Counts what lives, what is computed and what is moved while it is on."""
 
-    def __init__(self, standing: list[Tensor]) -> None:
+    def __init__(self, standing: list[Tensor], *, copies: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
         self.now = self.peak = self.operations = 0
         self.flops = self.traffic = 0.0
         self._standing = [t.untyped_storage() for t in standing]  # held, so that no other takes their identity
         self._apart = {id(s) for s in self._standing}
         self._alive: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._copies = copies
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if func.namespace == "prim":  # a question for a tensor's device
             return out
+        if self._copies:
+            self.peak = max(self.peak, self.now + held_by(func, args, out))
         made = [out] if isinstance(out, Tensor) else [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         fresh = [self.born(t) for t in made]
         if any(fresh) or func._schema.is_mutable:
