@@ -204,14 +204,27 @@ def test_a_traced_pass_of_two_layers_is_what_arithmetic_says() -> None:
     run = trace(module, square, ({"input": torch.ones(1, wide)}, torch.ones(1)), precision="fp32", recompute="none")
     # Forward and backward of both products; the first layer's input wants no gradient.
     assert run.flops.at(10) == pytest.approx(10 * (2 * 2 * wide * deep + 3 * 2 * deep))
-    assert 4 * (wide + deep) <= run.memory.slope <= 4 * (wide + 4 * deep)
+    slope = (run.memory.at(2000) - run.memory.at(1000)) / 1000
+    assert 4 * (wide + deep) <= slope <= 4 * (wide + 4 * deep)
     assert run.misfit < 0.1
     assert run.with_loss
 
 
+def test_gradients_come_while_what_was_kept_goes() -> None:
+    deep = nn.Sequential(*(nn.Sequential(nn.Linear(100, 100), nn.ReLU()) for _ in range(10)))
+    given = ({"input": torch.ones(1, 100)}, torch.ones(1))
+    run = trace(deep, lambda out, _: out.sum(1), given, precision="fp32", recompute="none")
+    gradients = 10 * 4 * (100 * 100 + 100)
+    few, many = 1, 100_000
+    assert gradients <= run.whole.at(few) <= gradients + 4 * 100 * 100  # all of them, and the last product's copy
+    assert run.whole.at(many) == run.memory.at(many)  # the most lives before the first of them
+    for samples in (few, 10, 100, 1000, many):
+        assert run.memory.at(samples) <= run.whole.at(samples) <= run.memory.at(samples) + gradients
+
+
 def test_recomputation_trades_operations_for_memory(facts: Facts) -> None:
     plain, again = facts.passes["none"], facts.passes["blocks"]
-    assert again.memory.slope < 0.6 * plain.memory.slope
+    assert again.memory.at(1000) < 0.6 * plain.memory.at(1000)
     assert 1.1 * plain.flops.slope < again.flops.slope < 1.4 * plain.flops.slope
 
 

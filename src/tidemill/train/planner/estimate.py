@@ -110,7 +110,7 @@ def estimate(
     share = -(-batch // placement.world)
     pieces = -(-share // size)
     size = -(-share // pieces)
-    memory, host = _memory(placement, size, ledger, run, hardware)
+    memory, host = _memory(placement, size, pieces, ledger, run, hardware)
     time = _time(placement, size, pieces, ledger, run, hardware, precision)
     return Estimate(
         memory_bytes=int(fix.memory * sum(memory.values())),
@@ -123,7 +123,7 @@ def estimate(
 
 
 def _memory(
-    placement: Placement, size: int, ledger: Ledger, run: Pass, hardware: Hardware
+    placement: Placement, size: int, pieces: int, ledger: Ledger, run: Pass, hardware: Hardware
 ) -> tuple[dict[str, int], int]:
     """Bytes on one device by purpose, and bytes on its machine."""
     parts = placement.shards
@@ -141,9 +141,12 @@ def _memory(
     # Whole weights of the block that runs and of the one that comes, and whole gradients of the one that ran.
     gathered = (2 * ledger.rest + 3 * ledger.block if ledger.blocks else 2 * ledger.rest) if sharded else 0
     update = 0 if hardware.kind == "cuda" else 2 * ledger.largest // parts
-    passing = int(run.memory.at(size)) + gathered
+    activations = int(run.memory.at(size))
+    if pieces == 1 and placement.world == 1 and not placement.offload:  # else gradients are there before a pass begins
+        activations = min(activations, max(0, int(run.whole.at(size)) - ledger.gradients))
+    passing = activations + gathered
     standing["buffers"] = ledger.buffers
-    standing["activations"] = int(run.memory.at(size))
+    standing["activations"] = activations
     standing["gathered"] = gathered
     standing["update"] = max(0, update - passing)
     return standing, host
