@@ -5,26 +5,24 @@
     python bench/deep/run.py omniglot
 
 The whole of each fit is timed, reading and export included; the bundle it leaves is what is measured. ``omniglot`` fits
-twice at equal time: from the beginning, and from the weights of a study of other open images, which are the digits of
-mnist as ink on paper, each turned or mirrored in one of eight ways that its class names. What that study takes is told.
+twice at equal time: from the beginning, and from the weights of a study of other open images, which are letters of many
+scripts drawn in open typefaces as if written by hand (``glyphs.py``). What that study takes is told.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import random
-import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import fits
+import glyphs
 
 BARS = {"mnist": ("5m", 0.988), "cifar10": ("20m", 0.70), "omniglot": ("3m", 0.30)}
 """Time of each set, and the accuracy that is asked; of omniglot the share of errors that weights must save."""
 PRETRAINING = "5m"
+LETTERS, EACH = 800, 16
+"""Classes that are learned before omniglot's, and pictures of each."""
 SIDE = "32"
 """Pixels of a side, for both fits of omniglot and for what they begin from."""
 
@@ -49,41 +47,17 @@ def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Name
 
 
 def omniglot(folder: Path, out: Path, limit: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Fit twice at equal time, once from the weights of a study of turned digits."""
-    turned = strokes(folder / "mnist", out / "turned", given.seed)
+    """Fit twice at equal time, once from the weights of a study of letters."""
+    letters = glyphs.write(out / "letters", letters=LETTERS, each=EACH, seed=given.seed)
     side = ("--image-size", SIDE)
-    before = fit(turned, out, "strokes", PRETRAINING, given, *side, "--family", "quicknet")
+    before = fit(letters, out, "letters", PRETRAINING, given, *side, "--family", "quicknet")
     data = folder / "omniglot_fewshot"
     found: dict[str, Any] = {"pretraining": before}
-    for name, more in (("scratch", ()), ("weights", ("--weights", "strokes"))):
+    for name, more in (("scratch", ()), ("weights", ("--weights", "letters"))):
         found[name] = fit(data / "train_labels.csv", out, name, limit, given, *side, *more)
         found[name]["accuracy"] = accuracy(out / f"{name}.tm", data / "test_labels.csv")
     wrong, fewer = (1 - found[name]["accuracy"] for name in ("scratch", "weights"))
     return {**found, "value": 1 - fewer / wrong if wrong else 0.0}
-
-
-def strokes(digits: Path, out: Path, seed: int) -> Path:
-    """Write the digits as ink on paper, each turned or mirrored in one of eight ways, and a table of their classes."""
-    from PIL import Image, ImageOps
-
-    out.mkdir(parents=True, exist_ok=True)
-    draw = random.Random(seed)
-    rows: list[Sequence[str]] = [("file", "label")]
-    with zipfile.ZipFile(digits / "train.zip") as archive, (digits / "train_labels.csv").open(newline="") as table:
-        names = {Path(n).name: n for n in archive.namelist()}
-        for row in csv.DictReader(table):
-            stored = row["file"] if row["file"] in archive.NameToInfo else names[Path(row["file"]).name]
-            image = ImageOps.invert(Image.open(io.BytesIO(archive.read(stored))).convert("L"))
-            way = draw.randrange(8)
-            image = image.rotate(90 * (way % 4))
-            image = ImageOps.mirror(image) if way >= 4 else image
-            name = f"{len(rows):05d}.png"
-            image.save(out / name)
-            rows.append((name, f"{row['label']}-{way}"))
-    path = out / "labels.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return path
 
 
 if __name__ == "__main__":

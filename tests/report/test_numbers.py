@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,27 @@ def test_the_interval_of_accuracy_is_that_of_a_share() -> None:
     assert found.value == pytest.approx(p)
     assert found.low == pytest.approx(p - half, abs=0.1 * half)
     assert found.high == pytest.approx(p + half, abs=0.1 * half)
+
+
+def test_a_thousand_classes_take_neither_minutes_nor_gigabytes() -> None:
+    """A thousand confusion matrices of them would be 8 GB."""
+    classes = 900
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, classes, 2000)
+    decisions = np.where(rng.random(2000) < 0.7, y, rng.integers(0, classes, 2000))
+    task = Task(TaskKind.MULTICLASS, "y", tuple(str(c) for c in range(classes)))
+    tracemalloc.start()
+    found = bootstrap(
+        {"a": measure("accuracy", task)}, y, np.eye(classes)[decisions], decisions, FakeClock(), 1.0, rng
+    )["a"]  # fmt: skip
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    p = (y == decisions).mean()
+    half = Z * np.sqrt(p * (1 - p) / len(y))
+    assert found.high is not None
+    assert found.high - found.value == pytest.approx(half, abs=0.3 * half)
+    assert found.resamples < 1000
+    assert peak < 300e6
 
 
 def test_drawing_fewer_of_many_rows_keeps_the_width(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ MOST_DRAWN = 20_000
 MOST_RESAMPLES = 200
 LEAST_RESAMPLES = 12
 CONFUSIONS = 1000
+MOST_CELLS, CELLS_AT_ONCE = 100_000_000, 2_000_000
+"""Of confusion matrices: a thousand classes have a million cells, so fewer are drawn, and few at a time."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,20 @@ def _by_confusion(
     measure: Measure, value: float, y: NDArray[Any], decisions: NDArray[np.int64], rng: np.random.Generator
 ) -> Interval:
     k = measure.task.n_classes
-    cells = confusion_matrix(y, decisions, k)
-    n = len(y)
-    draws = rng.multinomial(n, cells.ravel() / n, size=CONFUSIONS).reshape(CONFUSIONS, k, k).astype(np.float64)
+    cells = confusion_matrix(y, decisions, k).ravel()
+    met = np.flatnonzero(cells)  # at most as many as rows, however many classes there are
+    n, shares = len(y), cells[met] / cells.sum()
     positive = measure.task.classes.index(measure.label) if measure.label is not None else (1 if k == 2 else None)
     assert measure.metric.of_confusion is not None
-    seen = measure.metric.of_confusion(draws, positive, measure.cost)
-    return around(value, float(np.std(seen, ddof=1)), measure.bounds, CONFUSIONS)
+    seen: list[float] = []
+    resamples = int(np.clip(MOST_CELLS // k**2, LEAST_RESAMPLES, CONFUSIONS))
+    while len(seen) < resamples:
+        size = min(resamples - len(seen), max(1, CELLS_AT_ONCE // k**2))
+        draws = np.zeros((size, k * k))
+        draws[:, met] = rng.multinomial(n, shares, size=size)
+        found = measure.metric.of_confusion(draws.reshape(size, k, k), positive, measure.cost)
+        seen.extend(np.asarray(found, dtype=np.float64).tolist())
+    return around(value, float(np.std(seen, ddof=1)), measure.bounds, resamples)
 
 
 def _resample(

@@ -19,6 +19,7 @@ from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config, Cost
 from tidemill.models.export import to_onnx
 from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.calibrate import LeastLogLoss, calibrate
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from tidemill.models.training.pace import MEASURED_SHARE, cut, measure_step_s, spread
 from tidemill.models.training.run import limits_of
@@ -193,8 +194,12 @@ def fit_net(
         half, plan = replace(samples, halved=True), Placement(device=budget.device, micro_batch=recipe.batch)
         runtime.train(net, loss, half, first, limits=limits_of(budget), seed=seed, plan=plan)
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
-    train_within(net, loss, samples, recipe, budget, seed, checks=checks)
-    return net.eval()
+    score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None
+    train_within(net, loss, samples, recipe, budget, seed, checks=checks, score=score)
+    net.eval()
+    if score is not None and checks is not None:
+        calibrate(net, net.last, checks)
+    return net
 
 
 def loss_of(net: Classifier, smoothing: float) -> CrossEntropy | BinaryCrossEntropy | SquaredError:

@@ -31,6 +31,12 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(list(mean)).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).reshape(1, -1, 1, 1))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer; logits are in proportion to what it gives."""
+        found: nn.Linear = self.body.linear  # type: ignore[assignment]  # every body has it
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
         """From pixels 0 to 255, float (B, C, H, W), to logits (B, K)."""
         x = (images - self.mean) / self.std
