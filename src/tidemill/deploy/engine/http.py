@@ -47,7 +47,8 @@ _UNREAD = 1 << 20
 _LONGEST_PARENT = 128
 _TURN_BYTES = 1 << 17
 """A client that sends so much at once waits until the others had their turn."""
-_MOST_HEADS = 1024
+_MOST_HEADS = 32
+"""That a connection keeps: a client's heads differ by the length of the body alone."""
 _LONGEST_HEAD = 4096
 _PASSING = frozenset((b"idempotency-key", b"x-request-id", b"x-sticky-key"))
 """Headers that differ from request to request: a head that has one is not worth remembering."""
@@ -75,7 +76,6 @@ class Hub:
         """Bytes of the bodies of all requests that are under way, or still coming."""
         self.clock: Callable[[], float] = time.perf_counter
         self.connections: set[Connection] = set()
-        self.heads: dict[bytes, Head] = {}
         self.draining = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_begun", "_body", "_close", "_declared", "_exchange", "_expects", "_fed", "_hosts", "_hub", "_lengths",
         "_line", "_parser", "_paused", "_phase", "_plain", "_refused", "_resting", "_since", "_size", "_te",
-        "_transport", "_unread_since", "_upload", "_url",
+        "_transport", "_unread_since", "_upload", "_url", "heads",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -139,6 +139,8 @@ class Connection(asyncio.Protocol):
         self._close = False
         self._paused = False
         self._unread_since = 0.0
+        self.heads: dict[bytes, Head] = {}
+        """What was read before; a head may hold a key, so it goes with its connection."""
 
     # -------------------------------------------------------------------------------------------------- from asyncio
 
@@ -156,6 +158,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone; what it asked for is thrown away when it is ready, and counts until then."""
         self._transport = None
+        self.heads = {}
         self._hub.connections.discard(self)
         self._forget_upload()
         self.flush()
@@ -168,7 +171,7 @@ class Connection(asyncio.Protocol):
         if fresh:
             hub = self._hub
             end = data.find(_HEAD_END) + 4
-            head = hub.heads.get(data[:end])
+            head = self.heads.get(data[:end])
             if (
                 head is not None
                 and len(data) - end == head.length
@@ -228,10 +231,9 @@ class Connection(asyncio.Protocol):
         end = data.find(_HEAD_END) + 4
         if not 4 < end <= _LONGEST_HEAD or data[end:] != exchange.body or not _PASSING.isdisjoint(exchange.headers):
             return
-        heads = self._hub.heads
-        if len(heads) >= _MOST_HEADS:
-            heads.clear()
-        heads[data[:end]] = Head(exchange.method, exchange.target, exchange.headers, len(data) - end)
+        if len(self.heads) >= _MOST_HEADS:
+            self.heads.clear()
+        self.heads[data[:end]] = Head(exchange.method, exchange.target, exchange.headers, len(data) - end)
 
     def eof_received(self) -> bool:
         """The client says no more; what is under way is still answered."""
