@@ -152,6 +152,18 @@ def test_roles_hold_for_the_key_that_asks_whatever_it_may_do_elsewhere(
     assert {names["eve"], names["boss"]} <= set(refused)
 
 
+def test_only_names_that_the_key_may_read_are_offered(
+    filled: Workspace, asked_by: tuple[Callable[[str], Ask], dict[str, str]]
+) -> None:
+    by, names = asked_by
+    say(filled, "people", owner=names["ann"], actor=names["ann"])
+    for name, offered in (("ann", True), ("eve", False)):
+        for method, path in (("GET", "/peaple"), ("POST", "/peaple/match"), ("GET", "/peaple/audit")):
+            answer = by(name)(method, path, **({"json": {}} if method == "POST" else {}))
+            assert answer.status_code == 404, (name, path)
+            assert ("'people'" in str(answer.json())) is offered, (name, path)
+
+
 def test_without_keys_programs_on_this_machine_are_nobody_in_particular(filled: Workspace) -> None:
     say(filled, "people", owner="mia")
     client = Client(make_app(Context(filled)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidemill.api.data import finite, may, placeless
+from tidemill.api.data import finite, may, placeless, version_of
 from tidemill.api.route import Call, Content, Route
 from tidemill.api.shapes import Field
 
@@ -119,9 +119,7 @@ def _skew(call: Call, version: str, served: str, columns: Any) -> Any:
 
 def _version(call: Call, name: str, role: str = "reader") -> tuple[str, str]:
     """Find a version for a key that has the role; its dataset, and the one way to name it that is no file's."""
-    from tidemill.data.versions import find_version
-
-    record = find_version(call.context.workspace, name)
+    record = version_of(call, name)
     may(call, record.dataset, role)
     return record.dataset, f"{record.dataset}@{record.hash}"
 

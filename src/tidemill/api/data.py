@@ -102,11 +102,17 @@ def _show_data_audit(call: Call) -> Any:
 
 def _found(call: Call, name: str) -> DatasetVersion:
     """Find a version that the key may read."""
-    from tidemill.data.versions import find_version
-
-    record = find_version(call.context.workspace, name)
+    record = version_of(call, name)
     may(call, record.dataset, "reader")
     return record
+
+
+def version_of(call: Call, name: str) -> DatasetVersion:
+    """Find a version; who asks for one that isn't there is offered only names that the key may read."""
+    from tidemill.sdk.data.doors import Door
+    from tidemill.sdk.data.names import actor_name
+
+    return Door(call.context.workspace, actor_name(call.actor)).version(name)
 
 
 def _named(call: Call) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tidemill.api.data import version_of
 from tidemill.api.route import Call, Route
 from tidemill.api.shapes import Field
 from tidemill.core.errors import OptionError
@@ -71,9 +72,7 @@ def _collect_data(call: Call) -> Any:
 
 def _dataset(call: Call) -> str:
     """Name of the dataset that a version belongs to; its roles are checked by who uses it."""
-    from tidemill.data.versions import find_version
-
-    return find_version(call.context.workspace, call.path["version"]).dataset
+    return version_of(call, call.path["version"]).dataset
 
 
 def _check_words(name: str, given: Mapping[str, Any] | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from starlette.responses import StreamingResponse
 
-from tidemill.api.data import may
+from tidemill.api.data import may, version_of
 from tidemill.api.features import media_type
 from tidemill.api.route import Call, Route
 from tidemill.api.shapes import Field
@@ -42,10 +42,8 @@ def _relabel_data(call: Call) -> Any:
 
 def _fillable(call: Call) -> str:
     """Check the roles before rows are read: whoever lacks them shall cost no more than a refusal."""
-    from tidemill.data.versions import find_version
-
     named = call.path["version"]
-    dataset = find_version(call.context.workspace, named).dataset
+    dataset = version_of(call, named).dataset
     may(call, dataset, "reader")
     may(call, call.query["name"] or dataset, "writer")
     return named

@@ -7,7 +7,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,10 +206,21 @@ def list_versions(workspace: Workspace, dataset: str | None = None, *, dropped: 
     return [DatasetVersion.from_record(r) for r in _records(workspace, dataset, dropped)]
 
 
-def find_version(workspace: Workspace, ref: str) -> DatasetVersion:
+def find_version(
+    workspace: Workspace, ref: str, *, offered: Callable[[set[str]], Iterable[str]] | None = None
+) -> DatasetVersion:
     """Find a version by dataset name (its newest), by ``name@hash``, ``name@tag`` or by hash.
 
     A hash may be cut to 4 digits. A whole one also finds a version that was dropped but that something refers to.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where.
+    ref : str
+        As above.
+    offered : callable, optional
+        Takes the names of all datasets where there is none of that name, and gives those that may be told.
 
     Raises
     ------
@@ -229,7 +240,8 @@ def find_version(workspace: Workspace, ref: str) -> DatasetVersion:
     if not found and _HASH.fullmatch(ref):
         found = _records(workspace, None, len(ref) == 64, ref)
     if not found:
-        raise NotFoundError.of("dataset", ref, {r["dataset"] for r in _records(workspace, None)})
+        names = {r["dataset"] for r in _records(workspace, None)}
+        raise NotFoundError.of("dataset", ref, names if offered is None else offered(names))
     if len({r["hash"] for r in found}) > 1:
         raise NotFoundError(
             f"{len(found)} dataset versions begin with {ref!r}.",

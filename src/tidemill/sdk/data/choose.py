@@ -258,15 +258,13 @@ def _similar(given: Similar | str | None, over: Sequence[str], metric: str) -> S
 
 def _manifest(door: Door, given: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
     """Find the manifest of an earlier sample: as it is, in a file, or in the lineage of a version."""
-    from tidemill.data.versions import find_version
-
     if isinstance(given, Mapping):
         return given
     path = Path(given)
     if path.is_file():
         return _read_manifest(path)
     try:
-        version = find_version(door.workspace, str(given))
+        version = door.version(str(given))
     except NotFoundError as error:
         raise NotFoundError(
             f"There is neither a file nor a version {str(given)!r}.", hint=error.hint, where="--replay"
@@ -298,12 +296,11 @@ def _rows_out(door: Door, ref: str, found: Match, path: Path, with_pii: bool) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import audit, facts_of
 
     names, left = list(found.resident.source.names), []
     if not ref.startswith(_GROUP):
-        version = find_version(door.workspace, ref)
+        version = door.version(ref)
         if with_pii:
             door.may_write(version.dataset)
         else:

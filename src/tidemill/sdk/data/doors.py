@@ -34,11 +34,15 @@ class Door:
     workspace: Workspace
     actor: str
 
-    def may_read(self, *refs: str) -> None:
-        """Refuse who may not read these versions."""
+    def version(self, ref: str) -> DatasetVersion:
+        """Find a version; where there is none, only names of datasets that may be read are offered."""
         from tidemill.data.versions import find_version
 
-        for name in sorted({find_version(self.workspace, ref).dataset for ref in refs}):
+        return find_version(self.workspace, ref, offered=self.readable)
+
+    def may_read(self, *refs: str) -> None:
+        """Refuse who may not read these versions."""
+        for name in sorted({self.version(ref).dataset for ref in refs}):
             self.may_see(name)
 
     def may_see(self, dataset: str) -> None:

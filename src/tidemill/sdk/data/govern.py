@@ -22,11 +22,10 @@ def tag(dataset: str, name: str, *, workspace: Place = None, actor: str | None =
     workspace, actor : optional
         As in `add`.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import tag as run
 
     with enter(workspace, actor) as door:
-        door.may_write(find_version(door.workspace, dataset).dataset)
+        door.may_write(door.version(dataset).dataset)
         version = run(door.workspace, dataset, name, actor=door.actor)
         return {**summary(version), "tag": name}
 
@@ -58,11 +57,10 @@ def facts(dataset: str, *, workspace: Place = None, actor: str | None = None) ->
     workspace, actor : optional
         As in `add`.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import facts_of, tags_of
 
     with enter(workspace, actor) as door:
-        name = find_version(door.workspace, dataset).dataset
+        name = door.version(dataset).dataset
         door.may_see(name)
         return {"dataset": name, **facts_of(door.workspace, name).to_json(), "tags": tags_of(door.workspace, name)}
 
@@ -145,11 +143,10 @@ def drop(dataset: str, *, workspace: Place = None, actor: str | None = None) -> 
     workspace, actor : optional
         As in `add`.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import drop as run
 
     with enter(workspace, actor) as door:
-        door.may_rule(find_version(door.workspace, dataset).dataset)
+        door.may_rule(door.version(dataset).dataset)
         return summary(run(door.workspace, dataset, actor=door.actor))
 
 

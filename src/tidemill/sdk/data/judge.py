@@ -69,7 +69,6 @@ def expect(
     from tidemill.data.expectations.expected import load_expected
     from tidemill.data.expectations.gate import keep_suite
     from tidemill.data.expectations.infer import infer_suite
-    from tidemill.data.versions import find_version
 
     if [source is not None, text is not None, anew].count(True) > 1:
         raise OptionError("Expectations come from a file or are inferred anew, not both.", where="--from")
@@ -77,7 +76,7 @@ def expect(
         raise OptionError("A suite of another tool is kept by itself.", hint="Do one after the other.", where="--suite")
     with enter(workspace, actor) as door:
         door.may_read(dataset)
-        version = find_version(door.workspace, dataset)
+        version = door.version(dataset)
         if suite is not None:
             return _expect_foreign(door, version, suite)
         kept = load_expected(door.workspace, version.dataset)
@@ -161,11 +160,10 @@ def judge(
     """
     from tidemill.data.expectations.expected import Expected, load_expected
     from tidemill.data.expectations.foreign import read_foreign
-    from tidemill.data.versions import find_version
 
     with enter(workspace, actor) as door:
         door.may_read(dataset)
-        version = find_version(door.workspace, dataset)
+        version = door.version(dataset)
         if expected is None and suite is None and text is None:
             wanted = load_expected(door.workspace, version.dataset)
         else:
@@ -204,13 +202,12 @@ def gate(
         ``version``, ``judged``, ``blocked`` and ``findings``.
     """
     from tidemill.data.expectations.gate import open_gate, verdict
-    from tidemill.data.versions import find_version
 
     if reason and not opened:
         raise OptionError("A reason is given to open the gate.", hint="Add --open.", where="--reason")
     with enter(workspace, actor) as door:
         door.may_read(dataset)
-        version = find_version(door.workspace, dataset)
+        version = door.version(dataset)
         ref = f"{version.dataset}@{version.hash}"
         if opened:
             door.may_rule(version.dataset)
@@ -251,11 +248,10 @@ def drift(
     """
     from tidemill.data.drift.kept import version_drift
     from tidemill.data.drift.page import render_page
-    from tidemill.data.versions import find_version
 
     with enter(workspace, actor) as door:
         door.may_read(a, b)
-        before, after = (find_version(door.workspace, ref) for ref in (a, b))
+        before, after = (door.version(ref) for ref in (a, b))
         found = version_drift(door.workspace, *(f"{v.dataset}@{v.hash}" for v in (before, after)))
     told = {
         "before": before.ref,

@@ -84,11 +84,10 @@ def append(
         As in `add`; the columns are read with the meanings that they have in the dataset.
     """
     from tidemill.data.ingest import read
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.operations import append as run
 
     with enter(workspace, actor) as door:
-        parent = find_version(door.workspace, dataset)
+        parent = door.version(dataset)
         door.may_read(dataset)
         door.may_write(name or parent.dataset)
         raw = read(source, query=query, sheet=sheet)
@@ -107,7 +106,7 @@ def _table(
 ) -> Any:
     from tidemill.data.infer import infer_schema
     from tidemill.data.ingest import read
-    from tidemill.data.versions import find_version, write_version
+    from tidemill.data.versions import write_version
     from tidemill.data.versions.operations.append import like as read_like
 
     raw = read(source, query=query, sheet=sheet)
@@ -115,7 +114,7 @@ def _table(
         if target is not None:
             raise OptionError("With --like the target is that of the other dataset.", where="--target")
         door.may_read(like)
-        schema = read_like(raw, find_version(door.workspace, like).schema)
+        schema = read_like(raw, door.version(like).schema)
     else:
         schema = infer_schema(raw, target)
     return write_version(door.workspace, name, raw, schema, parameters={"annotator": annotator} if annotator else {})

@@ -52,11 +52,10 @@ def versions(workspace: Place = None, *, dataset: str | None = None, actor: str 
 
 def describe(dataset: str, workspace: Place = None, *, actor: str | None = None) -> dict[str, Any]:
     """Describe a dataset version, by name (its newest), by ``name@tag``, or by the beginning of its hash."""
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.governance import facts_of, tags_of
 
     with enter(workspace, actor) as door:
-        record = find_version(door.workspace, dataset)
+        record = door.version(dataset)
         door.may_see(record.dataset)
         facts = facts_of(door.workspace, record.dataset)
         tags = [name for name, key in tags_of(door.workspace, record.dataset).items() if key == record.hash]
@@ -274,11 +273,10 @@ def verify(dataset: str, *, workspace: Place = None, actor: str | None = None) -
     workspace, actor : optional
         As in `add`.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.verify import verify as run
 
     with enter(workspace, actor) as door:
-        version = find_version(door.workspace, dataset)
+        version = door.version(dataset)
         door.may_see(version.dataset)
         return {"version": version.ref, "problems": run(door.workspace, version)}
 
@@ -311,12 +309,11 @@ def export(
     dict
         ``path``, ``version`` and ``without``: the columns that were left out.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.export import export as run
     from tidemill.data.versions.governance import audit, facts_of
 
     with enter(workspace, actor) as door:
-        version = find_version(door.workspace, dataset)
+        version = door.version(dataset)
         door.may_read(dataset)
         if with_pii:
             door.may_write(version.dataset)

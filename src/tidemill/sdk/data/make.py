@@ -198,12 +198,11 @@ def split(
     workspace, actor : optional
         As in `add`.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.operations import split as run
 
     with enter(workspace, actor) as door:
         door.may_read(dataset)
-        stem = name or find_version(door.workspace, dataset).dataset
+        stem = name or door.version(dataset).dataset
         known: set[str] = set()
         for part in shares:
             door.may_write(f"{stem}.{part}")
@@ -239,12 +238,11 @@ def dedupe(
     dict
         The version, and ``dropped``: how many rows were left out.
     """
-    from tidemill.data.versions import find_version
     from tidemill.data.versions.operations import drop_duplicates
 
     with enter(workspace, actor) as door:
         known = _prepare(door, [dataset], name)
-        parent = find_version(door.workspace, dataset)
+        parent = door.version(dataset)
         version = drop_duplicates(
             door.workspace, parent.hash, by=words(by), near=near, tolerance=tolerance, similarity=similarity, name=name
         )
@@ -255,11 +253,9 @@ def dedupe(
 
 def _prepare(door: Door, refs: Sequence[str], name: str | None) -> set[str]:
     """Check the roles, and return the versions that the new one may turn out to be."""
-    from tidemill.data.versions import find_version
-
     if not refs:
         raise NotFoundError("No dataset is named.")
     door.may_read(*refs)
-    chosen = name or find_version(door.workspace, refs[0]).dataset
+    chosen = name or door.version(refs[0]).dataset
     door.may_write(chosen)
-    return hashes(door, chosen) | {find_version(door.workspace, ref).hash for ref in refs}
+    return hashes(door, chosen) | {door.version(ref).hash for ref in refs}

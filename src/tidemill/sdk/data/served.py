@@ -70,11 +70,10 @@ def skew(
     """
     from tidemill.data.drift.page import render_page
     from tidemill.data.drift.skew import skew as run
-    from tidemill.data.versions import find_version
 
     with enter(workspace, actor) as door:
         door.may_read(dataset)
-        version = find_version(door.workspace, dataset)
+        version = door.version(dataset)
         rows = _served(door, served, version)
         if not rows.table.num_rows:
             raise DataError("No rows were served.", hint="Look at the endpoint's capture policy, or wait for some.")
