@@ -237,7 +237,7 @@ def test_rows_in_shared_memory_are_answered_bit_for_bit_whoever_dies(start: Star
 
 def test_what_is_refused_under_load_is_told_in_words_and_at_once(start: Start, models: Models) -> None:
     server = start({"m": models("turns")}, settings=Endpoint("base", min_replicas=1, deadline_ms=300))
-    work = 3_000
+    work = 6_000
     for _ in range(5):
         server.ask("/v2/models/m/infer", _index(work))
 
