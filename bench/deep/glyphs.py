@@ -7,13 +7,16 @@ turns, scales and thickens them in a way of its own. A class is a letter.
 from __future__ import annotations
 
 import csv
-import sys
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
 
 _FACES = ("DejaVuSans.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 _SIZE, _SIDE = 72, 105
@@ -97,10 +100,10 @@ def _drawn(count: int, rng: np.random.Generator) -> list[tuple[str, list[Points]
     return found
 
 
-def _picture(face: object, letter: str) -> Bits | None:
+def _picture(face: FreeTypeFont, letter: str) -> Bits | None:
     from PIL import Image, ImageDraw
 
-    left, top, right, bottom = face.getbbox(letter)  # type: ignore[attr-defined]  # PIL's FreeTypeFont
+    left, top, right, bottom = face.getbbox(letter)
     if right <= left or bottom <= top:
         return None
     image = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4), 0)
@@ -109,7 +112,7 @@ def _picture(face: object, letter: str) -> Bits | None:
 
 
 def thinned(picture: Bits) -> Bits:
-    """Take pixels off the edges of strokes until lines are left.
+    """Take pixels off the edges of strokes until lines are left; scikit-image, which can do it, has no other use here.
 
     References
     ----------
@@ -166,7 +169,3 @@ def _written(points: Points, rng: np.random.Generator) -> Bits:
     ink[tuple(places[inside].T)] = True
     ink = ndimage.binary_dilation(ink, iterations=int(rng.integers(2, 4)))
     return ink.reshape(_SIDE, fine, _SIDE, fine).mean(axis=(1, 3)) > 0.4
-
-
-if __name__ == "__main__":
-    print(write(Path(sys.argv[1]), letters=int(sys.argv[2]), each=int(sys.argv[3]), seed=0))

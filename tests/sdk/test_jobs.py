@@ -168,6 +168,18 @@ def test_from_afar_a_name_of_data_is_a_version_of_the_workspace(
     assert made["arguments"]["out"] == str((place / jobs.FILES / "m.tm").resolve())
 
 
+def test_from_afar_only_names_that_the_caller_may_read_are_offered(place: Path, small_csv: Path) -> None:
+    from tidemill.sdk.data.keep import add
+
+    add(small_csv, name="small", workspace=place)
+    with Workspace.open(place) as workspace:
+        say(workspace, "small", owner="ann")
+    for actor, offered in (("ann", True), ("eve", False)):
+        with pytest.raises(NotFoundError) as caught:
+            jobs.submit_job("fit", {"data": "smal"}, workspace=place, actor=actor, afar=True)
+        assert ("'small'" in str(caught.value)) is offered
+
+
 def test_every_kind_names_a_function_that_takes_its_arguments() -> None:
     import inspect
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from tidemill.core.budget import parse_duration_s, parse_size_bytes
 from tidemill.core.errors import NotFoundError, OptionError
-from tidemill.data.versions import find_version
 from tidemill.jobs import emit as launch_files
 from tidemill.jobs.queue.folders import Piece, log_path, read_log
 from tidemill.jobs.queue.kinds import Kind, Kinds
@@ -22,6 +21,7 @@ from tidemill.jobs.queue.machine import capacity, find_devices
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.jobs.queue.types import HELD, Device, Job, JobState, Quota, Request, Until
 from tidemill.jobs.queue.worker import Pace, Worker
+from tidemill.sdk.data.doors import Door
 from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.features import Place, opened
 from tidemill.sdk.job_kinds import known_kinds
@@ -444,7 +444,7 @@ def _request(step: Mapping[str, Any], kinds: Kinds, owner: str, place: Workspace
     sizes = {"memory_bytes": step.get("memory"), "device_bytes": step.get("device_memory")}
     return Request(
         kind=kind.name,
-        arguments=_settled(kind, arguments, place, afar),
+        arguments=_settled(kind, arguments, Door(place, owner) if afar else None),
         name=str(step.get("name") or ""),
         owner=owner,
         needs=_needs(step.get("needs")),
@@ -483,28 +483,28 @@ def _needs(given: Any) -> dict[int | str, Until]:
     return found
 
 
-def _settled(kind: Kind, arguments: Mapping[str, Any], place: Workspace, afar: bool) -> dict[str, Any]:
-    """Make paths independent of the folder in which they were said; from afar they must stay in the workspace."""
+def _settled(kind: Kind, arguments: Mapping[str, Any], afar: Door | None) -> dict[str, Any]:
+    """Make paths independent of the folder in which they were said; who comes from afar must stay in the workspace."""
     out = dict(arguments)
     for name, value in arguments.items():
         form = kind.arguments[name].type
         if form not in ("path", "data"):
             continue
-        if afar:
-            out[name] = _inside(name, value, form, place)
+        if afar is not None:
+            out[name] = _inside(name, value, form, afar)
         elif form == "path" or Path(value).expanduser().exists():
             out[name] = str(Path(value).expanduser().absolute())
     return out
 
 
-def _inside(name: str, value: str, form: str, place: Workspace) -> str:
+def _inside(name: str, value: str, form: str, door: Door) -> str:
     """A dataset version by its hash, or a path in the folder that callers from afar may name."""
     if not value or not value.isprintable():
         raise OptionError(f"{value!r:.80} is no path.", where=name)
     if form == "data" and "/" not in value:
-        version = find_version(place, value)
+        version = door.version(value)
         return f"{version.dataset}@{version.hash}"  # no file of the worker's folder is called so
-    ours = (place.path / FILES).resolve()
+    ours = (door.workspace.path / FILES).resolve()
     path = (ours / value).resolve()
     if not path.is_relative_to(ours) or path == ours:
         raise OptionError(
