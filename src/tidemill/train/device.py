@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -58,11 +59,9 @@ def precision_on(wanted: str, device: torch.device) -> str:
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16; a processor of which PyTorch doesn't tell has none."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Not in every version that is supported; what it doesn't tell of is not tried, for emulation takes many times as
-    # long.
-    tell = getattr(torch.cpu, "get_capabilities", dict)
-    known = tell()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Not in every version that is supported; what isn't told of is not tried, for emulation takes many times as long.
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
