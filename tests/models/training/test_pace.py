@@ -93,62 +93,38 @@ def test_as_many_steps_are_measured_as_there_is_time_for(
     assert step_s == pytest.approx(20 * row_s)
 
 
-class Timed:
-    """Rows whose batches take as long as the precision in which they are computed says, by a clock."""
-
-    def __init__(self, clock: Clock, seconds: dict[str, float]) -> None:
-        self.clock, self.seconds = clock, seconds
-        self.computed: list[str] = []
-
-    def __len__(self) -> int:
-        return 40
-
-    def batch(
-        self, rows: NDArray[np.int64], *, train: bool, rng: np.random.Generator
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        return {"input": torch.zeros(len(rows), 1)}, torch.zeros(len(rows))
-
-    def loss(self, out: Tensor, y: Tensor) -> Tensor:
-        self.clock.now += self.seconds[self.computed[-1]]
-        return (out[:, 0] - y) ** 2
-
-    def net(self) -> nn.Module:
-        """A net, and copies of it, that tell in which precision they computed."""
-        net = nn.Linear(1, 1)
-        names = {torch.bfloat16: "bf16", torch.float32: "fp32"}
-        net.register_forward_hook(lambda _, __, out: self.computed.append(names[out.dtype]))
-        return net
-
-
 @pytest.mark.parametrize(
-    ("fp32", "bf16", "budget", "there", "chosen"),
+    ("bf16", "budget", "there", "chosen"),
     [
-        (1.0, 0.5, TrainBudget(deadline=1e12), True, "bf16"),
-        (1.0, 0.9, TrainBudget(deadline=1e12), True, "auto"),
-        (1.0, 0.5, TrainBudget(deadline=1e12), False, "auto"),
-        (1.0, 0.5, TrainBudget(), True, "auto"),
-        (1.0, 0.5, TrainBudget(deadline=1e12, epochs=1, of=3), True, "auto"),
+        (0.5, TrainBudget(deadline=1e12), True, "bf16"),
+        (0.9, TrainBudget(deadline=1e12), True, "fp32"),
+        (0.5, TrainBudget(deadline=1e12), False, "auto"),
+        (0.5, TrainBudget(), True, "auto"),
+        (0.5, TrainBudget(deadline=1e12, epochs=1, of=3), True, "auto"),
     ],
     ids=["quicker", "hardly quicker", "no instructions", "no deadline", "rungs"],
 )
 def test_trainings_that_are_limited_in_time_compute_as_is_quickest(
-    monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, budget: TrainBudget, there: bool, chosen: str
+    monkeypatch: pytest.MonkeyPatch, bf16: float, budget: TrainBudget, there: bool, chosen: str
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr(pace.time, "perf_counter", clock)
     monkeypatch.setattr(pace, "computes_bf16", lambda device: there)
-    samples = Timed(clock, {"fp32": fp32, "bf16": bf16})
-    budget = replace(budget, device="cpu")
-    recipe = in_quicker_precision(Recipe(batch=20), samples.net(), samples.loss, samples, budget, 4.5)
-    assert recipe.precision == chosen
-    assert recipe.batch == 20
+    seconds = {"fp32": 1.0, "bf16": bf16}
+    recipe = in_quicker_precision(Recipe(batch=20), replace(budget, device="cpu"), seconds.__getitem__)
+    assert recipe == Recipe(batch=20, precision=chosen)
 
 
 def test_a_precision_that_somebody_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
     monkeypatch.setattr(pace, "computes_bf16", lambda device: True)
-    samples = Timed(clock, {"fp32": 1.0, "bf16": 0.1})
     budget = TrainBudget(deadline=1e12, device="cpu")
-    recipe = in_quicker_precision(Recipe(batch=20, precision="fp32"), samples.net(), samples.loss, samples, budget, 4.5)
+    recipe = in_quicker_precision(Recipe(precision="fp32"), budget, {"fp32": 1.0, "bf16": 0.1}.__getitem__)
     assert recipe.precision == "fp32"
-    assert samples.computed == []
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_steps_are_measured_in_the_precision_that_is_asked_for(precision: str, dtype: torch.dtype) -> None:
+    computed = []
+    net = nn.Linear(1, 1)
+    net.register_forward_hook(lambda _, __, out: computed.append(out.dtype))  # a copy has it, too
+    samples = Slow(Clock(), 0.0)
+    measure_step_s(net, lambda out, y: (out[:, 0] - y) ** 2, samples, 20, torch.device("cpu"), 1.0, precision)
+    assert set(computed) == {dtype}

@@ -130,8 +130,8 @@ def fit_net(
     checks = None if valid is None or not len(valid) else LineSamples(_some(valid), profile.alphabet, Distortion())
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
-    recipe = in_quicker_precision(recipe, net, CtcLoss(), samples, budget, _measured_s(budget))
     course = _Course(net, samples, checks, seed)
+    recipe = in_quicker_precision(recipe, budget, lambda precision: course.step_s(recipe.batch, budget, precision))
     new = new or not _reads(net, samples)
     if joined and budget.of is None:
         course.run_joined(recipe, budget, joined, new=new)
@@ -185,25 +185,23 @@ class _Course:
         if self.checks is not None and _least(second) > _least(first):
             self.net.load_state_dict(known)
 
+    def step_s(self, batch: int, budget: TrainBudget, precision: str) -> float:
+        """Seconds of a step, measured on some."""
+        most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
+        return measure_step_s(self.net, CtcLoss(), self.samples, batch, find_device(budget.device), most_s, precision)
+
     def planned(self, recipe: Recipe, budget: TrainBudget) -> Recipe:
         """Cut the length of a training to the time that there is, so that its learning rate comes to its end."""
         recipe = spread(recipe, _EVALUATIONS)
         if not budget.limited:
             return recipe
         rows, checks = len(self.samples), 0 if self.checks is None else len(self.checks)
-        device = find_device(budget.device)
-        step_s = measure_step_s(
-            self.net, CtcLoss(), self.samples, recipe.batch, device, _measured_s(budget), recipe.precision
-        )
+        step_s = self.step_s(recipe.batch, budget, recipe.precision)
         check_s = step_s * checks / recipe.batch / 2  # forward only
         planned = cut(recipe, _EVALUATIONS, step_s * rows / recipe.batch, check_s, budget.left_s())
         if planned.epochs * rows / recipe.batch < _LEAST_STEPS and recipe.batch >= 2 * _LEAST_BATCH:
             return self.planned(replace(recipe, batch=recipe.batch // 2, lr=recipe.lr / math.sqrt(2)), budget)
         return planned
-
-
-def _measured_s(budget: TrainBudget) -> float:
-    return min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
 
 
 def _least(budget: TrainBudget) -> float:

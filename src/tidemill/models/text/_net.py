@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,12 @@ from tidemill.models.text.samples import TokenSamples
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.heads import head_in_time, look_at
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
-from tidemill.models.training.pace import epochs_in_time
+from tidemill.models.training.pace import epochs_in_time, in_quicker_precision
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import cost_of, fill, operations, state_of
 from tidemill.models.vision.features import FeatureCache
-from tidemill.train.device import find_device
+from tidemill.train.device import arithmetic, find_device, precision_on
+from tidemill.train.evaluate import wide
 from tidemill.train.types import Recipe
 
 _BATCH = 64
@@ -336,16 +338,21 @@ def planned(recipe: Recipe, net: TextNet, loss: Any, samples: TokenSamples, chec
     """
     recipe = replace(recipe, batch=min(recipe.batch, len(samples)))
     if budget.limited:
-        step_s = measure_step_s(net, loss, samples, recipe.batch, budget)
+        measure = cache(partial(measure_step_s, net, loss, samples, recipe.batch, budget))
+        recipe = in_quicker_precision(recipe, budget, measure)
+        step_s = measure(recipe.precision)
         check_s = step_s * checks / recipe.batch / 2  # forward only
         passes_s = step_s * len(samples) / recipe.batch
         recipe = replace(recipe, epochs=epochs_in_time(recipe.epochs, passes_s, check_s, budget.left_s()))
     return replace(recipe, evaluate_every=recipe.epochs / math.ceil(recipe.epochs))
 
 
-def measure_step_s(net: TextNet, loss: Any, samples: TokenSamples, batch: int, budget: TrainBudget) -> float:
+def measure_step_s(
+    net: TextNet, loss: Any, samples: TokenSamples, batch: int, budget: TrainBudget, precision: str = "auto"
+) -> float:
     """Seconds of one step's forward and backward pass on texts by chance; gradients are gone afterwards."""
     device = find_device(budget.device)
+    precision = precision_on(precision, device)
     net.to(device).train()
     rng = np.random.default_rng(0)
     state = torch.random.get_rng_state()
@@ -354,7 +361,8 @@ def measure_step_s(net: TextNet, loss: Any, samples: TokenSamples, batch: int, b
         rows = rng.permutation(len(samples))[:batch]
         begun = time.perf_counter()
         inputs, targets = samples.batch(rows, train=True, rng=rng)
-        out = net(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        with arithmetic(precision, device):
+            out = wide(net(**{name: tensor.to(device) for name, tensor in inputs.items()}))
         loss(out, targets.to(device)).mean().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

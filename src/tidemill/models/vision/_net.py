@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -227,8 +228,9 @@ def planned(
         return recipe
     device = find_device(budget.device)
     most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
-    recipe = in_quicker_precision(recipe, net, loss, samples, budget, most_s)
-    step_s = measure_step_s(net, loss, samples, recipe.batch, device, most_s, recipe.precision)
+    measure = cache(partial(measure_step_s, net, loss, samples, recipe.batch, device, most_s))
+    recipe = in_quicker_precision(recipe, budget, measure)
+    step_s = measure(recipe.precision)
     mean_s = step_s
     if coarse:
         halved = replace(samples, halved=True)
