@@ -74,6 +74,17 @@ def test_the_head_knows_the_new_classes_before_the_body_is_trained(tmp_path: Pat
     assert (net.predict(valid.x[rows]).argmax(axis=1) == valid.y[rows]).mean() >= 0.8
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_net_without_weights_begins_on_halved_images(name: str, tmp_path: Path) -> None:
+    place = trained(name, tmp_path / "w")
+    _, train, _ = data(60, side=24)
+    space = pool.space(OTHER, ImageProfile.of(train.x, weights=(place,)), [name])
+    begun, new = space.default(), space.complete({"family": name, f"{name}.weights": ""})
+    assert f"{name}.coarse" not in begun
+    assert new[f"{name}.coarse"] == 0.5
+    assert pool.space(OTHER, ImageProfile.of(train.x), [name]).default()[f"{name}.coarse"] == 0.5
+
+
 def test_weights_of_other_colours_or_families_are_refused_by_name(tmp_path: Path) -> None:
     place = trained("quicknet", tmp_path / "w")
     grey, _, _ = profile_with(place, channels=1)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tidemill.core.space import Categorical, Float, Int, Param, Space
+from tidemill.core.space import Categorical, Float, Int, Param, Space, When
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.training.budget import TrainBudget
@@ -90,7 +90,9 @@ class TrainedFamily(ABC):
         if fitting:
             params.append(Categorical(f"{own}.weights", (*fitting, ""), fitting[0]))
         if min(profile.height, profile.width) >= COARSE_SIDE:
-            params.append(Categorical(f"{own}.coarse", (0.0, 0.5), 0.5))
+            # What weights have learned of whole images is forgotten on halved ones.
+            begun = (When(f"{own}.weights", ("",)),) if fitting else ()
+            params.append(Categorical(f"{own}.coarse", (0.0, 0.5), 0.5, when=begun))
         if profile.mirrored:
             params.append(Categorical(f"{own}.flip", (True, False), True))
             params.append(Categorical(f"{own}.mirror", (True, False), True))
