@@ -75,7 +75,7 @@ class Choice:
         """What the candidate said of rows that it was not trained on, beside the truth."""
         search = self.study.search
         rows, truth = search.covered_rows, search.truth
-        out = [Evidence("out_of_fold", truth.y[rows], self.candidate.scores(search.predictions()))]
+        out = [Evidence("out_of_fold", truth.y[rows], self.candidate.scores(search.predictions(), search.frames()))]
         test = self._test_scores()
         if test is not None and truth.y_test is not None:
             out.insert(0, Evidence("test", truth.y_test, test))
@@ -85,8 +85,7 @@ class Choice:
         search = self.study.search
         if search.truth.y_test is None:
             return None
-        found = {n: search.test_predictions(n) for n in self.candidate.weights}
-        return self.candidate.scores({n: p for n, p in found.items() if p is not None})
+        return search.test_scores(self.candidate)
 
     def info(self) -> BundleInfo:
         """What the search knows of it and a bundle keeps: objective, lineage, costs, notes."""

@@ -14,6 +14,7 @@ from tidemill.bundle.parts import EncoderPart, Member, Recipe
 from tidemill.core.budget import available_cpus
 from tidemill.core.calibration import Calibration
 from tidemill.core.decision import Decision
+from tidemill.core.frames import Frames
 from tidemill.core.objective import ConstraintResult, Objective
 from tidemill.core.pack import unpack
 from tidemill.core.protocols import ArtifactStore
@@ -23,6 +24,7 @@ from tidemill.core.transcripts import GREEDY
 from tidemill.core.trial import Cost, Trial
 from tidemill.search.ensembles.stack import LinearStack
 from tidemill.search.judge import Verdict
+from tidemill.search.lines.together import read_by
 from tidemill.search.modality import Modality, modality_of
 
 
@@ -93,8 +95,12 @@ class Candidate:
         """True where every constraint is kept."""
         return self.verdict.gap == 0
 
-    def scores(self, predictions: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Combine and calibrate stored predictions of its trials."""
+    def scores(
+        self, predictions: Mapping[int, NDArray[np.float32]], frames: Mapping[int, Frames] | None = None
+    ) -> NDArray[np.float64]:
+        """Combine and calibrate stored predictions of its trials; of transcripts, what stands behind them."""
+        if self.task.kind is TaskKind.RECOGNITION and len(self.weights) > 1:
+            return read_by(self.weights, frames or {}).astype(np.float64)
         joined = join(self.weights, predictions, self.stack, self.task.kind)
         return self.calibration.apply(joined) if self.task.kind.is_classification else joined
 
@@ -173,7 +179,8 @@ def join(
 ) -> NDArray[np.float64]:
     """Join scores of trials: the weighted mean, or what the stack makes of them.
 
-    Probabilities of one class among several sum to 1. Transcripts are those of one trial.
+    Probabilities of one class among several sum to 1. Transcripts are those of one trial; what several read together is
+    found by `tidemill.search.lines.together`.
     """
     if kind is TaskKind.RECOGNITION:
         (number,) = weights

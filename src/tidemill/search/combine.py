@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tidemill.core.calibration import Calibration, fit_calibration
 from tidemill.core.errors import SearchError
+from tidemill.core.frames import Frames
 from tidemill.core.protocols import Ensembler
 from tidemill.core.task import TaskKind
 from tidemill.core.trial import FREE, Cost, Trial
@@ -17,6 +18,7 @@ from tidemill.search.board import MODELS
 from tidemill.search.candidate import Candidate, join
 from tidemill.search.ensembles.stack import stack_where_it_pays
 from tidemill.search.judge import Judge, Verdict
+from tidemill.search.lines.together import choose
 from tidemill.search.losses import Loss, of_objective
 from tidemill.search.prices import Prices, thinness, total, with_models
 
@@ -34,6 +36,7 @@ def combine(
     most_bytes: int,
     most_us: float = float("inf"),
     shared: Cost = FREE,
+    frames: Mapping[int, Frames] | None = None,
 ) -> Candidate:
     """Choose what serves an objective best, from out-of-fold predictions alone.
 
@@ -58,6 +61,8 @@ def combine(
         Bound on the microseconds for a row of many.
     shared : Cost
         What every candidate costs beside its trials: encoders of columns.
+    frames : mapping, optional
+        What stands behind transcripts, by number of the trial: transcripts themselves can't be averaged.
 
     Raises
     ------
@@ -69,9 +74,10 @@ def combine(
             "No trial came to an end, so there is nothing to choose from.",
             hint="Give the search more time, or look at the failed trials.",
         )
-    if judge.task.kind is TaskKind.RECOGNITION:  # transcripts can't be averaged
-        costs = {t.number: t.cost for t in trials}
-        return min(_singles(costs, predictions, judge, shared), key=lambda c: c.verdict.key)
+    if judge.task.kind is TaskKind.RECOGNITION:
+        return _readers(
+            {t.number: t.cost for t in trials}, predictions, judge, most_bytes, most_us, shared, frames or {}
+        )
     models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
     bags = {t.number: t.cost for t in trials}
     loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
@@ -95,6 +101,36 @@ def combine(
         return min(found, key=lambda c: c.verdict.key)
     kept = [i for i, c in enumerate(found) if c.verdict.gap == 0]
     return found[min(kept, key=lambda i: values[i])]
+
+
+def _readers(
+    costs: Mapping[int, Cost],
+    predictions: Predicted,
+    judge: Judge,
+    most_bytes: int,
+    most_us: float,
+    shared: Cost,
+    frames: Mapping[int, Frames],
+) -> Candidate:
+    """The net that reads best, with others where they read better together and can be shipped."""
+    best = min(_singles(costs, predictions, judge, shared), key=lambda c: c.verdict.key)
+    (number,) = best.weights
+    prices = Prices(costs, judge.objective, 1.0, most_bytes, rows=len(judge.y), most_us=most_us, shared=shared)
+    judged: dict[tuple[int, ...], Candidate] = {(number,): best}
+
+    def loss(weights: Mapping[int, float], scores: NDArray[np.float32]) -> float:
+        joined = scores.astype(np.float64)
+        cost = total(costs, weights, shared)
+        found = Candidate(
+            task=judge.task, objective=judge.objective, weights=dict(sorted(weights.items())),
+            models=dict.fromkeys(sorted(weights), 1), calibration=Calibration(),
+            verdict=judge.judge(joined, cost, judge.decide(joined)), cost=cost,
+        )  # fmt: skip
+        judged[tuple(found.weights)] = found
+        return found.verdict.loss if found.verdict.gap <= best.verdict.gap else float("inf")
+
+    chosen = choose(frames, number, loss, lambda weights: bool(np.isfinite(prices(weights))))
+    return best if len(chosen) == 1 else judged[tuple(chosen)]
 
 
 def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge, shared: Cost) -> list[Candidate]:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.core.frames import Frames
 from tidemill.core.pack import pack, unpack
 from tidemill.core.protocols import ArtifactStore
 from tidemill.core.schema import Columns
 from tidemill.core.trial import Predictions
 from tidemill.search.splits import Splits
 
+FRAMES, TEST_FRAMES = "frames", "test_frames"
+"""Names of a trial's artifacts, and of parts of its result, that hold what a net said of every step along its lines."""
 TRUTH = "truth"
 """Name of the study's artifact that holds its `Truth`."""
 MOST_VALUES = 2_000
@@ -87,6 +90,11 @@ def get_predictions(store: ArtifactStore, key: str) -> Predictions:
     return Predictions(tree["rows"], tree["scores"])
 
 
+def get_frames(store: ArtifactStore, key: str) -> Frames:
+    """Read what a net said of every step along its lines."""
+    return Frames.from_tree(unpack(store.get(key)))
+
+
 def put_result(
     store: ArtifactStore, result: Mapping[str, Any], rows: NDArray[np.int64], rows_test: NDArray[np.int64] | None
 ) -> dict[str, str]:
@@ -94,6 +102,10 @@ def put_result(
     artifacts = {"oof": put_predictions(store, rows, result["oof"])}
     if result["test"] is not None and rows_test is not None:
         artifacts["test"] = put_predictions(store, rows_test, result["test"])
+    for name in (FRAMES, TEST_FRAMES):
+        frames: Frames | None = result.get(name)
+        if frames is not None:
+            artifacts[name] = store.put(pack(frames.to_tree()))
     if result["checkpoint"] is not None:
         artifacts["checkpoint"] = store.put(result["checkpoint"])
     return artifacts

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.parts import EncoderPart, Recipe
 from tidemill.core.errors import SearchError
+from tidemill.core.frames import Frames
 from tidemill.core.objective import Objective, parse_objective
 from tidemill.core.pack import unpack
 from tidemill.core.schema import Schema
@@ -22,7 +23,7 @@ from tidemill.search.candidate import Candidate
 from tidemill.search.combine import combine, renamed
 from tidemill.search.ensembles.greedy import GreedyEnsembler
 from tidemill.search.judge import Judge, Verdict
-from tidemill.search.ledger import TRUTH, Truth, get_predictions
+from tidemill.search.ledger import FRAMES, TEST_FRAMES, TRUTH, Truth, get_frames, get_predictions
 from tidemill.search.modality import FUSED, Modality, modality_of
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import covered
@@ -51,6 +52,7 @@ class Study:
         self.task = Task.from_json(record.task)
         self.objective = parse_objective(record.objective).resolve(self.task)
         self._oof: dict[int, NDArray[np.float32]] = {}
+        self._frames: dict[int, Frames] = {}
         self._candidates: dict[str, Candidate] = {}
 
     @classmethod
@@ -122,6 +124,26 @@ class Study:
         key = self.whole[number].artifacts.get("test")
         return None if key is None else get_predictions(self.workspace.artifacts, key).scores
 
+    def frames(self) -> Mapping[int, Frames]:
+        """What nets that read said of the lines of `predictions`, of the trials of which it is kept."""
+        for number, trial in self.whole.items():
+            if number not in self._frames and FRAMES in trial.artifacts:
+                self._frames[number] = get_frames(self.workspace.artifacts, trial.artifacts[FRAMES])
+        return self._frames
+
+    def test_frames(self, number: int) -> Frames | None:
+        """The same of a trial on the locked test slice; None where nothing is kept."""
+        key = self.whole[number].artifacts.get(TEST_FRAMES)
+        return None if key is None else get_frames(self.workspace.artifacts, key)
+
+    def test_scores(self, candidate: Candidate) -> NDArray[np.float64]:
+        """Scores of a candidate on the locked test slice, of which there must be one."""
+        found = {n: self.test_predictions(n) for n in candidate.weights}
+        frames = {n: self.test_frames(n) for n in candidate.weights}
+        return candidate.scores(
+            {n: p for n, p in found.items() if p is not None}, {n: f for n, f in frames.items() if f is not None}
+        )
+
     @cached_property
     def covered_rows(self) -> NDArray[np.int64]:
         """Positions of the training rows that have out-of-fold predictions."""
@@ -161,7 +183,7 @@ class Study:
             ensembler = GreedyEnsembler(settings.ensemble_rounds, seed=settings.seed)
             chosen = combine(
                 list(self.whole.values()), self.predictions(), self.judge(wanted), ensembler,
-                settings.ensemble_size_bytes, self._most_us(wanted), self.shared,
+                settings.ensemble_size_bytes, self._most_us(wanted), self.shared, self.frames(),
             )  # fmt: skip
             self._candidates[key] = renamed(chosen, {n: t.name for n, t in self.whole.items()})
         return self._candidates[key]
@@ -234,8 +256,7 @@ class Study:
         truth = self.truth
         if truth.y_test is None or truth.columns_test is None:
             raise SearchError("This study has no locked test slice.", hint="Give one with --test or --test-size.")
-        found = {n: self.test_predictions(n) for n in chosen.weights}
-        scores = chosen.scores({n: p for n, p in found.items() if p is not None})
+        scores = self.test_scores(chosen)
         judge = Judge(chosen.objective, self.task, truth.y_test, truth.columns_test)
         return judge.judge(scores, chosen.cost, chosen.decision)
 

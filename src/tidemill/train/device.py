@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -52,7 +53,16 @@ def precision_on(wanted: str, device: torch.device) -> str:
     """Decide the precision: what is wanted, or for ``auto`` what is quick on the device and safe."""
     if wanted != "auto":
         return wanted
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cuda" and computes_bf16(device) else "fp32"
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; a processor of which PyTorch doesn't tell has none."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Not in every version that is supported; what isn't told of is not tried, for emulation takes many times as long.
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.autocast:

@@ -31,12 +31,13 @@ _SOFT = 900.0
 
 
 class StripePart:
-    """Reads dark stripes as a, grey ones as ß; ``skew`` makes its export wrong."""
+    """Reads dark stripes as a, grey ones as ß; ``skew`` makes its export wrong, ``lit`` is how bright it sees all."""
 
     alphabet = "aß"
 
-    def __init__(self, skew: float = 0.0) -> None:
-        self.skew = skew
+    def __init__(self, skew: float = 0.0, lit: float = 0.0) -> None:
+        self.skew, self.lit = skew, lit
+        self._tones = np.array(list(TONES.values()), np.float32) - np.float32(lit)
 
     def predict(self, x: Lines, margin: float = TIE_MARGIN) -> NDArray[np.float32]:
         found = [greedy(self._frames(line)[None], self.alphabet, margin) for line in x]
@@ -48,14 +49,14 @@ class StripePart:
 
     def _frames(self, line: NDArray[np.uint8]) -> NDArray[np.float32]:
         tones = line.astype(np.float32).reshape(line.shape[0], -1, 4).mean(axis=(0, 2))
-        logits = -((tones[:, None] - np.array(list(TONES.values()), np.float32)) ** 2) / np.float32(_SOFT)
+        logits = -((tones[:, None] - self._tones) ** 2) / np.float32(_SOFT)
         return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), dtype=np.float32)
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
         tones = graph.op("AveragePool", graph.op("ReduceMean", x, graph.const([2], np.int64), keepdims=1),
                          kernel_shape=[1, 4], strides=[1, 4])  # fmt: skip
         columns = graph.op("Transpose", graph.op("Squeeze", tones, graph.const([1], np.int64)), perm=[0, 2, 1])
-        away = graph.op("Sub", columns, graph.const(np.array(list(TONES.values()), np.float32) + np.float32(self.skew)))
+        away = graph.op("Sub", columns, graph.const(self._tones + np.float32(self.skew)))
         logits = graph.op("Div", graph.op("Mul", away, away), graph.const(np.float32(-_SOFT)))
         return graph.op("LogSoftmax", logits, axis=2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch", reason="steps are measured with torch")
@@ -15,7 +17,15 @@ from torch import Tensor, nn
 
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.training import pace
-from tidemill.models.training.pace import cut, epochs_in_time, measure_step_s, rounded_batch, spread
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.pace import (
+    cut,
+    epochs_in_time,
+    in_quicker_precision,
+    measure_step_s,
+    rounded_batch,
+    spread,
+)
 from tidemill.testing.clock import Clock
 from tidemill.train.types import Recipe
 
@@ -81,3 +91,64 @@ def test_as_many_steps_are_measured_as_there_is_time_for(
     )
     assert samples.batches == [2] + [20] * steps
     assert step_s == pytest.approx(20 * row_s)
+
+
+class Timed:
+    """Rows whose batches take as long as the precision in which they are computed says, by a clock."""
+
+    def __init__(self, clock: Clock, seconds: dict[str, float]) -> None:
+        self.clock, self.seconds = clock, seconds
+        self.computed: list[str] = []
+
+    def __len__(self) -> int:
+        return 40
+
+    def batch(
+        self, rows: NDArray[np.int64], *, train: bool, rng: np.random.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        return {"input": torch.zeros(len(rows), 1)}, torch.zeros(len(rows))
+
+    def loss(self, out: Tensor, y: Tensor) -> Tensor:
+        self.clock.now += self.seconds[self.computed[-1]]
+        return (out[:, 0] - y) ** 2
+
+    def net(self) -> nn.Module:
+        """A net, and copies of it, that tell in which precision they computed."""
+        net = nn.Linear(1, 1)
+        names = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+        net.register_forward_hook(lambda _, __, out: self.computed.append(names[out.dtype]))
+        return net
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "budget", "there", "chosen"),
+    [
+        (1.0, 0.5, TrainBudget(deadline=1e12), True, "bf16"),
+        (1.0, 0.9, TrainBudget(deadline=1e12), True, "auto"),
+        (1.0, 0.5, TrainBudget(deadline=1e12), False, "auto"),
+        (1.0, 0.5, TrainBudget(), True, "auto"),
+        (1.0, 0.5, TrainBudget(deadline=1e12, epochs=1, of=3), True, "auto"),
+    ],
+    ids=["quicker", "hardly quicker", "no instructions", "no deadline", "rungs"],
+)
+def test_trainings_that_are_limited_in_time_compute_as_is_quickest(
+    monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, budget: TrainBudget, there: bool, chosen: str
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pace.time, "perf_counter", clock)
+    monkeypatch.setattr(pace, "computes_bf16", lambda device: there)
+    samples = Timed(clock, {"fp32": fp32, "bf16": bf16})
+    budget = replace(budget, device="cpu")
+    recipe = in_quicker_precision(Recipe(batch=20), samples.net(), samples.loss, samples, budget, 4.5)
+    assert recipe.precision == chosen
+    assert recipe.batch == 20
+
+
+def test_a_precision_that_somebody_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pace, "computes_bf16", lambda device: True)
+    samples = Timed(clock, {"fp32": 1.0, "bf16": 0.1})
+    budget = TrainBudget(deadline=1e12, device="cpu")
+    recipe = in_quicker_precision(Recipe(batch=20, precision="fp32"), samples.net(), samples.loss, samples, budget, 4.5)
+    assert recipe.precision == "fp32"
+    assert samples.computed == []

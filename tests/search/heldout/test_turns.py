@@ -28,13 +28,13 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield opened
 
 
-def sampler(*families: str) -> TurnsSampler:
+def sampler(*families: str, long: int = 1, at_once: int = 1) -> TurnsSampler:
     def losses(trials: Sequence[Trial]) -> Mapping[int, float]:
         return board.losses(trials, get_metric("rmse"))
 
     first = BaselineSampler([{"family": name} for name in families])
     more = PortfolioSampler([{"family": "trees"}, {"family": "trees", "trees.count": 70}, {"family": "linear"}])
-    return TurnsSampler(first, [more], None, losses, 0.3)
+    return TurnsSampler(first, [more], None, losses, 0.3, long=long, at_once=at_once)
 
 
 def played(workspace: Workspace, workers: int, asked: TurnsSampler, **losses: float) -> list[dict[str, Any]]:
@@ -75,13 +75,51 @@ def test_where_every_turn_failed_the_list_goes_on(workspace: Workspace) -> None:
     assert [t.origin for t in workspace.metadata.trials("s")] == ["baseline", "baseline", "portfolio"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_several_long_turns_train_one_config_from_several_seeds(workspace: Workspace, workers: int) -> None:
+    asked = sampler("linear", "trees", long=3, at_once=workers)
+    begun = played(workspace, workers, asked, linear=2.0, trees=1.0)
+    trials = workspace.metadata.trials("s")
+    assert [t.origin for t in trials] == ["baseline", "baseline", LEADER, LEADER, LEADER, "portfolio"]
+    long = trials[2:5]
+    assert all(t.config == trials[1].config for t in long)
+    assert len({t.seed for t in long}) == 3
+    spans = [step["time_s"] for step in begun if step["seed"] in {t.seed for t in long}]
+    assert all(span > 20.0 for span in spans)
+
+
+def test_the_long_turns_share_what_the_round_leaves() -> None:
+    space = Space([Categorical("family", ("a", "b"), "a")])
+    assert sampler("a", "b", long=2).turn(space, LEADER) == pytest.approx(0.35)
+    assert sampler("a", "b", long=2, at_once=2).turn(space, LEADER) == pytest.approx(0.85)
+    assert sampler("a", long=3).turn(space, LEADER) == pytest.approx(1 / 3)
+    assert sampler("a", "b", long=2).turn(space, "portfolio") is None
+
+
+def test_a_leader_that_failed_is_not_tried_again(workspace: Workspace) -> None:
+    trials = 0
+
+    def play(arguments: Mapping[str, Any]) -> Any:
+        nonlocal trials
+        trials += 1
+        return TrialMemoryError("It wanted 9 GB.") if trials == 3 else answer(arguments)
+
+    runner = make_runner(workspace, executor=FakeExecutor(1, Clock(), play=play), trials=None, time_s=100.0)
+    runner.sampler = sampler("linear", "trees", long=3)
+    assert runner.run()
+    origins = [t.origin for t in workspace.metadata.trials("s")]
+    assert origins == ["baseline", "baseline", LEADER, "portfolio"]
+
+
 def test_one_family_alone_needs_no_round(workspace: Workspace) -> None:
-    begun = played(workspace, 1, sampler("linear", "absent"), linear=1.0, trees=2.0)
-    assert begun[0]["time_s"] > 30.0
-    assert LEADER not in {t.origin for t in workspace.metadata.trials("s")}
+    begun = played(workspace, 1, sampler("linear", "absent", long=2), linear=1.0, trees=2.0)
+    trials = workspace.metadata.trials("s")
+    assert [t.origin for t in trials[:3]] == [LEADER, LEADER, "portfolio"]
+    assert begun[0]["time_s"] == pytest.approx(50.0, abs=5.0)
+    assert trials[0].config == trials[1].config != trials[2].config
 
 
 def test_a_family_that_the_space_lacks_has_no_turn() -> None:
     space = Space([Categorical("family", ("a", "b", "c"), "a")])
-    assert sampler("a", "b", "gone").turn(space) == pytest.approx(0.15)
-    assert sampler("a").turn(space) is None
+    assert sampler("a", "b", "gone").turn(space, "baseline") == pytest.approx(0.15)
+    assert sampler("a").turn(space, "baseline") is None

@@ -15,6 +15,7 @@ from tidemill.core.objective import parse_objective
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.images.lines import read_lines
 from tidemill.models.recognition._base import LineProfile
+from tidemill.search.heldout.turns import LEADER
 from tidemill.search.lines.material import LineMaterial
 from tidemill.search.modality import modality_of
 from tidemill.search.settings import SearchSettings
@@ -68,10 +69,19 @@ def test_families_have_turns_where_there_is_time_for_them() -> None:
 
     def turn(budget: Budget, **words: Any) -> float | None:
         settings = rows.settled(SearchSettings(**words))
-        return rows.sampler(READ, objective, settings, budget).turn(rows.space(READ, settings))
+        return rows.sampler(READ, objective, settings, budget).turn(rows.space(READ, settings), "baseline")
 
     assert turn(Budget(time_s=1500.0)) == pytest.approx(0.075)
     assert turn(Budget(time_s=1500.0), families=("svtr",)) is None
     assert turn(Budget(time_s=1500.0), schedule="rungs") is None
     assert turn(Budget(time_s=60.0)) is None
     assert turn(Budget(trials=3)) is None
+
+
+@pytest.mark.parametrize(("cores", "each"), [(1, 0.85 / 3), (2, (1 - 0.075) / 2), (16, (1 - 0.075) / 2)])
+def test_the_best_config_is_trained_some_times(cores: int, each: float) -> None:
+    pytest.importorskip("torch", reason="without it no family is there")
+    rows, settings = material(), SearchSettings()
+    objective = parse_objective("minimize cer").resolve(READ)
+    sampler = rows.sampler(READ, objective, rows.settled(settings), Budget(time_s=1500.0, cpus=cores))
+    assert sampler.turn(rows.space(READ, settings), LEADER) == pytest.approx(each)

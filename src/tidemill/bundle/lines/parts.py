@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.graph import GraphBuilder
+from tidemill.bundle.lines.decode import greedy
 from tidemill.bundle.lines.encoder import Lines
 from tidemill.bundle.parts import TIE_MARGIN, Recipe
+from tidemill.core import transcripts
 from tidemill.core.errors import InternalError
+from tidemill.core.frames import joined
+
+_BATCH = 32
+"""Lines of one width that are read at a time."""
 
 
 class LinePart(Protocol):
@@ -34,10 +41,82 @@ class LinePart(Protocol):
         """Write the net into ``graph``: from (N, 1, height, width) to logarithms of probabilities (N, steps, K + 1)."""
 
 
+@dataclass(frozen=True)
+class Chorus:
+    """Several nets that read together, as one `LinePart`: see `tidemill.core.frames`.
+
+    Parameters
+    ----------
+    parts : sequence of LinePart
+        At least one; all write the same characters.
+    weights : sequence of float
+        One for each; they sum to 1.
+    """
+
+    parts: Sequence[LinePart]
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len({part.alphabet for part in self.parts}) != 1:
+            raise InternalError("Nets that read together must write the same characters.")
+
+    @property
+    def alphabet(self) -> str:
+        """The characters of all of them."""
+        return self.parts[0].alphabet
+
+    def predict(self, x: Lines, margin: float = TIE_MARGIN) -> NDArray[np.float32]:
+        """Read lines by the library that trained."""
+        return read(self, x, margin)
+
+    def frames(self, lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Logarithms of probabilities (n, steps, K + 1) for lines of one width."""
+        return joined([part.frames(lines) for part in self.parts], self.weights)
+
+    def emit(self, graph: GraphBuilder, x: str) -> str:
+        """Write all nets into ``graph``, and what joins them."""
+        total = ""
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            said = graph.op("Mul", part.emit(graph, x), graph.const(np.float32(weight)))
+            total = graph.op("Add", total, said) if total else said
+        return graph.op("LogSoftmax", total, axis=2)
+
+
+def heard(part: LinePart, x: Lines) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Ask a net about lines, those of one width together.
+
+    Yields
+    ------
+    tuple
+        Numbers of lines, and logarithms of probabilities (lines, steps, K + 1).
+    """
+    widths = np.array([line.shape[1] for line in x], dtype=np.int64)
+    for width in np.unique(widths):
+        same = np.flatnonzero(widths == width)
+        for start in range(0, len(same), _BATCH):
+            places = same[start : start + _BATCH]
+            yield places, part.frames([x[i] for i in places])
+
+
+def read(part: LinePart, x: Lines, margin: float = TIE_MARGIN) -> NDArray[np.float32]:
+    """Read lines by the best path: scores as `tidemill.core.transcripts` has them."""
+    texts = np.empty(len(x), dtype=object)
+    sure = np.empty(len(x), dtype=np.float32)
+    for places, frames in heard(part, x):
+        found, sure[places] = greedy(frames, part.alphabet, margin)
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
+    return transcripts.to_scores(sure, texts)
+
+
 def the_part(recipe: Recipe) -> LinePart:
-    """The one net of a recipe: transcripts of several can't be averaged."""
-    parts = [part for member in recipe.members for part in member.parts]
-    if len(parts) != 1:
-        raise InternalError(f"A bundle for lines holds one net, but the recipe has {len(parts)}.")
-    part: LinePart = parts[0]  # type: ignore[assignment]  # a recipe knows its parts as models of any kind
-    return part
+    """The net of a recipe, or all of them as one."""
+    parts: list[LinePart] = []
+    weights: list[float] = []
+    for member in recipe.members:
+        for part in member.parts:
+            parts.append(part)  # type: ignore[arg-type]  # a recipe knows its parts as models of any kind
+            weights.append(member.weight / len(member.parts))
+    if len(parts) == 1:
+        return parts[0]
+    return Chorus(parts, [weight / sum(weights) for weight in weights])

@@ -63,7 +63,7 @@ def write_line_bundle(
     out_dir, tables, info, evidence
         As `tidemill.bundle.images.write.write_image_bundle` takes them.
     recipe : Recipe
-        What to ship; its encoder is a `LineEncoder`, its one part reads lines.
+        What to ship; its encoder is a `LineEncoder`, its parts read lines.
     width : int
         Prefixes that a search by beams follows behind the graph; 0 leaves it with the best path, which the graph holds.
         What is searched for is measured anew, on the images of the proof.

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tidemill.bundle.graph import GraphBuilder
-from tidemill.bundle.lines.decode import BLANK, greedy
+from tidemill.bundle.lines.decode import BLANK
 from tidemill.bundle.lines.encoder import STEP, Lines
+from tidemill.bundle.lines.parts import read
 from tidemill.bundle.parts import TIE_MARGIN
-from tidemill.core import transcripts
 from tidemill.core.trial import Config, Cost
 from tidemill.models.recognition._base import STRIDE, LineProfile
 from tidemill.models.recognition.emit import emit_net
@@ -23,8 +23,6 @@ from tidemill.models.recognition.nets.parts import Answer, Recogniser
 from tidemill.models.recognition.samples import side_by_side
 from tidemill.models.training.trained import Trained, cost_of, operations
 
-_BATCH = 32
-"""Lines of one width that are read at a time."""
 _GRAPH_BYTES = 12_000
 """What a graph takes beside its numbers."""
 
@@ -56,17 +54,7 @@ class TrainedRecogniser(Trained[Recogniser, LineProfile]):
 
     def predict(self, x: Lines, margin: float = TIE_MARGIN) -> NDArray[np.float32]:
         """Read lines by torch; those of one width go together."""
-        texts = np.empty(len(x), dtype=object)
-        sure = np.empty(len(x), dtype=np.float32)
-        widths = np.array([line.shape[1] for line in x], dtype=np.int64)
-        for width in np.unique(widths):
-            same = np.flatnonzero(widths == width)
-            for start in range(0, len(same), _BATCH):
-                places = same[start : start + _BATCH]
-                found, sure[places] = greedy(self.frames([x[i] for i in places]), self.alphabet, margin)
-                for place, text in zip(places, found, strict=True):
-                    texts[place] = text
-        return transcripts.to_scores(sure, texts)
+        return read(self, x, margin)
 
     def frames(self, lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Logarithms of probabilities (n, steps, K + 1) for lines of one width."""

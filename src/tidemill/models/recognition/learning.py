@@ -25,7 +25,7 @@ from tidemill.models.recognition.reading import error_rate
 from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of
 from tidemill.models.recognition.start import begin
 from tidemill.models.training.budget import TrainBudget
-from tidemill.models.training.pace import MEASURED_SHARE, cut, measure_step_s, spread
+from tidemill.models.training.pace import MEASURED_SHARE, cut, in_quicker_precision, measure_step_s, spread
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import in_order
 from tidemill.train.checkpoint import newest
@@ -130,6 +130,7 @@ def fit_net(
     checks = None if valid is None or not len(valid) else LineSamples(_some(valid), profile.alphabet, Distortion())
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    recipe = in_quicker_precision(recipe, net, CtcLoss(), samples, budget, _measured_s(budget))
     course = _Course(net, samples, checks, seed)
     new = new or not _reads(net, samples)
     if joined and budget.of is None:
@@ -190,14 +191,19 @@ class _Course:
         if not budget.limited:
             return recipe
         rows, checks = len(self.samples), 0 if self.checks is None else len(self.checks)
-        most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
         device = find_device(budget.device)
-        step_s = measure_step_s(self.net, CtcLoss(), self.samples, recipe.batch, device, most_s)
+        step_s = measure_step_s(
+            self.net, CtcLoss(), self.samples, recipe.batch, device, _measured_s(budget), recipe.precision
+        )
         check_s = step_s * checks / recipe.batch / 2  # forward only
         planned = cut(recipe, _EVALUATIONS, step_s * rows / recipe.batch, check_s, budget.left_s())
         if planned.epochs * rows / recipe.batch < _LEAST_STEPS and recipe.batch >= 2 * _LEAST_BATCH:
             return self.planned(replace(recipe, batch=recipe.batch // 2, lr=recipe.lr / math.sqrt(2)), budget)
         return planned
+
+
+def _measured_s(budget: TrainBudget) -> float:
+    return min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
 
 
 def _least(budget: TrainBudget) -> float:

@@ -21,7 +21,7 @@ from tidemill.models.export import to_onnx
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.calibrate import LeastLogLoss, calibrate
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
-from tidemill.models.training.pace import MEASURED_SHARE, cut, measure_step_s, spread
+from tidemill.models.training.pace import MEASURED_SHARE, cut, in_quicker_precision, measure_step_s, spread
 from tidemill.models.training.run import limits_of
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import Trained, cost_of, in_order, operations
@@ -218,7 +218,7 @@ def planned(
     budget: TrainBudget,
     coarse: float = 0.0,
 ) -> Recipe:
-    """Cut the length of a training to the time that there is, so that its learning rate comes to its end.
+    """Choose the precision, and cut the length of a training to the time, so that its learning rate comes to its end.
 
     Some steps on a copy of the net tell how long a step takes. Evaluations are counted in.
     """
@@ -227,10 +227,12 @@ def planned(
         return recipe
     device = find_device(budget.device)
     most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
-    step_s = measure_step_s(net, loss, samples, recipe.batch, device, most_s)
+    recipe = in_quicker_precision(recipe, net, loss, samples, budget, most_s)
+    step_s = measure_step_s(net, loss, samples, recipe.batch, device, most_s, recipe.precision)
     mean_s = step_s
     if coarse:
-        half_s = measure_step_s(net, loss, replace(samples, halved=True), recipe.batch, device, most_s)
+        halved = replace(samples, halved=True)
+        half_s = measure_step_s(net, loss, halved, recipe.batch, device, most_s, recipe.precision)
         mean_s = coarse * half_s + (1 - coarse) * step_s
     check_s = step_s * checks / recipe.batch / 2  # forward only
     if getattr(net, "mirror", False):

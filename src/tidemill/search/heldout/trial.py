@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.latency import measure_latency_ms, session
 from tidemill.core.errors import TrialError
+from tidemill.core.frames import Frames
 from tidemill.core.pack import pack
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
@@ -81,6 +82,15 @@ class Fitted(Protocol):
         """State as plain values and arrays."""
 
 
+Answers = tuple[NDArray[np.float32], Frames | None]
+"""Raw scores of rows, or transcripts, and what stands behind transcripts where that is kept."""
+
+
+def answered(model: Fitted, x: NDArray[Any]) -> Answers:
+    """Ask a model about rows; there is nothing behind its scores."""
+    return model.predict(x), None
+
+
 @dataclass(frozen=True)
 class Rows:
     """Numbers of the rows of a study: trained on, and held out."""
@@ -113,6 +123,8 @@ class HeldOutTrial:
         Exports a model and times it; it gets all rows, and the numbers of those that were held out.
     light : frozenset of str
         Families that do without PyTorch, which takes seconds to load.
+    answer : callable
+        Asks a trained model about rows.
     """
 
     pool: Families
@@ -121,6 +133,7 @@ class HeldOutTrial:
     data: Callable[[NDArray[Any], NDArray[Any], NDArray[np.int64]], Any]
     measure: Callable[[Any, NDArray[Any], NDArray[np.int64]], Speed]
     light: frozenset[str] = frozenset()
+    answer: Callable[[Any, NDArray[Any]], Answers] = answered
 
     def __call__(
         self,
@@ -183,7 +196,7 @@ class HeldOutTrial:
             model = family.fit(config, task, profile, train, valid, budget, seed)
             return judged(
                 model, assignment, rows, x, x_test, y, family=named, budget=budget, rung=rung, started=started,
-                measure=(lambda: self.measure(model, x, rows.held_out)) if probe else None,
+                measure=(lambda: self.measure(model, x, rows.held_out)) if probe else None, answer=self.answer,
             )  # fmt: skip
 
 
@@ -228,6 +241,7 @@ def judged(
     rung: Rung | None,
     started: float,
     measure: Callable[[], Speed] | None,
+    answer: Callable[[Any, NDArray[Any]], Answers] = answered,
 ) -> dict[str, Any]:
     """Say what came of a training.
 
@@ -251,11 +265,13 @@ def judged(
         `time.monotonic` value at which the trial began.
     measure : callable or None
         Exports the model and measures it.
+    answer : callable
+        Asks the model about rows.
 
     Returns
     -------
     dict
-        As `tidemill.search.evaluate.run_trial` gives it.
+        As `tidemill.search.evaluate.run_trial` gives it, and ``frames`` and ``test_frames`` where there are some.
 
     Raises
     ------
@@ -263,7 +279,8 @@ def judged(
         Where the answers are no numbers.
     """
     task = Task.from_json(dict(assignment.task))
-    predicted = model.predict(x[rows.held_out])
+    predicted, frames = answer(model, x[rows.held_out])
+    test, test_frames = (None, None) if x_test is None else answer(model, x_test)
     if not np.isfinite(predicted).all():
         raise TrialError(f"{family} gives answers that are no numbers.", hint="Its learning rate was too large.")
     scores = predicted.astype(np.float64)
@@ -272,7 +289,9 @@ def judged(
     oof[rows.held_out] = predicted
     return {
         "oof": oof,
-        "test": None if x_test is None else model.predict(x_test),
+        "test": test,
+        "frames": frames,
+        "test_frames": test_frames,
         "checkpoint": pack({"models": [model.checkpoint()]}),
         "fold_scores": (scorer(task, assignment)(truth, scores),),
         "scores": {**all_scores(task, truth, scores), MODELS: 1.0},

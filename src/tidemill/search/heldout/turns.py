@@ -1,7 +1,8 @@
-"""Who is tried first where a training takes most of the time that there is: a short turn for each, a long one then."""
+"""Who is tried first where a training takes most of the time that there is: a short turn for each, long ones then."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from tidemill.core.protocols import Sampler
@@ -10,15 +11,17 @@ from tidemill.core.trial import Config, Trial, TrialState
 from tidemill.search.samplers.chain import ChainSampler, Listed
 
 LEADER = "leader"
-"""Origin of the trial that gets the long turn."""
+"""Origin of the trials that get the long turns."""
+_IN_VAIN = (TrialState.FAILED, TrialState.REJECTED)
 
 
 class TurnsSampler(ChainSampler):
-    """Runs through a first round, proposes its best config once more, and goes on as any chain.
+    """Runs through a first round, proposes its best config again, some times, and goes on as any chain.
 
     It is for trainings that cut themselves to the time they get, and whose learning rate comes to its end in it: what a
-    short turn gives can be compared and shipped, but not gone on with, so that the leader begins anew. A round of one
-    is none: its config gets the long turn at once.
+    short turn gives can be compared and shipped, but not gone on with, so that the leader begins anew; each time from
+    another seed, for several nets of one config read better together than any of them. Of a round of one the long turns
+    begin at once.
 
     Parameters
     ----------
@@ -29,7 +32,11 @@ class TurnsSampler(ChainSampler):
     losses : callable
         Losses of finished trials by number.
     share : float
-        Share of the time that the first round may take, all its turns together.
+        Share of the time that the first round may take, one turn after the other; the long ones share the rest.
+    long : int
+        Long turns.
+    at_once : int
+        Trials that run side by side.
     """
 
     def __init__(
@@ -39,28 +46,48 @@ class TurnsSampler(ChainSampler):
         then: Sampler | None,
         losses: Callable[[Sequence[Trial]], Mapping[int, float]],
         share: float,
+        *,
+        long: int = 1,
+        at_once: int = 1,
     ) -> None:
         super().__init__([round_, *first], then)
         self._round = round_
         self._losses = losses
         self._share = share
+        self._long, self._at_once = long, at_once
 
-    def turn(self, space: Space) -> float | None:
-        """Share of the time that each config of the first round may take; None where there is no round."""
-        count = len(self._round.configs(space))
-        return self._share / count if count > 1 else None
+    def turn(self, space: Space, origin: str) -> float | None:
+        """Share of the time that a trial of the first round may take, or a long one; None for others."""
+        count = self._short(space)
+        if origin == "baseline" and count:
+            return self._share / count
+        if origin == LEADER:
+            round_ = self._share / count * math.ceil(count / self._at_once) if count else 0.0
+            return (1 - round_) / math.ceil(self._long / self._at_once)
+        return None
 
     def ask(self, space: Space, history: Sequence[Trial], number: int) -> tuple[Config, str] | None:
         """Return a config as a chain does, behind the first round its leader; None while a turn is under way."""
-        count = len(self._round.configs(space))
-        if count < 2 or number < count:
+        count = self._short(space)
+        if number < count:
             return super().ask(space, history, number)
-        if any(t.origin == LEADER for t in history):
-            return super().ask(space, history, number - 1)
-        turns = {t.number: t for t in history if t.number < count}
-        if any(t.state is TrialState.RUNNING for t in turns.values()):
+        turns = [t for t in history if t.number < count]
+        if any(t.state is TrialState.RUNNING for t in turns):
             return None
-        known = self._losses(list(turns.values()))
-        if not known:
-            return super().ask(space, history, number)
-        return dict(turns[min(known, key=lambda n: (known[n], n))].config), LEADER
+        led = [t for t in history if t.origin == LEADER]
+        best = self._best(turns) if count else next(iter(self._round.configs(space)), None)
+        if best is None or len(led) == self._long or any(t.state in _IN_VAIN for t in led):
+            # A round of one stands in the chain's list, too.
+            return super().ask(space, history, number - len(led) + (not count and best is not None))
+        return dict(best), LEADER
+
+    def _best(self, turns: Sequence[Trial]) -> Config | None:
+        """Config of the turn that ended best; None where none did."""
+        known = self._losses(turns)
+        by_number = {t.number: t for t in turns}
+        return by_number[min(known, key=lambda n: (known[n], n))].config if known else None
+
+    def _short(self, space: Space) -> int:
+        """Configs of the first round, where there is one to choose from."""
+        count = len(self._round.configs(space))
+        return count if count > 1 else 0

@@ -6,14 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.graph import GraphBuilder
-from tidemill.bundle.lines.decode import write_greedy
+from tidemill.bundle.lines.decode import greedy, write_greedy
 from tidemill.bundle.lines.encoder import Lines
+from tidemill.bundle.lines.parts import heard
+from tidemill.core import transcripts
+from tidemill.core.frames import Frames
 from tidemill.data.images.lines import read_lines
 from tidemill.models.recognition import pool
 from tidemill.models.recognition._base import FittedLines, LineData, LineProfile
-from tidemill.search.heldout.trial import BATCH, HeldOutTrial, measure_graph
+from tidemill.search.heldout.trial import BATCH, Answers, HeldOutTrial, measure_graph
 from tidemill.search.latency import Speed
 
+_MOST_KEPT = 200_000_000
+"""Bytes of what a net says of all steps, beyond which it is not kept, and the net reads alone."""
 CALL = "tidemill.search.lines.evaluate:run_trial"
 """The name under which an executor finds `run_trial`."""
 
@@ -40,5 +45,41 @@ def measure(net: FittedLines, x: Lines, held_out: NDArray[np.int64]) -> Speed:
     return measure_graph(write, {"x": many}, lambda: net.predict(lines))
 
 
-run_trial = HeldOutTrial(pool, LineProfile.from_json, read_lines, LineData, measure)
+def answer(net: FittedLines, x: Lines) -> Answers:
+    """Read lines, and keep what the net says of every step where that is not too much, so that several can be joined.
+
+    Examples
+    --------
+    >>> # A net that knows one character and says that it stands in every other column of four pixels:
+    >>> class Stripes:
+    ...     alphabet = "a"
+    ...     def frames(self, lines):
+    ...         steps = lines[0].shape[1] // 4
+    ...         even = (np.arange(steps) % 2 == 0)[:, None]
+    ...         return np.log(np.where(even == [False, True], 0.9, 0.1))[None].repeat(len(lines), 0)
+    >>> lines = np.empty(2, dtype=object)
+    >>> lines[:] = [np.zeros((16, 8), np.uint8), np.zeros((16, 16), np.uint8)]
+    >>> scores, frames = answer(Stripes(), lines)
+    >>> transcripts.to_texts(transcripts.codes_of(scores)), frames.steps.tolist()
+    (['a', 'aa'], [2, 4])
+    """
+    texts = np.empty(len(x), dtype=object)
+    sure = np.empty(len(x), dtype=np.float32)
+    kept: list[NDArray[np.float16]] | None = [np.empty((0, 0), dtype=np.float16)] * len(x)
+    size = 0
+    for places, frames in heard(net, x):
+        found, sure[places] = greedy(frames, net.alphabet)
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
+        size += frames.size * 2
+        if size > _MOST_KEPT:
+            kept = None
+        if kept is not None:
+            for place, said in zip(places, frames.astype(np.float16), strict=True):
+                kept[place] = said
+    scores = transcripts.to_scores(sure, texts)
+    return scores, None if kept is None or not len(x) else Frames.of(kept, net.alphabet)
+
+
+run_trial = HeldOutTrial(pool, LineProfile.from_json, read_lines, LineData, measure, answer=answer)
 """Trains one config; ``oof`` and ``test`` of its answer are transcripts, see `tidemill.core.transcripts`."""

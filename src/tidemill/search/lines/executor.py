@@ -17,8 +17,6 @@ PRELOAD = (
     "tidemill.models.recognition.learning",
 )
 """What the workers' host loads once, while the caller reads the images."""
-_CORES = 4
-"""So many cores train one net."""
 
 
 def open_executor(
@@ -26,8 +24,8 @@ def open_executor(
 ) -> ProcessExecutor | RayExecutor:
     """Start the workers.
 
-    One net is shipped, so up to four cores train one: it learns more than each of several on fewer cores would. On a
-    cluster every node has as many workers as it would have alone.
+    Several nets read together, so that each core trains one as long as there are cores for no more nets than a search
+    looks back on. On a cluster every node has as many workers as it would have alone.
 
     Raises
     ------
@@ -47,10 +45,10 @@ def workers_for(budget: Budget, settings: SearchSettings) -> int:
     Examples
     --------
     >>> [workers_for(Budget(cpus=cores), SearchSettings()) for cores in (1, 2)]
-    [1, 1]
+    [1, 2]
     """
     return _side_by_side(budget.cores, settings)
 
 
 def _side_by_side(cores: int, settings: SearchSettings) -> int:
-    return max(1, min(settings.lag, cores // _CORES))
+    return max(1, min(settings.lag, cores))

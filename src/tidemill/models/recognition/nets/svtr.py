@@ -6,6 +6,7 @@ convolution along the line for each channel, which also tells where a column sta
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,7 +50,12 @@ class Mixing(nn.Module):
         query, key, value = (
             part.unflatten(2, (self.heads, _HEAD)).transpose(1, 2) for part in self.asked(x).chunk(3, dim=2)
         )
-        seen = F.scaled_dot_product_attention(query, key, value)
+        if query.dtype is torch.bfloat16 and query.device.type == "cpu":
+            # Lines have few columns: PyTorch's kernel for long ones takes a fourth of such a step, for its way back.
+            weights = torch.softmax(query @ key.transpose(2, 3) * _HEAD**-0.5, dim=3)
+            seen = weights.to(value.dtype) @ value
+        else:
+            seen = F.scaled_dot_product_attention(query, key, value)
         told: Tensor = self.told(seen.transpose(1, 2).flatten(2))
         return told
 

@@ -1,0 +1,80 @@
+"""What several nets of a study read together, and which of them should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.bundle.lines.decode import greedy
+from tidemill.core import transcripts
+from tidemill.core.frames import Frames, read_together
+
+MOST = 5
+"""So many nets read together at most; each one more changes less, and takes as long."""
+
+
+def read_by(weights: Mapping[int, float], frames: Mapping[int, Frames]) -> NDArray[np.float32]:
+    """Read lines by several trials together: scores as `tidemill.core.transcripts` has them.
+
+    Raises
+    ------
+    KeyError
+        Where nothing is kept of a trial.
+    """
+    several = [frames[number] for number in weights]
+    texts = np.empty(len(several[0]), dtype=object)
+    sure = np.empty(len(texts), dtype=np.float32)
+    for places, logs in read_together(several, list(weights.values())):
+        found, sure[places] = greedy(logs, several[0].alphabet)
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
+    return transcripts.to_scores(sure, texts)
+
+
+def choose(
+    frames: Mapping[int, Frames],
+    best: int,
+    loss: Callable[[Mapping[int, float], NDArray[np.float32]], float],
+    fits: Callable[[Mapping[int, float]], bool],
+) -> dict[int, float]:
+    """Choose who reads together, beginning with the best: one after the other, as long as the loss becomes smaller.
+
+    All have an equal say. The fewer the lines that judge, the more a choice among many would owe to chance; what is
+    searched through here is small.
+
+    Parameters
+    ----------
+    frames : mapping
+        What trials say of the lines that judge, by number.
+    best : int
+        The trial that reads best alone.
+    loss : callable
+        From weights, and what is read with them, to the loss.
+    fits : callable
+        Whether so many can be shipped together.
+
+    Returns
+    -------
+    dict
+        Weights by number; they sum to 1.
+    """
+    chosen = {best: 1.0}
+    if best not in frames:
+        return chosen
+    able = [n for n, said in frames.items() if n != best and said.beside(frames[best])]
+    least = loss(chosen, read_by(chosen, frames))
+    while len(chosen) < MOST:
+        tried = [_equal([*chosen, number]) for number in able if number not in chosen]
+        known = [(loss(weights, read_by(weights, frames)), place) for place, weights in enumerate(tried)
+                 if fits(weights)]  # fmt: skip
+        found, place = min(known, default=(least, 0))
+        if not found < least:
+            break
+        chosen, least = tried[place], found
+    return dict(sorted(chosen.items()))
+
+
+def _equal(numbers: list[int]) -> dict[int, float]:
+    return dict.fromkeys(numbers, 1 / len(numbers))

@@ -1,0 +1,50 @@
+"""The device that is meant, and what it can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="devices are found with torch")
+
+from tidemill.core.errors import OptionError  # noqa: E402
+from tidemill.train.device import arithmetic, computes_bf16, find_device, precision_on  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("told", "there"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx2": True, "amx_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_a_processor_has_instructions_for_bf16_where_it_tells_so(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], there: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert computes_bf16(CPU) is there
+
+
+def test_a_version_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert computes_bf16(CPU) is False
+
+
+def test_a_processor_computes_in_fp32_unless_something_else_is_asked_for() -> None:
+    assert precision_on("auto", CPU) == "fp32"
+    assert precision_on("bf16", CPU) == "bf16"
+    with arithmetic("bf16", CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
+    with arithmetic("fp32", CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:first", "tpu:0"])
+def test_a_name_that_is_no_device_is_refused(name: str) -> None:
+    with pytest.raises(OptionError, match="is not a device"):
+        find_device(name)
