@@ -120,8 +120,8 @@ class Trial:
     """One evaluated config; the light part of a ledger entry.
 
     The heavy parts (out-of-fold and test-slice predictions, checkpoints of the fold models) stand in the
-    artifact store under the hashes in ``artifacts``: ``"oof"``, ``"test"``, ``"checkpoint"``, and of nets that read lines
-    ``"frames"`` and ``"test_frames"``.
+    artifact store under the hashes in ``artifacts``: ``"oof"``, ``"test"``, ``"checkpoint"``, and of nets that read
+    lines ``"frames"`` and ``"test_frames"``.
 
     Parameters
     ----------

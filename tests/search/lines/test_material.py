@@ -85,3 +85,11 @@ def test_the_best_config_is_trained_some_times(cores: int, each: float) -> None:
     objective = parse_objective("minimize cer").resolve(READ)
     sampler = rows.sampler(READ, objective, rows.settled(settings), Budget(time_s=1500.0, cpus=cores))
     assert sampler.turn(rows.space(READ, settings), LEADER) == pytest.approx(each)
+
+
+def test_one_trial_of_one_family_gets_all_the_time() -> None:
+    pytest.importorskip("torch", reason="without it no family is there")
+    rows, settings = material(), SearchSettings(families=("crnn",))
+    objective = parse_objective("minimize cer").resolve(READ)
+    sampler = rows.sampler(READ, objective, rows.settled(settings), Budget(time_s=1500.0, cpus=2, trials=1))
+    assert sampler.turn(rows.space(READ, settings), LEADER) == 1.0

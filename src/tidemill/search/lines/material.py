@@ -63,10 +63,13 @@ class LineMaterial(HeldOutMaterial):
         metric = get_metric(objective.metric)
         at_once = workers_for(budget, settings)
         first = BaselineSampler([{"family": name} for name in pool.families(settings.families or None)])
+        long = LONG if at_once == 1 else 2 * at_once
+        if budget.trials is not None:  # whoever wants one net alone, such as weights for others, gets it all the time
+            long = min(long, max(1, budget.trials))
         then = TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
         return TurnsSampler(
             first, [BaselineSampler(pool.QUICK), PortfolioSampler(pool.PORTFOLIO)], then,
-            lambda trials: board.losses(trials, metric), TURNS, long=LONG if at_once == 1 else 2 * at_once,
+            lambda trials: board.losses(trials, metric), TURNS, long=long,
             at_once=at_once,
         )  # fmt: skip
 
