@@ -25,7 +25,7 @@ from strokes import Bits, Points, curve, drawn, thinned, traced
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-TYPEFACES = Path(__file__).resolve().parents[1] / ".environments" / "typefaces"
+TYPEFACES = Path(__file__).resolve().parents[1] / ".environments" / "typefaces" / "debian" / "noto-core"
 """Where ``typefaces.sh`` leaves them."""
 _DEJAVU = ("DejaVuSans.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf")
 _LEFT_OUT = (

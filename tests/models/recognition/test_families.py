@@ -124,6 +124,14 @@ def test_a_net_of_another_alphabet_is_a_beginning(name: str, tmp_path: Path) -> 
     assert fitted.config[f"{name}.width"] == 8, "weights bring their shapes"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_learns_as_quickly_from_weights_as_from_the_beginning(name: str) -> None:
+    profile, _, _ = data(40)
+    family, config = pool.families([name])[name], config_of(name, profile)
+    begun = family.recipe({**config, f"{name}.weights": "others"}, profile)  # type: ignore[attr-defined]
+    assert begun == family.recipe(config, profile)  # type: ignore[attr-defined]
+
+
 def test_weights_that_don_t_fit_are_refused_by_name(tmp_path: Path) -> None:
     profile, train, _ = data(40)
     family = pool.families(["crnn"])["crnn"]

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _REFERENCE_BATCH = 32
 """Batch for which a learning rate is meant; it follows the root."""
-_GENTLER = 0.5
-"""Factor of the learning rate where a net begins from weights."""
 _BATCHES = (8, 16)
 """Small ones: nets that read leave the plateau of saying nothing after some thousand steps, whatever these hold."""
 _FEW = 1000
@@ -138,10 +136,10 @@ class TrainedFamily(ABC):
         from tidemill.models.training.pace import rounded_batch
 
         batch = rounded_batch(profile.rows, _BATCHES)
-        gentle = _GENTLER if self._weights(config) else 1.0
+        # The same rate from weights: at half of it, a net of drawn lines had a quarter more errors on real ones.
         return Recipe(
             optimizer="adamw",
-            lr=gentle * float(config[f"{self.name}.lr"]) * math.sqrt(batch / _REFERENCE_BATCH),
+            lr=float(config[f"{self.name}.lr"]) * math.sqrt(batch / _REFERENCE_BATCH),
             weight_decay=float(config[f"{self.name}.weight_decay"]),
             beta2=0.99,
             batch=batch,
