@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_the_best_config_is_trained_some_times(cores: int, each: float) -> None:
     objective = parse_objective("minimize cer").resolve(READ)
     sampler = rows.sampler(READ, objective, rows.settled(settings), Budget(time_s=1500.0, cpus=cores))
     assert sampler.turn(rows.space(READ, settings), LEADER) == pytest.approx(each)
+
+
+def test_nets_of_the_same_weights_learn_longer_and_are_fewer() -> None:
+    pytest.importorskip("torch", reason="without it no family is there")
+    rows, settings = material(), SearchSettings(families=("crnn",))
+    rows = replace(rows, profile=replace(rows.profile, weights=("others",)))
+    objective = parse_objective("minimize cer").resolve(READ)
+    sampler = rows.sampler(READ, objective, rows.settled(settings), Budget(time_s=1500.0, cpus=1))
+    assert sampler.turn(material().space(READ, settings), LEADER) == 1.0
 
 
 def test_one_trial_of_one_family_gets_all_the_time() -> None:

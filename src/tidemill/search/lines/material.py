@@ -63,7 +63,8 @@ class LineMaterial(HeldOutMaterial):
         metric = get_metric(objective.metric)
         at_once = workers_for(budget, settings)
         first = BaselineSampler([{"family": name} for name in pool.families(settings.families or None)])
-        long = LONG if at_once == 1 else 2 * at_once
+        # Nets of the same weights err alike, so that several of them are worth less than one that learns longer.
+        long = at_once if self.profile.weights else LONG if at_once == 1 else 2 * at_once
         if budget.trials is not None:  # whoever wants one net alone, such as weights for others, gets it all the time
             long = min(long, max(1, budget.trials))
         then = TPESampler(settings.seed, lambda trials: board.losses(trials, metric))

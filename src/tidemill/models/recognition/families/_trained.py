@@ -47,8 +47,9 @@ class TrainedFamily(ABC):
     widths: ClassVar[tuple[int, ...]] = (8, 16, 24, 32)
     """Channels of the first maps; the default is ``width``."""
     width: ClassVar[int] = 16
-    epochs: ClassVar[tuple[int, int]] = (120, 240)
-    """Default passes over many lines, and over few."""
+    epochs: ClassVar[tuple[int, int]] = (240, 720)
+    """Default passes over many lines, and over few: distorted lines teach something new for long, and where time is
+    limited a training is cut to it."""
 
     @abstractmethod
     def build(self, width: int, depth: int, height: int, outputs: int) -> nn.Module:
@@ -67,7 +68,7 @@ class TrainedFamily(ABC):
             Int(f"{own}.depth", least, most, usual),
             Float(f"{own}.lr", 5e-4, 1e-2, self.lr, log=True),
             Float(f"{own}.weight_decay", 1e-4, 0.1, 0.01, log=True),
-            Int(f"{own}.epochs", 5, 500, self.epochs[profile.rows < _FEW], log=True),
+            Int(f"{own}.epochs", 5, 1000, self.epochs[profile.rows < _FEW], log=True),
             Categorical(f"{own}.augment", (0.0, 0.5, 1.0, 1.5), 1.0 if profile.rows < _FEW else 0.5),
         ]
         if profile.independent:
