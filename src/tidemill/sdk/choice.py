@@ -75,11 +75,15 @@ class Choice:
         """What the candidate said of rows that it was not trained on, beside the truth."""
         search = self.study.search
         rows, truth = search.covered_rows, search.truth
-        out = [Evidence("out_of_fold", truth.y[rows], self.candidate.scores(search.predictions(), search.frames()))]
+        out = [Evidence("out_of_fold", truth.y[rows], self._scores())]
         test = self._test_scores()
         if test is not None and truth.y_test is not None:
             out.insert(0, Evidence("test", truth.y_test, test))
         return out
+
+    def _scores(self) -> NDArray[np.float64]:
+        search = self.study.search
+        return self.candidate.scores(search.predictions(), search.frames(self.candidate.weights))
 
     def _test_scores(self) -> NDArray[np.float64] | None:
         search = self.study.search

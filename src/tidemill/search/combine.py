@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from tidemill.search.board import MODELS
 from tidemill.search.candidate import Candidate, join
 from tidemill.search.ensembles.stack import stack_where_it_pays
 from tidemill.search.judge import Judge, Verdict
-from tidemill.search.lines.together import choose
+from tidemill.search.lines.together import CONSIDERED, choose
 from tidemill.search.losses import Loss, of_objective
 from tidemill.search.prices import Prices, thinness, total, with_models
 
@@ -36,7 +36,7 @@ def combine(
     most_bytes: int,
     most_us: float = float("inf"),
     shared: Cost = FREE,
-    frames: Mapping[int, Frames] | None = None,
+    frames: Callable[[Sequence[int]], dict[int, Frames]] | None = None,
 ) -> Candidate:
     """Choose what serves an objective best, from out-of-fold predictions alone.
 
@@ -61,8 +61,8 @@ def combine(
         Bound on the microseconds for a row of many.
     shared : Cost
         What every candidate costs beside its trials: encoders of columns.
-    frames : mapping, optional
-        What stands behind transcripts, by number of the trial: transcripts themselves can't be averaged.
+    frames : callable, optional
+        Gives what stands behind transcripts of some trials: transcripts themselves can't be averaged.
 
     Raises
     ------
@@ -75,9 +75,7 @@ def combine(
             hint="Give the search more time, or look at the failed trials.",
         )
     if judge.task.kind is TaskKind.RECOGNITION:
-        return _readers(
-            {t.number: t.cost for t in trials}, predictions, judge, most_bytes, most_us, shared, frames or {}
-        )
+        return _readers({t.number: t.cost for t in trials}, predictions, judge, most_bytes, most_us, shared, frames)
     models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
     bags = {t.number: t.cost for t in trials}
     loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
@@ -110,13 +108,16 @@ def _readers(
     most_bytes: int,
     most_us: float,
     shared: Cost,
-    frames: Mapping[int, Frames],
+    frames: Callable[[Sequence[int]], dict[int, Frames]] | None,
 ) -> Candidate:
     """The net that reads best, with others where they read better together and can be shipped."""
-    best = min(_singles(costs, predictions, judge, shared), key=lambda c: c.verdict.key)
-    (number,) = best.weights
+    singles = sorted(_singles(costs, predictions, judge, shared), key=lambda c: c.verdict.key)
+    best = singles[0]
+    if frames is None:
+        return best
+    numbers = [number for single in singles[:CONSIDERED] for number in single.weights]
     prices = Prices(costs, judge.objective, 1.0, most_bytes, rows=len(judge.y), most_us=most_us, shared=shared)
-    judged: dict[tuple[int, ...], Candidate] = {(number,): best}
+    judged: dict[tuple[int, ...], Candidate] = {}
 
     def loss(weights: Mapping[int, float], scores: NDArray[np.float32]) -> float:
         joined = scores.astype(np.float64)
@@ -129,7 +130,7 @@ def _readers(
         judged[tuple(found.weights)] = found
         return found.verdict.loss if found.verdict.gap <= best.verdict.gap else float("inf")
 
-    chosen = choose(frames, number, loss, lambda weights: bool(np.isfinite(prices(weights))))
+    chosen = choose(frames(numbers), numbers[0], loss, lambda weights: bool(np.isfinite(prices(weights))))
     return best if len(chosen) == 1 else judged[tuple(chosen)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -124,25 +124,24 @@ class Study:
         key = self.whole[number].artifacts.get("test")
         return None if key is None else get_predictions(self.workspace.artifacts, key).scores
 
-    def frames(self) -> Mapping[int, Frames]:
-        """What nets that read said of the lines of `predictions`, of the trials of which it is kept."""
-        for number, trial in self.whole.items():
-            if number not in self._frames and FRAMES in trial.artifacts:
-                self._frames[number] = get_frames(self.workspace.artifacts, trial.artifacts[FRAMES])
-        return self._frames
+    def frames(self, numbers: Iterable[int]) -> dict[int, Frames]:
+        """What nets that read said of the lines of `predictions`, of those of some trials of which it is kept."""
+        for number in numbers:
+            key = self.whole[number].artifacts.get(FRAMES)
+            if number not in self._frames and key is not None:
+                self._frames[number] = get_frames(self.workspace.artifacts, key)
+        return {n: self._frames[n] for n in numbers if n in self._frames}
 
-    def test_frames(self, number: int) -> Frames | None:
-        """The same of a trial on the locked test slice; None where nothing is kept."""
-        key = self.whole[number].artifacts.get(TEST_FRAMES)
-        return None if key is None else get_frames(self.workspace.artifacts, key)
+    def test_frames(self, numbers: Iterable[int]) -> dict[int, Frames]:
+        """The same of the locked test slice."""
+        known = {n: self.whole[n].artifacts.get(TEST_FRAMES) for n in numbers}
+        return {n: get_frames(self.workspace.artifacts, key) for n, key in known.items() if key is not None}
 
     def test_scores(self, candidate: Candidate) -> NDArray[np.float64]:
         """Scores of a candidate on the locked test slice, of which there must be one."""
         found = {n: self.test_predictions(n) for n in candidate.weights}
-        frames = {n: self.test_frames(n) for n in candidate.weights}
-        return candidate.scores(
-            {n: p for n, p in found.items() if p is not None}, {n: f for n, f in frames.items() if f is not None}
-        )
+        kept = {n: p for n, p in found.items() if p is not None}
+        return candidate.scores(kept, self.test_frames(candidate.weights))
 
     @cached_property
     def covered_rows(self) -> NDArray[np.int64]:
@@ -183,7 +182,7 @@ class Study:
             ensembler = GreedyEnsembler(settings.ensemble_rounds, seed=settings.seed)
             chosen = combine(
                 list(self.whole.values()), self.predictions(), self.judge(wanted), ensembler,
-                settings.ensemble_size_bytes, self._most_us(wanted), self.shared, self.frames(),
+                settings.ensemble_size_bytes, self._most_us(wanted), self.shared, self.frames,
             )  # fmt: skip
             self._candidates[key] = renamed(chosen, {n: t.name for n, t in self.whole.items()})
         return self._candidates[key]

@@ -88,7 +88,7 @@ def test_another_metric_is_answered_from_the_ledger(tmp_path: Path, monkeypatch:
                 assert chosen.value == values[0]
             else:
                 assert chosen.value < values[0] if better == "minimize" else chosen.value > values[0]
-        scores = study.best.scores(study.predictions(), study.frames())
+        scores = study.best.scores(study.predictions(), study.frames(study.best.weights))
         assert get_metric("cer")(study.judge().y, scores, task=READ) == pytest.approx(study.best.value)
         lines = rows.x[study.covered_rows]
         read = the_part(study.recipe()).predict(lines)

@@ -54,7 +54,14 @@ def study(frames: Mapping[int, Frames], words: str = "minimize cer", most_bytes:
     objective = parse_objective(words).resolve(READ)
     judge = Judge(objective=objective, task=READ, y=transcripts.to_codes(TEXTS), columns={})
     predictions = {n: read_by({n: 1.0}, {n: said}) for n, said in frames.items()}
-    return combine(trials, predictions, judge, GreedyEnsembler(5, seed=0), most_bytes, frames=frames)
+    return combine(
+        trials,
+        predictions,
+        judge,
+        GreedyEnsembler(5, seed=0),
+        most_bytes,
+        frames=lambda numbers: {n: frames[n] for n in numbers},
+    )
 
 
 BOTH = {0: net({0: [0], 3: [1]}), 1: net({1: [0], 5: [1], 2: [0]})}

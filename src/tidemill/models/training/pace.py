@@ -20,7 +20,7 @@ from tidemill.train.types import Loss, Recipe, Samples
 MEASURED_SHARE = 0.02
 """Share of the time in which steps are measured."""
 _MEASURED = 6
-"""At most so many steps are measured, few where time is short; the quickest counts, for others may be at work."""
+"""At most so many steps are measured, few where time is short."""
 _SLOW = 4
 """A step that takes so many times the time for measuring is not measured again."""
 _FEW = 2
@@ -70,27 +70,28 @@ def measure_step_s(
     most_s: float,
     precision: str = "auto",
 ) -> float:
-    """Seconds of one step's two passes on a copy; a few rows warm up, of the steps the quickest counts.
+    """Seconds of one step's two passes on a copy; a few rows warm up, of the steps the middle one counts.
 
     Two steps are measured at least, or one that takes several times ``most_s``.
     """
     twin = copy.deepcopy(net).to(device).train()
     precision = precision_on(precision, device)
-    rows = np.arange(min(batch, len(samples)))
+    count = min(batch, len(samples))
     seconds: list[float] = []
     for number in range(1 + _MEASURED):
         if sum(seconds[1:]) > (most_s if number > 2 else _SLOW * most_s):
             break
+        rng = np.random.default_rng(number)
+        some = rng.permutation(len(samples))[: count if number else _FEW]  # lines differ in width, from page to page
         begun = time.perf_counter()
-        some = rows if number else rows[:_FEW]
-        inputs, targets = samples.batch(some, train=True, rng=np.random.default_rng(number))
+        inputs, targets = samples.batch(some, train=True, rng=rng)
         with arithmetic(precision, device):
             out = wide(twin(**{name: tensor.to(device) for name, tensor in inputs.items()}))
         loss(out, targets.to(device)).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
-    return min(seconds[1:]) * batch / len(rows)
+    return float(np.median(seconds[1:])) * batch / count
 
 
 def epochs_in_time(most: float, passes_s: float, checks_s: float, left_s: float, last_s: float = 0.0) -> float:

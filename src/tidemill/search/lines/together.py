@@ -11,6 +11,8 @@ from tidemill.bundle.lines.decode import greedy
 from tidemill.core import transcripts
 from tidemill.core.frames import Frames, read_together
 
+CONSIDERED = 8
+"""So many of the nets that read best alone may read together: others would rarely help, and take time to hear."""
 MOST = 5
 """So many nets read together at most; each one more changes less, and takes as long."""
 
