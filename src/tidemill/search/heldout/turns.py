@@ -1,8 +1,7 @@
-"""Who is tried first where a training takes most of the time that there is: a short turn for each, long ones then."""
+"""Who is tried first where a training takes most of the time that there is: a short turn for each, a long one then."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from tidemill.core.protocols import Sampler
@@ -11,17 +10,15 @@ from tidemill.core.trial import Config, Trial, TrialState
 from tidemill.search.samplers.chain import ChainSampler, Listed
 
 LEADER = "leader"
-"""Origin of the trials that get the long turns."""
-_IN_VAIN = (TrialState.FAILED, TrialState.REJECTED)
+"""Origin of the trial that gets the long turn."""
 
 
 class TurnsSampler(ChainSampler):
-    """Runs through a first round, proposes its best config again, some times, and goes on as any chain.
+    """Runs through a first round, proposes its best config once more, and goes on as any chain.
 
     It is for trainings that cut themselves to the time they get, and whose learning rate comes to its end in it: what a
-    short turn gives can be compared and shipped, but not gone on with, so that the leader begins anew; each time from
-    another seed, for several nets of one config read better together than any of them. Of a round of one the long turns
-    begin at once.
+    short turn gives can be compared and shipped, but not gone on with, so that the leader begins anew. Of a round of
+    one the long turn begins at once.
 
     Parameters
     ----------
@@ -32,11 +29,7 @@ class TurnsSampler(ChainSampler):
     losses : callable
         Losses of finished trials by number.
     share : float
-        Share of the time that the first round may take, one turn after the other; the long ones share the rest.
-    long : int
-        Long turns.
-    at_once : int
-        Trials that run side by side.
+        Share of the time that the first round may take, all its turns together; the long one may take the rest.
     """
 
     def __init__(
@@ -46,25 +39,18 @@ class TurnsSampler(ChainSampler):
         then: Sampler | None,
         losses: Callable[[Sequence[Trial]], Mapping[int, float]],
         share: float,
-        *,
-        long: int = 1,
-        at_once: int = 1,
     ) -> None:
         super().__init__([round_, *first], then)
         self._round = round_
         self._losses = losses
         self._share = share
-        self._long, self._at_once = long, at_once
 
     def turn(self, space: Space, origin: str) -> float | None:
-        """Share of the time that a trial of the first round may take, or a long one; None for others."""
+        """Share of the time that a trial of the first round may take, or the long one; None for others."""
         count = self._short(space)
-        if origin == "baseline" and count:
-            return self._share / count
         if origin == LEADER:
-            round_ = self._share / count * math.ceil(count / self._at_once) if count else 0.0
-            return (1 - round_) / math.ceil(self._long / self._at_once)
-        return None
+            return 1 - self._share if count else 1.0
+        return self._share / count if count and origin == "baseline" else None
 
     def ask(self, space: Space, history: Sequence[Trial], number: int) -> tuple[Config, str] | None:
         """Return a config as a chain does, behind the first round its leader; None while a turn is under way."""
@@ -74,11 +60,11 @@ class TurnsSampler(ChainSampler):
         turns = [t for t in history if t.number < count]
         if any(t.state is TrialState.RUNNING for t in turns):
             return None
-        led = [t for t in history if t.origin == LEADER]
+        led = any(t.origin == LEADER for t in history)
         best = self._best(turns) if count else next(iter(self._round.configs(space)), None)
-        if best is None or len(led) == self._long or any(t.state in _IN_VAIN for t in led):
+        if best is None or led:
             # A round of one stands in the chain's list, too.
-            return super().ask(space, history, number - len(led) + (not count and best is not None))
+            return super().ask(space, history, number - led + (led and not count))
         return dict(best), LEADER
 
     def _best(self, turns: Sequence[Trial]) -> Config | None:

@@ -17,6 +17,8 @@ PRELOAD = (
     "tidemill.models.recognition.learning",
 )
 """What the workers' host loads once, while the caller reads the images."""
+_CORES = 4
+"""So many cores train one net."""
 
 
 def open_executor(
@@ -24,8 +26,9 @@ def open_executor(
 ) -> ProcessExecutor | RayExecutor:
     """Start the workers.
 
-    Several nets read together, so that each core trains one as long as there are cores for no more nets than a search
-    looks back on. On a cluster every node has as many workers as it would have alone.
+    The best net does most of the reading, so up to four cores train one: it learns more than each of several on fewer
+    cores would. On a
+    cluster every node has as many workers as it would have alone.
 
     Raises
     ------
@@ -45,10 +48,10 @@ def workers_for(budget: Budget, settings: SearchSettings) -> int:
     Examples
     --------
     >>> [workers_for(Budget(cpus=cores), SearchSettings()) for cores in (1, 2)]
-    [1, 2]
+    [1, 1]
     """
     return _side_by_side(budget.cores, settings)
 
 
 def _side_by_side(cores: int, settings: SearchSettings) -> int:
-    return max(1, min(settings.lag, cores))
+    return max(1, min(settings.lag, cores // _CORES))

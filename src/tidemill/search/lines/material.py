@@ -16,7 +16,6 @@ from tidemill.search import board
 from tidemill.search.heldout.material import HeldOutMaterial, Pool
 from tidemill.search.heldout.turns import TurnsSampler
 from tidemill.search.lines.evaluate import CALL
-from tidemill.search.lines.executor import workers_for
 from tidemill.search.modality import LINE
 from tidemill.search.samplers.baseline import BaselineSampler
 from tidemill.search.samplers.chain import ChainSampler
@@ -28,8 +27,6 @@ PARTS = 8
 """One of so many is held out: a recogniser needs every line."""
 TURNS = 0.15
 """Share of the time in which every family shows for a short turn what it can."""
-LONG = 3
-"""Nets of the best config that a search on one core trains, one after the other; on more, each trains two."""
 WORTH_S = 300.0
 """In less time short turns would tell nothing: nets that read say nothing at all for their first hundreds of steps."""
 
@@ -54,24 +51,18 @@ class LineMaterial(HeldOutMaterial):
         return pool
 
     def sampler(self, task: Task, objective: Objective, settings: SearchSettings, budget: Budget) -> ChainSampler:
-        """A short turn for each family and long ones for the best of them, where there is time for that.
+        """A short turn for each family and a long one for the best of them, where there is time for that.
 
         On rungs every config has short turns anyway, and goes on from them.
         """
         if settings.schedule == "rungs" or budget.time_s is None or budget.time_s < WORTH_S:
             return super().sampler(task, objective, settings, budget)
         metric = get_metric(objective.metric)
-        at_once = workers_for(budget, settings)
         first = BaselineSampler([{"family": name} for name in pool.families(settings.families or None)])
-        # Nets of the same weights err alike, so that several of them are worth less than one that learns longer.
-        long = at_once if self.profile.weights else LONG if at_once == 1 else 2 * at_once
-        if budget.trials is not None:  # whoever wants one net alone, such as weights for others, gets it all the time
-            long = min(long, max(1, budget.trials))
         then = TPESampler(settings.seed, lambda trials: board.losses(trials, metric))
         return TurnsSampler(
             first, [BaselineSampler(pool.QUICK), PortfolioSampler(pool.PORTFOLIO)], then,
-            lambda trials: board.losses(trials, metric), TURNS, long=long,
-            at_once=at_once,
+            lambda trials: board.losses(trials, metric), TURNS,
         )  # fmt: skip
 
     def settled(self, settings: SearchSettings) -> SearchSettings:
