@@ -1,7 +1,8 @@
 """What a net that reads says of every step along some lines, kept by a study so that several nets can read together.
 
 Transcripts of several nets can't be averaged; what the nets say of each step can, for all nets of a study say it of the
-same steps: the mean of their logarithms, made probabilities again, which is the product of experts of equal say.
+same steps: the mean of their logarithms, made probabilities again, which is the product of experts of equal say. Nets
+may still set a character a step apart, so that whether it helps is to be seen on lines that were held out.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -124,7 +124,7 @@ class Study:
         key = self.whole[number].artifacts.get("test")
         return None if key is None else get_predictions(self.workspace.artifacts, key).scores
 
-    def frames(self, numbers: Iterable[int]) -> dict[int, Frames]:
+    def frames(self, numbers: Collection[int]) -> dict[int, Frames]:
         """What nets that read said of the lines of `predictions`, of those of some trials of which it is kept."""
         for number in numbers:
             key = self.whole[number].artifacts.get(FRAMES)
@@ -132,7 +132,7 @@ class Study:
                 self._frames[number] = get_frames(self.workspace.artifacts, key)
         return {n: self._frames[n] for n in numbers if n in self._frames}
 
-    def test_frames(self, numbers: Iterable[int]) -> dict[int, Frames]:
+    def test_frames(self, numbers: Collection[int]) -> dict[int, Frames]:
         """The same of the locked test slice."""
         known = {n: self.whole[n].artifacts.get(TEST_FRAMES) for n in numbers}
         return {n: get_frames(self.workspace.artifacts, key) for n, key in known.items() if key is not None}

@@ -7,6 +7,7 @@ other. What is searched for behind the graph stands in `tidemill.bundle.runner.b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tidemill.bundle.parts import TIE_MARGIN
 from tidemill.bundle.runner.beams import BLANK, handicap
 from tidemill.core import transcripts
 
-__all__ = ["BLANK", "best_path", "greedy", "handicap", "write_greedy"]
+__all__ = ["BLANK", "best_path", "greedy", "handicap", "read_groups", "write_greedy"]
 
 
 def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> tuple[list[str], NDArray[np.float32]]:
@@ -52,6 +53,36 @@ def greedy(frames: NDArray[Any], alphabet: str, margin: float = TIE_MARGIN) -> t
     texts = ["".join(alphabet[i - 1] for i in row[row != transcripts.END].tolist()) for row in said]
     confidence = np.exp(frames.max(axis=2).astype(np.float64).sum(axis=1))
     return texts, confidence.astype(np.float32)
+
+
+def read_groups(
+    groups: Iterable[tuple[NDArray[np.int64], NDArray[Any]]], count: int, alphabet: str, margin: float = TIE_MARGIN
+) -> NDArray[np.float32]:
+    """Read lines that come in groups of one length: scores as `tidemill.core.transcripts` has them.
+
+    Parameters
+    ----------
+    groups : iterable of tuple
+        Numbers of lines, and what is said of them as `greedy` takes it; each line once.
+    count : int
+        Lines in all.
+    alphabet, margin
+        As `greedy` takes them.
+
+    Examples
+    --------
+    >>> said = np.log(np.array([[[0.1, 0.9], [0.8, 0.2]]]))
+    >>> scores = read_groups([(np.array([1]), said), (np.array([0]), said[:, 1:])], 2, "a")
+    >>> transcripts.to_texts(transcripts.codes_of(scores))
+    ['', 'a']
+    """
+    texts = np.empty(count, dtype=object)
+    sure = np.empty(count, dtype=np.float32)
+    for places, frames in groups:
+        found, sure[places] = greedy(frames, alphabet, margin)
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
+    return transcripts.to_scores(sure, texts)
 
 
 def best_path(ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.graph import GraphBuilder
-from tidemill.bundle.lines.decode import greedy
+from tidemill.bundle.lines.decode import read_groups
 from tidemill.bundle.lines.encoder import Lines
 from tidemill.bundle.parts import TIE_MARGIN, Recipe
-from tidemill.core import transcripts
 from tidemill.core.errors import InternalError
 from tidemill.core.frames import joined
 
@@ -100,13 +99,7 @@ def heard(part: LinePart, x: Lines) -> Iterator[tuple[NDArray[np.int64], NDArray
 
 def read(part: LinePart, x: Lines, margin: float = TIE_MARGIN) -> NDArray[np.float32]:
     """Read lines by the best path: scores as `tidemill.core.transcripts` has them."""
-    texts = np.empty(len(x), dtype=object)
-    sure = np.empty(len(x), dtype=np.float32)
-    for places, frames in heard(part, x):
-        found, sure[places] = greedy(frames, part.alphabet, margin)
-        for place, text in zip(places, found, strict=True):
-            texts[place] = text
-    return transcripts.to_scores(sure, texts)
+    return read_groups(heard(part, x), len(x), part.alphabet, margin)
 
 
 def the_part(recipe: Recipe) -> LinePart:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.graph import GraphBuilder
-from tidemill.bundle.lines.decode import greedy, write_greedy
+from tidemill.bundle.lines.decode import read_groups, write_greedy
 from tidemill.bundle.lines.encoder import Lines
 from tidemill.bundle.lines.parts import heard
-from tidemill.core import transcripts
 from tidemill.core.frames import Frames
 from tidemill.data.images.lines import read_lines
 from tidemill.models.recognition import pool
@@ -59,26 +60,23 @@ def answer(net: FittedLines, x: Lines) -> Answers:
     ...         return np.log(np.where(even == [False, True], 0.9, 0.1))[None].repeat(len(lines), 0)
     >>> lines = np.empty(2, dtype=object)
     >>> lines[:] = [np.zeros((16, 8), np.uint8), np.zeros((16, 16), np.uint8)]
+    >>> from tidemill.core import transcripts
     >>> scores, frames = answer(Stripes(), lines)
     >>> transcripts.to_texts(transcripts.codes_of(scores)), frames.steps.tolist()
     (['a', 'aa'], [2, 4])
     """
-    texts = np.empty(len(x), dtype=object)
-    sure = np.empty(len(x), dtype=np.float32)
-    kept: list[NDArray[np.float16]] | None = [np.empty((0, 0), dtype=np.float16)] * len(x)
-    size = 0
-    for places, frames in heard(net, x):
-        found, sure[places] = greedy(frames, net.alphabet)
-        for place, text in zip(places, found, strict=True):
-            texts[place] = text
-        size += frames.size * 2
-        if size > _MOST_KEPT:
-            kept = None
-        if kept is not None:
-            for place, said in zip(places, frames.astype(np.float16), strict=True):
-                kept[place] = said
-    scores = transcripts.to_scores(sure, texts)
-    return scores, None if kept is None or not len(x) else Frames.of(kept, net.alphabet)
+    kept: dict[int, NDArray[np.float16]] = {}
+
+    def keeping() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        size = 0
+        for places, frames in heard(net, x):
+            size += frames.size * 2
+            if size <= _MOST_KEPT:
+                kept.update(zip(places.tolist(), frames.astype(np.float16), strict=True))
+            yield places, frames
+
+    scores = read_groups(keeping(), len(x), net.alphabet)
+    return scores, Frames.of([kept[n] for n in range(len(x))], net.alphabet) if len(kept) == len(x) else None
 
 
 run_trial = HeldOutTrial(pool, LineProfile.from_json, read_lines, LineData, measure, answer=answer)

@@ -27,8 +27,7 @@ def open_executor(
     """Start the workers.
 
     The best net does most of the reading, so up to four cores train one: it learns more than each of several on fewer
-    cores would. On a
-    cluster every node has as many workers as it would have alone.
+    cores would. On a cluster every node has as many workers as it would have alone.
 
     Raises
     ------

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.bundle.lines.decode import greedy
-from tidemill.core import transcripts
+from tidemill.bundle.lines.decode import read_groups
 from tidemill.core.frames import Frames, read_together
 
 CONSIDERED = 8
@@ -26,13 +25,7 @@ def read_by(weights: Mapping[int, float], frames: Mapping[int, Frames]) -> NDArr
         Where nothing is kept of a trial.
     """
     several = [frames[number] for number in weights]
-    texts = np.empty(len(several[0]), dtype=object)
-    sure = np.empty(len(texts), dtype=np.float32)
-    for places, logs in read_together(several, list(weights.values())):
-        found, sure[places] = greedy(logs, several[0].alphabet)
-        for place, text in zip(places, found, strict=True):
-            texts[place] = text
-    return transcripts.to_scores(sure, texts)
+    return read_groups(read_together(several, list(weights.values())), len(several[0]), several[0].alphabet)
 
 
 def choose(
