@@ -67,7 +67,7 @@ def plainly(data: Path, limit: str, given: argparse.Namespace) -> float:
     lines = prepare_lines(data / "train_labels.csv", "text", FitOptions(test=data / "test_labels.csv"))
     order = np.random.default_rng(given.seed).permutation(lines.train)
     valid, train = np.sort(order[: len(order) // 8]), np.sort(order[len(order) // 8 :])
-    config = {**pool.space(lines.task, lines.profile, ["crnn"]).default(), "crnn.augment": 0.0}
+    config = {**pool.space(lines.task, lines.profile, ["crnn"]).default(), "crnn.augment": 0.0, "crnn.views": 1}
     budget = TrainBudget(deadline=begun + float(limit[:-1]) * _UNITS[limit[-1]])
     net = pool.families(["crnn"])["crnn"].fit(
         config, lines.task, lines.profile, LineData(lines.x, lines.y, train), LineData(lines.x, lines.y, valid), budget,

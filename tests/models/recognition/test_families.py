@@ -65,6 +65,31 @@ def test_it_is_kept_answers_as_its_graph_at_any_width_and_its_cost_is_counted(na
     assert counted.flops
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_line_is_read_at_several_heights_which_count_alike(name: str) -> None:
+    profile, train, _ = data(40)
+    family = pool.families([name])[name]
+    several = config_of(name, profile, **{f"{name}.views": 3})
+    once = {**several, f"{name}.views": 1}
+    net = family.fit(several, READ, profile, train, None, TrainBudget(), 0)
+    kept = net.checkpoint()
+    alone = pool.restore({**kept, "config": {**kept["config"], f"{name}.views": 1}}, READ)
+
+    line = np.random.default_rng(0).integers(0, 256, (16, 32)).astype(np.uint8)
+    up, down = np.concatenate([line[1:], line[-1:]]), np.concatenate([line[:1], line[:-1]])
+    logs = np.mean([alone.frames([view])[0] for view in (up, line, down)], axis=0)
+    expected = logs - np.logaddexp.reduce(logs, axis=1, keepdims=True)
+    assert np.abs(net.frames([line])[0] - expected).max() <= 1e-4
+    assert np.abs(alone.frames([line])[0] - expected).max() > 1e-3, "the views say nothing else"
+
+    costs = [family.cost(config, READ, profile) for config in (several, once)]
+    assert costs[0].flops == 3 * costs[1].flops
+    assert costs[0].params == costs[1].params
+    without = {key: value for key, value in kept["config"].items() if key != f"{name}.views"}
+    old = pool.restore({**kept, "config": without}, READ)
+    assert np.array_equal(old.frames([line]), alone.frames([line])), "a net of before reads as it did"
+
+
 def test_the_same_seed_gives_the_same_net() -> None:
     profile, train, valid = data(40)
     family = pool.families(["crnn"])["crnn"]

@@ -19,7 +19,7 @@ from tidemill.bundle.parts import TIE_MARGIN
 from tidemill.core.trial import Config, Cost
 from tidemill.models.recognition._base import STRIDE, LineProfile
 from tidemill.models.recognition.emit import emit_net
-from tidemill.models.recognition.nets.parts import Answer, Recogniser
+from tidemill.models.recognition.nets.parts import Answer, Recogniser, lifts
 from tidemill.models.recognition.samples import side_by_side
 from tidemill.models.training.trained import Trained, cost_of, operations
 
@@ -45,7 +45,7 @@ class TrainedRecogniser(Trained[Recogniser, LineProfile]):
     """
 
     def __init__(self, family: str, config: Config, profile: LineProfile, net: Recogniser, cost: Cost) -> None:
-        super().__init__(family, config, profile, net, Answer(net), cost)
+        super().__init__(family, config, profile, net, Answer(net, views_of(family, config)), cost)
 
     @property
     def alphabet(self) -> str:
@@ -65,16 +65,22 @@ class TrainedRecogniser(Trained[Recogniser, LineProfile]):
 
     def emit(self, graph: GraphBuilder, x: str) -> str:
         """Write the net into ``graph``."""
-        return emit_net(graph, self.net, x)
+        return emit_net(graph, self.net, x, lifts(views_of(self.family, self.config), self.profile.height))
 
 
-def count(net: nn.Module, profile: LineProfile) -> Cost:
+def views_of(family: str, config: Config) -> int:
+    """Heights at which a net of such a config reads a line; one where nothing is said of it."""
+    return int(config.get(f"{family}.views", 1))
+
+
+def count(net: nn.Module, profile: LineProfile, views: int = 1) -> Cost:
     """Count parameters and operations for a line of mean width; the net may lie on the meta device."""
     twin = copy.deepcopy(net)
     recurrent = [_without(module) for module in list(twin.modules())]
     width = STEP * max(1, round(profile.width / STEP))
     image = torch.zeros(1, 1, profile.height, width, device=next(net.parameters()).device)
-    return cost_of(net, operations(twin, image) + sum(recurrent) * (width // STRIDE), _GRAPH_BYTES)
+    once = operations(twin, image) + sum(recurrent) * (width // STRIDE)
+    return cost_of(net, views * once, _GRAPH_BYTES)
 
 
 class _Nothing(nn.Module):

@@ -7,6 +7,7 @@ in vain. These nets have few kinds of layers, and their graphs are proven like a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,8 +24,15 @@ _GATES = (0, 3, 1, 2)
 """PyTorch keeps the gates of an LSTM as input, forget, cell, output; ONNX as input, output, forget, cell."""
 
 
-def emit_net(graph: GraphBuilder, net: Recogniser, x: str) -> str:
-    """Write a net: from pixels (N, 1, height, width) to logarithms of probabilities (N, width / 4, K + 1)."""
+def emit_net(graph: GraphBuilder, net: Recogniser, x: str, rows: Sequence[int] = (0,)) -> str:
+    """Write a net: from pixels (N, 1, height, width) to logarithms of probabilities (N, width / 4, K + 1).
+
+    Each line is read once for each of ``rows``, lifted by so many; its views (see
+    `tidemill.models.recognition.nets.parts.Answer`) go through the net as one batch.
+    """
+    views = len(rows)
+    if views > 1:
+        x = _views(graph, x, rows)
     shift, scale = graph.const(np.float32(float(net.mean))), graph.const(np.float32(float(net.std)))
     x = graph.op("Div", graph.op("Sub", x, shift), scale)
     body = net.body
@@ -34,7 +42,24 @@ def emit_net(graph: GraphBuilder, net: Recogniser, x: str) -> str:
         logits = _svtr(graph, body, x)
     else:
         raise InternalError(f"Nobody knows how to write a {type(body).__name__} into a graph.")
-    return graph.op("LogSoftmax", logits, axis=2)
+    said = graph.op("LogSoftmax", logits, axis=2)
+    if views == 1:
+        return said
+    mean = graph.op("Mean", *graph.ops("Split", said, outputs=views, axis=0, num_outputs=views))
+    return graph.op("LogSoftmax", mean, axis=2)
+
+
+def _views(graph: GraphBuilder, x: str, rows: Sequence[int]) -> str:
+    """Lift lines by so many rows, those at the edges repeated; all views behind each other."""
+    most = max(rows)
+    room = graph.op("Pad", x, graph.const([0, 0, most, 0, 0, 0, most, 0], np.int64), mode="edge")
+    axis = graph.const([2], np.int64)
+
+    def cut(lift: int) -> str:
+        end = lift - most or np.iinfo(np.int64).max
+        return graph.op("Slice", room, graph.const([most + lift], np.int64), graph.const([end], np.int64), axis)
+
+    return graph.op("Concat", *(cut(lift) for lift in rows), axis=0)
 
 
 def _crnn(graph: GraphBuilder, body: Crnn, x: str) -> str:

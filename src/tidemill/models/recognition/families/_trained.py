@@ -60,7 +60,7 @@ class TrainedFamily(ABC):
         return task.kind is TaskKind.RECOGNITION and profile.rows >= 8 and len(profile.alphabet) > 0
 
     def space(self, task: Task, profile: LineProfile) -> Space:
-        """Build, training, and distortion."""
+        """Build, training, distortion, and views of a line that is read."""
         own = self.name
         least, most, usual = self.depths
         params: list[Param] = [
@@ -70,6 +70,7 @@ class TrainedFamily(ABC):
             Float(f"{own}.weight_decay", 1e-4, 0.1, 0.01, log=True),
             Int(f"{own}.epochs", 5, 1000, self.epochs[profile.rows < _FEW], log=True),
             Categorical(f"{own}.augment", (0.0, 0.5, 1.0, 1.5), 1.0 if profile.rows < _FEW else 0.5),
+            Categorical(f"{own}.views", (3, 1), 3),
         ]
         if profile.independent:
             params.append(Categorical(f"{own}.joined", (0.0, 0.4, 0.7), 0.7))
@@ -89,10 +90,10 @@ class TrainedFamily(ABC):
         """Count on a net without memory."""
         import torch
 
-        from tidemill.models.recognition._net import count
+        from tidemill.models.recognition._net import count, views_of
 
         with torch.device("meta"):
-            return count(self._made(self._laid(config), profile), profile)
+            return count(self._made(self._laid(config), profile), profile, views_of(self.name, config))
 
     def fit(
         self,
