@@ -8,6 +8,7 @@ import numpy as np
 
 from tidemill.bundle import charts
 from tidemill.bundle.evidence import Evidence
+from tidemill.bundle.runner.beams import NETS
 from tidemill.bundle.serving import requirements
 from tidemill.bundle.spec import BundleSpec, MetricValue
 from tidemill.core.schema import Column
@@ -179,9 +180,11 @@ def _decoding(spec: BundleSpec) -> str:
     """Which texts the figures are about."""
     if not spec.decode:
         return "Figures are of texts of the best path (greedy decoding), as those of the study are."
+    nets = spec.decode.get(NETS, 1)
+    joined = f" {nets} nets find texts and weigh each other's; the graph alone reads by the first." if nets > 1 else ""
     return (
         f"Figures are of texts searched for by beams of {spec.decode['width']:,}, as this bundle answers; those of the "
-        "study are of texts of the best path."
+        f"study are of texts of the best path.{joined}"
     )
 
 

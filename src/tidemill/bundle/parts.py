@@ -115,7 +115,7 @@ class Recipe:
         From calibrated probabilities to a class; not used for regression.
     decode : mapping
         Arguments of `tidemill.bundle.runner.beams.read_beams`, ``alphabet``, ``width`` and maybe ``lengths``, where
-        texts are searched for behind the graph; empty where the graph says all.
+        texts are searched for behind the graph, and ``nets`` where several find them; empty where the graph says all.
     tie_margin : float
         A class wins over an earlier one only when its utility is larger by this much for each place between them.
         Equal probabilities are common (a vote of ten neighbours), and two computations of the same number may

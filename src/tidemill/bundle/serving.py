@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES, input_names
 from tidemill.bundle.programs import programs_of
-from tidemill.bundle.runner.beams import FRAMES
+from tidemill.bundle.runner.beams import FRAMES, NETS
 from tidemill.bundle.spec import BundleSpec
 from tidemill.core.schema import EMBEDDED, Column, Schema, SemanticType
 from tidemill.core.task import TaskKind
@@ -57,7 +57,8 @@ def triton_config(spec: BundleSpec, *, max_batch: int = 4096, tensors: Mapping[s
     elif spec.task.kind is TaskKind.RECOGNITION:
         outputs = [_tensor(PREDICTION, "TYPE_STRING", scalar), _tensor(CONFIDENCE, "TYPE_FP32", scalar)]
         if spec.decode:
-            outputs.append(_tensor(FRAMES, "TYPE_FP32", f"[ -1, {len(spec.decode['alphabet']) + 1} ]"))
+            nets = f"{spec.decode[NETS]}, " if NETS in spec.decode else ""
+            outputs.append(_tensor(FRAMES, "TYPE_FP32", f"[ {nets}-1, {len(spec.decode['alphabet']) + 1} ]"))
     else:
         outputs = [_tensor(PREDICTION, "TYPE_FP32", scalar)]
     return (

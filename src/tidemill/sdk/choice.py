@@ -13,10 +13,11 @@ from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.task import TaskKind
 from tidemill.core.transcripts import GREEDY
-from tidemill.sdk.modality.choose import modality_decoding
+from tidemill.sdk.modality.choose import lines_decoding
 from tidemill.search.candidate import Candidate
 
 if TYPE_CHECKING:
+    from tidemill.sdk.modality._base import Modality
     from tidemill.sdk.study import Study
 
 
@@ -52,7 +53,8 @@ class Choice:
             Folder; must not exist, or be an older bundle.
         decode : str
             Lines of text: ``"greedy"`` reads the best path, ``"beam"`` searches for the most probable text, following
-            10 prefixes or as many as ``"beam:20"`` says.
+            10 prefixes or as many as ``"beam:20"`` says. Nets that read better together when they search are
+            shipped together.
 
         Returns
         -------
@@ -68,8 +70,13 @@ class Choice:
         OptionError
             If nothing is decoded, or not so.
         """
-        modality = modality_decoding(self.study.modality, decode)
-        return modality.export(self.study, self.candidate, Path(out), self.info(), self.evidence())
+        if decode == GREEDY:
+            return self._write(Path(out), self.study.modality)
+        lines = lines_decoding(self.study.modality, decode)
+        return Choice(self.study, lines.best_of(self.study, self.candidate.objective))._write(Path(out), lines)
+
+    def _write(self, out: Path, modality: Modality) -> Bundle:
+        return modality.export(self.study, self.candidate, out, self.info(), self.evidence())
 
     def evidence(self) -> list[Evidence]:
         """What the candidate said of rows that it was not trained on, beside the truth."""

@@ -235,7 +235,7 @@ def _search(
         else:
             modality, asked = modality_asked(opened, data, target, options)
             options = asked.options
-        modality_decoding(modality, options.decode)  # told before anything is trained
+        modality = modality_decoding(modality, options.decode)
         if resume is not None and options.trials == 0:
             return _as_it_is(opened, resume, options)
         budget = options.budget()

@@ -18,7 +18,9 @@ from tidemill.search.board import MODELS
 from tidemill.search.candidate import Candidate, join
 from tidemill.search.ensembles.stack import stack_where_it_pays
 from tidemill.search.judge import Judge, Verdict
-from tidemill.search.lines.together import CONSIDERED, choose
+from tidemill.search.lines.beams import CONSIDERED as SEARCHED
+from tidemill.search.lines.beams import BeamReader
+from tidemill.search.lines.together import CONSIDERED, Read, choose, read_by
 from tidemill.search.losses import Loss, of_objective
 from tidemill.search.prices import Prices, thinness, total, with_models
 
@@ -37,6 +39,7 @@ def combine(
     most_us: float = float("inf"),
     shared: Cost = FREE,
     frames: Callable[[Sequence[int]], dict[int, Frames]] | None = None,
+    beams: BeamReader | None = None,
 ) -> Candidate:
     """Choose what serves an objective best, from out-of-fold predictions alone.
 
@@ -63,6 +66,8 @@ def combine(
         What every candidate costs beside its trials: encoders of columns.
     frames : callable, optional
         Gives what stands behind transcripts of some trials: transcripts themselves can't be averaged.
+    beams : BeamReader, optional
+        How transcripts are searched for, where it isn't the best path that counts.
 
     Raises
     ------
@@ -75,7 +80,8 @@ def combine(
             hint="Give the search more time, or look at the failed trials.",
         )
     if judge.task.kind is TaskKind.RECOGNITION:
-        return _readers({t.number: t.cost for t in trials}, predictions, judge, most_bytes, most_us, shared, frames)
+        costs = {t.number: t.cost for t in trials}
+        return _readers(costs, predictions, judge, most_bytes, most_us, shared, frames, beams)
     models = {t.number: int(t.scores.get(MODELS, 1)) for t in trials}
     bags = {t.number: t.cost for t in trials}
     loss = of_objective(judge.objective, judge.task, judge.y, judge.weight, seed=judge.seed)
@@ -109,13 +115,15 @@ def _readers(
     most_us: float,
     shared: Cost,
     frames: Callable[[Sequence[int]], dict[int, Frames]] | None,
+    beams: BeamReader | None,
 ) -> Candidate:
     """The net that reads best, with others where they read better together and can be shipped."""
     singles = sorted(_singles(costs, predictions, judge, shared), key=lambda c: c.verdict.key)
     best = singles[0]
     if frames is None:
         return best
-    numbers = [number for single in singles[:CONSIDERED] for number in single.weights]
+    most = CONSIDERED if beams is None else SEARCHED
+    numbers = [number for single in singles[:most] for number in single.weights]
     prices = Prices(costs, judge.objective, 1.0, most_bytes, rows=len(judge.y), most_us=most_us, shared=shared)
     judged: dict[tuple[int, ...], Candidate] = {}
 
@@ -130,8 +138,26 @@ def _readers(
         judged[tuple(found.weights)] = found
         return found.verdict.loss if found.verdict.gap <= best.verdict.gap else float("inf")
 
-    chosen = choose(frames(numbers), numbers[0], loss, lambda weights: bool(np.isfinite(prices(weights))))
-    return best if len(chosen) == 1 else judged[tuple(chosen)]
+    said = frames(numbers)
+    read: Read = beams or read_by
+    first = numbers[0] if beams is None else _alone(numbers, said, loss, beams)
+    chosen = choose(said, first, loss, lambda weights: bool(np.isfinite(prices(weights))), read)
+    found = judged.get(tuple(chosen), best)
+    if beams is None:
+        return found if len(chosen) > 1 else best
+    leading = {first: chosen[first], **chosen}  # a graph alone reads by the first
+    return replace(found, weights=leading) if first in said else best
+
+
+def _alone(
+    numbers: Sequence[int],
+    said: Mapping[int, Frames],
+    loss: Callable[[Mapping[int, float], NDArray[np.float32]], float],
+    beams: BeamReader,
+) -> int:
+    """Who reads best where texts are searched for."""
+    known = [number for number in numbers if number in said]
+    return min(known, key=lambda n: loss({n: 1.0}, beams({n: 1.0}, said)), default=numbers[0])
 
 
 def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge, shared: Cost) -> list[Candidate]:

@@ -24,6 +24,7 @@ from tidemill.search.combine import combine, renamed
 from tidemill.search.ensembles.greedy import GreedyEnsembler
 from tidemill.search.judge import Judge, Verdict
 from tidemill.search.ledger import FRAMES, TEST_FRAMES, TRUTH, Truth, get_frames, get_predictions
+from tidemill.search.lines.beams import BeamReader
 from tidemill.search.modality import FUSED, Modality, modality_of
 from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import covered
@@ -167,8 +168,15 @@ class Study:
         """The candidate for the study's own objective."""
         return self.candidate()
 
-    def candidate(self, objective: Objective | str | None = None) -> Candidate:
+    def candidate(self, objective: Objective | str | None = None, beams: BeamReader | None = None) -> Candidate:
         """Choose and weigh trials for an objective, from what is known already.
+
+        Parameters
+        ----------
+        objective : Objective or str, optional
+            Default is the study's own.
+        beams : BeamReader, optional
+            How transcripts are going to be searched for, where it isn't the best path that counts.
 
         Raises
         ------
@@ -176,13 +184,13 @@ class Study:
             Where no trial came to an end.
         """
         wanted = self._objective(objective)
-        key = f"{wanted}|{len(self.whole)}"
+        key = f"{wanted}|{len(self.whole)}|{(beams.width, beams.lengths) if beams else ''}"
         if key not in self._candidates:
             settings = SearchSettings.from_json(self.record.settings)
             ensembler = GreedyEnsembler(settings.ensemble_rounds, seed=settings.seed)
             chosen = combine(
                 list(self.whole.values()), self.predictions(), self.judge(wanted), ensembler,
-                settings.ensemble_size_bytes, self._most_us(wanted), self.shared, self.frames,
+                settings.ensemble_size_bytes, self._most_us(wanted), self.shared, self.frames, beams,
             )  # fmt: skip
             self._candidates[key] = renamed(chosen, {n: t.name for n, t in self.whole.items()})
         return self._candidates[key]

@@ -14,10 +14,11 @@ from tests.bundle.lines.test_searched import doubtful, its_program_writes_the_sa
 
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.lines.parity import prove
-from tidemill.bundle.lines.parts import Chorus, heard, the_part
+from tidemill.bundle.lines.parts import Chorus, heard, the_part, the_parts
 from tidemill.bundle.lines.runtime import LineBundle
 from tidemill.bundle.lines.write import write_line_bundle
 from tidemill.bundle.parts import Member, Recipe
+from tidemill.bundle.runner.beams import read_beams
 from tidemill.bundle.verify import verify
 from tidemill.core import transcripts
 from tidemill.core.errors import InternalError, ParityError
@@ -50,6 +51,28 @@ def test_what_is_said_is_the_weighted_mean_made_probabilities_again() -> None:
     said = part.frames([line])[0]
     assert np.allclose(np.exp(said).sum(axis=1), 1.0, atol=1e-6)
     assert np.allclose(said - said[:, :1], mean - mean[:, :1], atol=1e-4)
+
+
+def test_where_texts_are_searched_for_each_net_finds_some_and_all_weigh_them(tmp_path: Path) -> None:
+    bundle = written(tmp_path / "several.tm", 4)
+    assert bundle.spec.decode["nets"] == 3
+    config = (bundle.path / "config.pbtxt").read_text(encoding="utf-8")
+    assert "dims: [ 3, -1, 3 ]" in config
+    assert "3 nets find texts and weigh each other's" in (bundle.path / "README.md").read_text(encoding="utf-8")
+    lines = doubtful()
+    parts = the_parts(several())
+    graph = onnxruntime.InferenceSession(str(bundle.model_path), providers=["CPUExecutionProvider"])
+    for line, record in zip(lines, bundle.predict_records(lines), strict=True):
+        (pixels,) = recipe().encoder.transform({"image": [line]})
+        texts, sure = read_beams(np.stack([p.frames([pixels])[0] for p in parts])[None], "aß", 4, 1e-6)
+        assert record["prediction"] == texts[0]
+        assert record["confidence"] == pytest.approx(float(sure[0]), abs=1e-4)
+        by_first = transcripts.to_texts(transcripts.codes_of(parts[0].predict([pixels])))
+        assert graph.run(["prediction"], {"image": line[None]})[0].tolist() == by_first
+    alone = [
+        read_beams(parts[0].frames([p]), "aß", 4, 1e-6)[0][0] for p in recipe().encoder.transform({"image": lines})
+    ]
+    assert alone != [record["prediction"] for record in bundle.predict_records(lines)], "the others have no say"
 
 
 @pytest.mark.parametrize("width", [0, 4])

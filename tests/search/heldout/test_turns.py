@@ -28,13 +28,13 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield opened
 
 
-def sampler(*families: str) -> TurnsSampler:
+def sampler(*families: str, leaders: int = 1) -> TurnsSampler:
     def losses(trials: Sequence[Trial]) -> Mapping[int, float]:
         return board.losses(trials, get_metric("rmse"))
 
     first = BaselineSampler([{"family": name} for name in families])
     more = PortfolioSampler([{"family": "trees"}, {"family": "trees", "trees.count": 70}, {"family": "linear"}])
-    return TurnsSampler(first, [more], None, losses, 0.3)
+    return TurnsSampler(first, [more], None, losses, 0.3, leaders)
 
 
 def played(workspace: Workspace, workers: int, asked: TurnsSampler, **losses: float) -> list[dict[str, Any]]:
@@ -80,6 +80,28 @@ def test_the_long_turn_may_take_what_the_round_leaves() -> None:
     assert sampler("a", "b").turn(space, LEADER) == pytest.approx(0.7)
     assert sampler("a").turn(space, LEADER) == 1.0
     assert sampler("a", "b").turn(space, "portfolio") is None
+
+
+def test_several_leaders_share_the_long_turn_each_from_a_seed_of_its_own(workspace: Workspace) -> None:
+    begun = played(workspace, 2, sampler("linear", "trees", leaders=2), linear=2.0, trees=1.0)
+    trials = workspace.metadata.trials("s")
+    assert [t.origin for t in trials] == ["baseline", "baseline", LEADER, LEADER, "portfolio"]
+    assert trials[2].config == trials[3].config == trials[1].config
+    assert len({t.seed for t in trials}) == len(trials)
+    turns = [step["time_s"] for step in begun if step["seed"] in {t.seed for t in trials[:2]}]
+    assert turns == [pytest.approx(15.0)] * 2, "side by side they take half of the round's time"
+    space = Space([Categorical("family", ("a", "b", "c"), "a")])
+    assert sampler("a", "b", leaders=2).turn(space, LEADER) == pytest.approx(0.85)
+    assert sampler("a", "b", "c", leaders=2).turn(space, LEADER) == pytest.approx(0.8)
+    assert sampler("a", leaders=2).turn(space, LEADER) == 1.0
+
+
+def test_several_leaders_of_a_round_of_one_begin_at_once(workspace: Workspace) -> None:
+    played(workspace, 2, sampler("linear", leaders=2), linear=1.0, trees=2.0)
+    trials = workspace.metadata.trials("s")
+    assert [t.origin for t in trials] == [LEADER, LEADER, "portfolio", "portfolio"]
+    assert trials[0].config == trials[1].config
+    assert [t.config["family"] for t in trials[2:]] == ["trees", "trees"]
 
 
 def test_a_leader_that_failed_is_not_tried_again(workspace: Workspace) -> None:

@@ -16,11 +16,11 @@ from tidemill.bundle.images.properties import joined, properties_of
 from tidemill.bundle.latency import session
 from tidemill.bundle.lines.assemble import assemble_lines
 from tidemill.bundle.lines.encoder import Lines
-from tidemill.bundle.lines.parts import the_part
+from tidemill.bundle.lines.parts import the_part, the_parts
 from tidemill.bundle.netparity import MAX_DP, NetParity
 from tidemill.bundle.parity import SHOWN, TIE_MARGINS, Difference
 from tidemill.bundle.parts import Answers, Recipe
-from tidemill.bundle.runner.beams import decoding, read_beams
+from tidemill.bundle.runner.beams import NETS, decoding, read_beams
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.core import transcripts
 from tidemill.core.errors import ParityError
@@ -85,8 +85,9 @@ def _proven(recipe: Recipe, tables: Mapping[str, Pictures]) -> ImageProof:
 
 
 def _searched_for(recipe: Recipe, lines: Lines) -> NDArray[np.float32]:
-    """Texts that a search finds in what the trained net itself says."""
-    texts, sure = read_beams(the_part(recipe).frames(list(lines)), **recipe.decoding)
+    """Texts that a search finds in what the trained nets themselves say."""
+    said = np.stack([part.frames(list(lines)) for part in the_parts(recipe)], axis=1)
+    texts, sure = read_beams(said, **{name: value for name, value in recipe.decoding.items() if name != NETS})
     return transcripts.to_scores(sure, texts)
 
 

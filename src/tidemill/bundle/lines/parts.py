@@ -102,14 +102,18 @@ def read(part: LinePart, x: Lines, margin: float = TIE_MARGIN) -> NDArray[np.flo
     return read_groups(heard(part, x), len(x), part.alphabet, margin)
 
 
+def the_parts(recipe: Recipe) -> list[LinePart]:
+    """All nets of a recipe in their order."""
+    return [part for member in recipe.members for part in member.parts]  # type: ignore[misc]  # it knows parts of any kind
+
+
 def the_part(recipe: Recipe) -> LinePart:
-    """The net of a recipe, or all of them as one."""
-    parts: list[LinePart] = []
-    weights: list[float] = []
-    for member in recipe.members:
-        for part in member.parts:
-            parts.append(part)  # type: ignore[arg-type]  # a recipe knows its parts as models of any kind
-            weights.append(member.weight / len(member.parts))
-    if len(parts) == 1:
+    """What the graph of a recipe reads by: its net, or all of them as one.
+
+    Where texts are searched for behind the graph, several nets are joined there; the graph alone reads by the first.
+    """
+    parts = the_parts(recipe)
+    if len(parts) == 1 or recipe.decode:
         return parts[0]
+    weights = [member.weight / len(member.parts) for member in recipe.members for _ in member.parts]
     return Chorus(parts, [weight / sum(weights) for weight in weights])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tidemill.bundle.evidence import Evidence
 from tidemill.bundle.images.parity import ImageProof
 from tidemill.bundle.images.write import write_image_bundle
 from tidemill.bundle.lines.parity import prove
-from tidemill.bundle.lines.parts import the_part
+from tidemill.bundle.lines.parts import the_parts
 from tidemill.bundle.parts import Recipe
+from tidemill.bundle.runner.beams import NETS
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.errors import BundleError, OptionError
@@ -66,7 +68,8 @@ def write_line_bundle(
         What to ship; its encoder is a `LineEncoder`, its parts read lines.
     width : int
         Prefixes that a search by beams follows behind the graph; 0 leaves it with the best path, which the graph holds.
-        What is searched for is measured anew, on the images of the proof.
+        What is searched for is measured anew, on the images of the proof. Several nets are joined there, by what they
+        think of whole texts, and the graph alone gives the text of the first.
     lengths : sequence of int
         Such a search looks for texts of so many characters only; empty allows all.
 
@@ -78,8 +81,11 @@ def write_line_bundle(
         As `tidemill.bundle.images.write.write_image_bundle`.
     """
     if width:
-        known = {"lengths": list(lengths)} if lengths else {}
-        recipe = replace(recipe, decode={"alphabet": the_part(recipe).alphabet, "width": width, **known})
+        nets = the_parts(recipe)
+        known: dict[str, Any] = {"lengths": list(lengths)} if lengths else {}
+        if len(nets) > 1:
+            known[NETS] = len(nets)
+        recipe = replace(recipe, decode={"alphabet": nets[0].alphabet, "width": width, **known})
     return write_image_bundle(
         out_dir, recipe, tables=tables, info=info, evidence=evidence, prove=prove, judge=_judged if width else None
     )

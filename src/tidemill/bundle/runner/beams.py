@@ -1,14 +1,14 @@
-"""From what a net says of every step along a line to the most probable text: prefix beam search, in numpy alone.
+"""From what nets say of every step along a line to the most probable text: prefix beam search, in numpy alone.
 
 The best path is one way of writing a text; a text is as probable as all its ways together. A graph can hold the best
-path; what is searched by beams is searched behind it, by this code: in the proof, in `Bundle`, in the shipped
-``run.py`` and where a bundle is served.
+path; what is searched by beams is searched behind it, where several nets can read a text together, by this code: in
+the proof, in `Bundle`, in the shipped ``run.py`` and where a bundle is served.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,12 @@ BLANK = 0
 DECODE = "tidemill.decode"
 """Key of a graph's metadata under which stands how its texts are searched for; absent where the graph says them."""
 FRAMES = "log_probabilities"
-"""Output of such a graph: what the net says of every step, shape (N, steps, K + 1)."""
+"""Output of such a graph: what the net says of every step, shape (N, steps, K + 1); of several nets that read together,
+shape (N, nets, steps, K + 1)."""
+NETS = "nets"
+"""Key of what is stated under `DECODE`: how many nets read together, where there are several."""
+WEIGHED = 5
+"""So many of the texts that each of several nets finds are weighed by all: with more, no other text was chosen."""
 Ids = tuple[int, ...]
 _NEVER = -np.inf
 
@@ -29,8 +34,8 @@ def handicap(characters: int, margin: float) -> NDArray[np.float32]:
     return (margin * np.arange(characters + 1)).astype(np.float32)
 
 
-def beam_search(frames: NDArray[Any], width: int, lengths: Collection[int] = ()) -> tuple[Ids, float]:
-    """Search for the most probable sequence of outputs (Graves, 2012, section 7.5.3; Hannun et al., 2014).
+def beams(frames: NDArray[Any], width: int, lengths: Collection[int] = ()) -> list[tuple[Ids, float]]:
+    """Search for the most probable sequences of outputs (Graves, 2012, section 7.5.3; Hannun et al., 2014).
 
     Parameters
     ----------
@@ -45,17 +50,16 @@ def beam_search(frames: NDArray[Any], width: int, lengths: Collection[int] = ())
 
     Returns
     -------
-    (tuple of int, float)
+    list of (tuple of int, float)
         Outputs without blanks, and the logarithm of the probability that the search has found for them: all of it where
-        no prefix was dropped, else a lower bound.
+        no prefix was dropped, else a lower bound. At least one, the most probable first.
 
     Examples
     --------
     >>> p = np.array([[0.6, 0.4], [0.6, 0.4]])  # nothing twice has 0.36, the best path; "a" has 0.64
-    >>> ids, log = beam_search(np.log(p), 4)
-    >>> ids, round(float(np.exp(log)), 2)
-    ((1,), 0.64)
-    >>> beam_search(np.log(p), 4, lengths=[0])[0]
+    >>> [(ids, round(float(np.exp(log)), 2)) for ids, log in beams(np.log(p), 4)]
+    [((1,), 0.64), ((), 0.36)]
+    >>> beams(np.log(p), 4, lengths=[0])[0][0]
     ()
     """
     most = max(lengths, default=len(frames))
@@ -80,8 +84,8 @@ def beam_search(frames: NDArray[Any], width: int, lengths: Collection[int] = ())
         last = np.concatenate([held, grown.ravel()])[best]
         blank = np.concatenate([paused, np.full(grown.size, _NEVER)])[best]
         prefixes = [_named(prefixes, int(i), len(step)) for i in best]
-    chosen = next((i for i, prefix in enumerate(prefixes) if len(prefix) in lengths), 0)
-    return prefixes[chosen], float(np.logaddexp(blank[chosen], last[chosen]))
+    chosen = [i for i, prefix in enumerate(prefixes) if not lengths or len(prefix) in lengths] or [0]
+    return [(prefixes[i], float(np.logaddexp(blank[i], last[i]))) for i in chosen]
 
 
 def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -101,27 +105,71 @@ def _named(prefixes: list[Ids], place: int, outputs: int) -> Ids:
     return (*prefixes[before], output)
 
 
-def probability_of(frames: NDArray[Any], ids: Ids) -> float:
-    """Logarithm of the probability of a sequence: all ways to write it along the line together (Graves et al., 2006).
+def probabilities(frames: NDArray[Any], texts: Sequence[Ids]) -> NDArray[np.float64]:
+    """Logarithms of the probabilities of sequences: all ways to write each together (Graves et al., 2006).
+
+    Parameters
+    ----------
+    frames : ndarray, shape (steps, K + 1)
+        As `beams` takes them.
+    texts : sequence of tuple of int
+        Outputs without blanks.
 
     Examples
     --------
-    >>> round(float(np.exp(probability_of(np.log([[0.6, 0.4], [0.6, 0.4]]), (1,)))), 2)
-    0.64
+    >>> np.exp(probabilities(np.log([[0.6, 0.4], [0.6, 0.4]]), [(1,), (), (1, 1)])).round(2)
+    array([0.64, 0.36, 0.  ])
     """
-    states = np.array([BLANK, *(state for output in ids for state in (output, BLANK))])
-    apart = np.zeros(len(states), dtype=np.bool_)  # may be reached over the blank before it
-    apart[3::2] = states[3::2] != states[1:-2:2]
-    now: NDArray[np.float64] = np.full(len(states), _NEVER)
+    most = max(map(len, texts), default=0)
+    states = np.full((len(texts), 2 * most + 1), BLANK)
+    for row, text in enumerate(texts):
+        states[row, 1 : 2 * len(text) : 2] = text
+    apart = np.zeros(states.shape, dtype=np.bool_)  # may be reached over the blank before it
+    apart[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
+    now: NDArray[np.float64] = np.full(states.shape, _NEVER)
     for number, step in enumerate(np.asarray(frames, dtype=np.float64)):
         if number:
-            one = np.concatenate([[_NEVER], now[:-1]])
-            two = np.where(apart, np.concatenate([[_NEVER, _NEVER], now[:-2]])[: len(now)], _NEVER)
-            now = np.logaddexp(np.logaddexp(now, one), two)
+            before = now.copy()
+            now[:, 1:] = np.logaddexp(now[:, 1:], before[:, :-1])
+            now[:, 2:] = np.where(apart[:, 2:], np.logaddexp(now[:, 2:], before[:, :-2]), now[:, 2:])
         else:
-            now[:2] = 0.0
-        now = now + step[states]
-    return float(np.logaddexp.reduce(now[-2:]))
+            now[:, :2] = 0.0
+        now += step[states]
+    rows, ends = np.arange(len(texts)), 2 * np.array([len(text) for text in texts], dtype=np.int64)
+    without = np.where(ends > 0, now[rows, np.maximum(ends - 1, 0)], _NEVER)
+    return np.asarray(np.logaddexp(now[rows, ends], without), dtype=np.float64)
+
+
+def likeliest(nets: NDArray[Any], width: int, lengths: Collection[int] = ()) -> Ids:
+    """Search for the text to which several nets together give most: what each one finds is weighed by all.
+
+    What nets say of single steps can be averaged only where they set their characters alike; what they think of a whole
+    text doesn't depend on that. Each has an equal say: the product of their probabilities counts.
+
+    Parameters
+    ----------
+    nets : ndarray, shape (nets, steps, K + 1)
+        What each says, as `beams` takes it.
+    width, lengths
+        As in `beams`.
+
+    Examples
+    --------
+    >>> early, late = [[0.1, 0.9], [0.9, 0.1]], [[0.9, 0.1], [0.1, 0.9]]  # the same text, at other places
+    >>> likeliest(np.log([early, late]), 4)
+    (1,)
+    """
+    found = [[ids for ids, _ in beams(frames, width, lengths)[:WEIGHED]] for frames in nets]
+    if all(texts[0] == found[0][0] for texts in found):  # which no other one can surpass
+        return found[0][0]
+    texts = proposed(found, lengths)
+    return texts[int(np.argmax(np.sum([probabilities(frames, texts) for frames in nets], axis=0)))]
+
+
+def proposed(found: Sequence[Sequence[Ids]], lengths: Collection[int] = ()) -> list[Ids]:
+    """What several nets have found, each text once; those of other lengths only where there are no others."""
+    texts = list(dict.fromkeys(ids for several in found for ids in several))
+    return [ids for ids in texts if not lengths or len(ids) in lengths] or texts
 
 
 def read_beams(
@@ -131,19 +179,19 @@ def read_beams(
 
     Parameters
     ----------
-    frames : ndarray, shape (n, steps, K + 1)
-        Logarithms of probabilities; the first output is the blank.
+    frames : ndarray, shape (n, steps, K + 1) or (n, nets, steps, K + 1)
+        Logarithms of probabilities; the first output is the blank. Several nets read together as in `likeliest`.
     alphabet : str
         The K characters.
     width, lengths
-        As in `beam_search`.
+        As in `beams`.
     margin : float
         Taken off each output once for each place, so that near ties come out alike wherever they are computed.
 
     Returns
     -------
     (list of str, ndarray of float32)
-        Texts, and the probability of each: all ways to write it together.
+        Texts, and the probability of each: all ways to write it together; of several nets, its geometric mean.
 
     Examples
     --------
@@ -151,11 +199,12 @@ def read_beams(
     (['a'], array([0.64], dtype=float32))
     """
     frames = np.asarray(frames, dtype=np.float32)
+    lines = frames[:, None] if frames.ndim == 3 else frames
     taken = handicap(len(alphabet), margin)
-    found = [beam_search(line - taken, width, lengths)[0] for line in frames]
-    logs = [min(0.0, probability_of(line, ids)) for line, ids in zip(frames, found, strict=True)]
+    found = [likeliest(nets - taken, width, lengths) for nets in lines]
+    logs = [np.mean([probabilities(said, [ids])[0] for said in nets]) for nets, ids in zip(lines, found, strict=True)]
     texts = ["".join(alphabet[output - 1] for output in ids) for ids in found]
-    return texts, np.exp(np.array(logs, dtype=np.float64)).astype(np.float32)
+    return texts, np.exp(np.minimum(0.0, np.array(logs, dtype=np.float64))).astype(np.float32)
 
 
 class BeamSession:

@@ -11,6 +11,7 @@ from tidemill.search.modality import FUSED, IMAGE, LINE, TEXT, modality_of
 
 if TYPE_CHECKING:
     from tidemill.sdk.modality._base import Asked, Modality
+    from tidemill.sdk.modality.lines import Lines
     from tidemill.sdk.options import FitOptions
     from tidemill.store.workspace import Workspace
 
@@ -73,8 +74,17 @@ def modality_decoding(modality: Modality, decode: str) -> Modality:
     OptionError
         For other words, and where nothing is read.
     """
-    if decode == GREEDY:
-        return modality
+    return modality if decode == GREEDY else lines_decoding(modality, decode)
+
+
+def lines_decoding(modality: Modality, decode: str) -> Lines:
+    """The modality of lines whose bundles search for texts as was asked for: ``beam`` or ``beam:WIDTH``.
+
+    Raises
+    ------
+    OptionError
+        For other words, and where nothing is read.
+    """
     from tidemill.core.errors import OptionError
 
     if modality.name != LINE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +12,7 @@ from tidemill.bundle.lines.write import write_line_bundle
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.spec import BundleInfo
 from tidemill.core.budget import Budget
+from tidemill.core.objective import Objective
 from tidemill.core.protocols import Executor
 from tidemill.core.schema import Schema
 from tidemill.core.task import TaskKind
@@ -24,6 +25,7 @@ from tidemill.sdk.modality.heldout import material_of, proof_of, reserve_s, trai
 from tidemill.sdk.modality.images import asked_images
 from tidemill.sdk.options import FitOptions
 from tidemill.search.candidate import Candidate
+from tidemill.search.lines.beams import BeamReader
 from tidemill.search.lines.executor import open_executor
 from tidemill.search.lines.material import PARTS, LineMaterial
 from tidemill.search.modality import LINE
@@ -60,7 +62,7 @@ class Lines:
 
     def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
         """Start workers."""
-        return open_executor(budget, settings, cluster)
+        return open_executor(budget, settings, cluster, together=self.together)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedLines, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
@@ -85,11 +87,23 @@ class Lines:
     def material(self, prepared: PreparedLines) -> LineMaterial:
         """What a search learns from; the lines are encoded already."""
         x, x_test = prepared.x[prepared.train], prepared.x[prepared.test]
-        return material_of(LineMaterial, prepared, prepared.profile, x, x_test, prepared.columns)
+        found = material_of(LineMaterial, prepared, prepared.profile, x, x_test, prepared.columns)
+        return replace(found, together=self.together)
+
+    @property
+    def together(self) -> bool:
+        """Whether several nets are worth as much as one that learned longer: where texts are searched for."""
+        return self.width > 0
+
+    def best_of(self, study: Study, objective: Objective) -> Candidate:
+        """What serves an objective best where texts are searched for by beams: nets that read together are others."""
+        prepared: PreparedLines = study.prepared
+        lengths = tuple(known_lengths(prepared.y[prepared.train]))
+        return study.search.candidate(objective, BeamReader(self.width, lengths))
 
     def reserve_s(self, rows: int, budget: Budget) -> float:
         """The exporter is slow to start, and images are decoded again for the proof."""
-        return reserve_s(budget, 10.0, 1e-3, rows)
+        return reserve_s(budget, 10.0, 1e-2 if self.width else 1e-3, rows)
 
     def proof_rows(self, prepared: PreparedLines) -> int:
         """Those that are held out, and the locked ones."""
@@ -119,5 +133,6 @@ class Lines:
         """Once, judged on what was held out."""
         return (
             f"{trained_once(study, 'net', 'lines')} Several nets read together, by the mean of what they say of every "
-            "step along a line, where that makes fewer errors there."
+            "step along a line, where that makes fewer errors there; where a bundle searches by beams, by what they "
+            "think of whole texts."
         )

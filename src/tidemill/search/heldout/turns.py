@@ -18,7 +18,8 @@ class TurnsSampler(ChainSampler):
 
     It is for trainings that cut themselves to the time they get, and whose learning rate comes to its end in it: what a
     short turn gives can be compared and shipped, but not gone on with, so that the leader begins anew. Of a round of
-    one the long turn begins at once.
+    one the long turn begins at once. Where several are going to answer together, so many take the long turn side by
+    side, each from a seed of its own.
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ class TurnsSampler(ChainSampler):
         Losses of finished trials by number.
     share : float
         Share of the time that the first round may take, all its turns together; the long one may take the rest.
+    leaders : int
+        How many take the long turn, and so many workers there are: turns of the first round go side by side, too.
     """
 
     def __init__(
@@ -39,17 +42,19 @@ class TurnsSampler(ChainSampler):
         then: Sampler | None,
         losses: Callable[[Sequence[Trial]], Mapping[int, float]],
         share: float,
+        leaders: int = 1,
     ) -> None:
         super().__init__([round_, *first], then)
         self._round = round_
         self._losses = losses
         self._share = share
+        self._leaders = leaders
 
     def turn(self, space: Space, origin: str) -> float | None:
         """Share of the time that a trial of the first round may take, or the long one; None for others."""
         count = self._short(space)
         if origin == LEADER:
-            return 1 - self._share if count else 1.0
+            return 1 - self._share * -(-count // self._leaders) / count if count else 1.0
         return self._share / count if count and origin == "baseline" else None
 
     def ask(self, space: Space, history: Sequence[Trial], number: int) -> tuple[Config, str] | None:
@@ -60,11 +65,11 @@ class TurnsSampler(ChainSampler):
         turns = [t for t in history if t.number < count]
         if any(t.state is TrialState.RUNNING for t in turns):
             return None
-        led = any(t.origin == LEADER for t in history)
+        led = sum(t.origin == LEADER for t in history)
         best = self._best(turns) if count else next(iter(self._round.configs(space)), None)
-        if best is None or led:
+        if best is None or led >= self._leaders:
             # A round of one stands in the chain's list, too.
-            return super().ask(space, history, number - led + (led and not count))
+            return super().ask(space, history, number - led + (led > 0 and not count))
         return dict(best), LEADER
 
     def _best(self, turns: Sequence[Trial]) -> Config | None:

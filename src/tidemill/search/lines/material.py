@@ -16,6 +16,7 @@ from tidemill.search import board
 from tidemill.search.heldout.material import HeldOutMaterial, Pool
 from tidemill.search.heldout.turns import TurnsSampler
 from tidemill.search.lines.evaluate import CALL
+from tidemill.search.lines.executor import workers_for
 from tidemill.search.modality import LINE
 from tidemill.search.samplers.baseline import BaselineSampler
 from tidemill.search.samplers.chain import ChainSampler
@@ -37,6 +38,11 @@ class LineMaterial(HeldOutMaterial):
 
     The encoder is a `LineEncoder`, the profile a `LineProfile`, ``y`` code points of shape (n, length); columns are the
     properties of the images: width, height, brightness, contrast.
+
+    Parameters
+    ----------
+    together : bool
+        Whether nets are going to be read together by whole texts, so that every worker trains one.
     """
 
     modality: ClassVar[str] = LINE
@@ -44,6 +50,8 @@ class LineMaterial(HeldOutMaterial):
     share: ClassVar[float] = 0.85
     """A net that reads takes long to learn: most of the time that is left goes into the next one."""
     kinds: ClassVar[str] = "Wanted are those of a study of lines, of a family that is searched here."
+
+    together: bool = False
 
     @property
     def pool(self) -> Pool:
@@ -63,6 +71,7 @@ class LineMaterial(HeldOutMaterial):
         return TurnsSampler(
             first, [BaselineSampler(pool.QUICK), PortfolioSampler(pool.PORTFOLIO)], then,
             lambda trials: board.losses(trials, metric), TURNS,
+            workers_for(budget, settings, together=True) if self.together else 1,
         )  # fmt: skip
 
     def settled(self, settings: SearchSettings) -> SearchSettings:

@@ -15,6 +15,9 @@ CONSIDERED = 8
 MOST = 5
 """So many nets read together at most; each one more changes less, and takes as long."""
 
+Read = Callable[[Mapping[int, float], Mapping[int, Frames]], NDArray[np.float32]]
+"""From weights of trials, and what is kept of what they say, to scores."""
+
 
 def read_by(weights: Mapping[int, float], frames: Mapping[int, Frames]) -> NDArray[np.float32]:
     """Read lines by several trials together: scores as `tidemill.core.transcripts` has them.
@@ -33,6 +36,7 @@ def choose(
     best: int,
     loss: Callable[[Mapping[int, float], NDArray[np.float32]], float],
     fits: Callable[[Mapping[int, float]], bool],
+    read: Read = read_by,
 ) -> dict[int, float]:
     """Choose who reads together, beginning with the best: one after the other, as long as the loss becomes smaller.
 
@@ -49,6 +53,8 @@ def choose(
         From weights, and what is read with them, to the loss.
     fits : callable
         Whether so many can be shipped together.
+    read : callable
+        How trials with weights read lines together.
 
     Returns
     -------
@@ -59,10 +65,10 @@ def choose(
     if best not in frames:
         return chosen
     able = [n for n, said in frames.items() if n != best and said.beside(frames[best])]
-    least = loss(chosen, read_by(chosen, frames))
+    least = loss(chosen, read(chosen, frames))
     while len(chosen) < MOST:
         tried = [_equal([*chosen, number]) for number in able if number not in chosen]
-        known = [(loss(weights, read_by(weights, frames)), place) for place, weights in enumerate(tried)
+        known = [(loss(weights, read(weights, frames)), place) for place, weights in enumerate(tried)
                  if fits(weights)]  # fmt: skip
         found, place = min(known, default=(least, 0))
         if not found < least:
