@@ -33,22 +33,23 @@ SECONDS = st.floats(0.01, 100.0)
 
 
 @given(st.floats(1.0, 200.0), SECONDS, SECONDS, st.floats(0.0, 1e5))
-def test_what_is_planned_fits_into_the_time_and_uses_it(most: float, passes: float, check: float, left: float) -> None:
+def test_what_is_planned_fills_the_time_and_a_tenth_more(most: float, passes: float, check: float, left: float) -> None:
     recipe = spread(Recipe(epochs=most), 10)
     try:
         planned = cut(recipe, 10, passes, check, left)
     except TrialTimeoutError:
-        assert 0.25 * passes + check > 0.9 * left - check, "a fifth of an epoch had not fitted"
+        assert 0.25 * passes + check > left - check, "a fifth of an epoch had not fitted"
         return
     assert planned.epochs <= most
-    assert planned.epochs * (passes + check / recipe.evaluate_every) + check <= left
+    needed = planned.epochs * (passes + check / recipe.evaluate_every)
+    assert needed <= 1.1001 * (left - check)
     if planned.epochs < most:
-        assert planned.epochs * (1.15 * passes + check / recipe.evaluate_every) + check == pytest.approx(0.94 * left)
+        assert needed == pytest.approx(1.1 * (left - check))
     assert planned.epochs / planned.evaluate_every <= 10 * 1.0001
 
 
 def test_too_little_time_is_told() -> None:
-    with pytest.raises(TrialTimeoutError, match=r"An epoch takes 11\.5 s, and there were 0\.9 s"):
+    with pytest.raises(TrialTimeoutError, match=r"An epoch takes 10\.0 s, and there were 1\.0 s"):
         epochs_in_time(5, 10.0, 0.0, 1.0)
 
 

@@ -71,10 +71,35 @@ def test_a_training_that_pauses_comes_to_its_rung_or_says_that_it_did_not(tmp_pa
     train(net(), CrossEntropy(), Rows(), RECIPE, whole, 0)  # without a rung it keeps what it has
 
 
-def test_on_the_last_rung_alone_a_schedule_may_be_shortened() -> None:
+def test_before_the_last_rung_no_schedule_may_be_shortened() -> None:
     assert limits_of(TrainBudget(epochs=4, of=4)).shorten
     assert not limits_of(TrainBudget(epochs=2, of=4)).shorten
-    assert not limits_of(TrainBudget()).shorten, "its length is cut before it begins"
+    assert limits_of(TrainBudget()).shorten
+
+
+class Sleepy(Rows):
+    """Each batch takes its time."""
+
+    def batch(self, rows: np.ndarray, *, train: bool, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
+        time.sleep(0.005)
+        return super().batch(rows, train=train, rng=rng)
+
+
+def test_a_training_without_rungs_is_shortened_to_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, ends = runtime.train, []
+
+    def watched(*given: Any, **more: Any) -> Any:
+        ends.append(whole(*given, **more))
+        return ends[-1]
+
+    monkeypatch.setattr(runtime, "train", watched)
+    begun = time.monotonic()
+    budget = TrainBudget(device="cpu", deadline=begun + 1.5)
+    train(net(), CrossEntropy(), Sleepy(), replace(RECIPE, epochs=1000.0), budget, 0)
+    assert 1.0 < time.monotonic() - begun < 1.6, "4,000 steps of 5 ms would take 20 s"
+    assert ends[0].stop is Stop.SHORTENED
+    assert ends[0].curve[-1].lr < 0.02 * RECIPE.lr, "its learning rate came to its end"
+    assert budget.reached is None, "that is asked of rungs"
 
 
 @pytest.mark.parametrize(("stop", "reached"), [(Stop.SHORTENED, 4.0), (Stop.DONE, None)])

@@ -24,10 +24,9 @@ _MEASURED = 6
 _SLOW = 4
 """A step that takes so many times the time for measuring is not measured again."""
 _FEW = 2
-_OVERHEAD = 1.15
-"""A step of the runtime takes about so much longer than its two passes: the update, the batch, the bookkeeping."""
-_KEPT = 0.94
-"""Share of the time that the plan of a training fills."""
+_AMBITION = 1.1
+"""So much more is planned than fits by what was measured, which is little: the runtime sees how long steps really take,
+and shortens what is left to the time (`tidemill.train.types.Limits`), while nothing makes a training longer."""
 _LEAST_EPOCHS = 0.2
 _WORTH = 1.2
 """So many times as quick must steps be that are computed with fewer digits."""
@@ -95,7 +94,7 @@ def measure_step_s(
 
 
 def epochs_in_time(most: float, passes_s: float, checks_s: float, left_s: float, last_s: float = 0.0) -> float:
-    """Epochs for which there is time.
+    """Epochs for which there is time, and a little more: a training that is limited in time is shortened to it.
 
     Parameters
     ----------
@@ -116,17 +115,16 @@ def epochs_in_time(most: float, passes_s: float, checks_s: float, left_s: float,
     Examples
     --------
     >>> epochs_in_time(10, 1.0, 0.1, 1000.0), round(epochs_in_time(10, 1.0, 0.1, 4.0), 2)
-    (10, 3.01)
+    (10, 4.0)
     """
-    epoch_s = _OVERHEAD * passes_s
-    planned_s = _KEPT * left_s - last_s
-    epochs = min(most, planned_s / (epoch_s + checks_s))
-    if epochs < _LEAST_EPOCHS:
+    planned_s = left_s - last_s
+    fitting = planned_s / (passes_s + checks_s)
+    if fitting < _LEAST_EPOCHS:
         raise TrialTimeoutError(
-            f"An epoch takes {epoch_s:.1f} s, and there were {max(0.0, planned_s):.1f} s.",
+            f"An epoch takes {passes_s:.1f} s, and there were {max(0.0, planned_s):.1f} s.",
             hint="Give the search more time.",
         )
-    return epochs
+    return min(most, _AMBITION * fitting)
 
 
 def spread(recipe: Recipe, evaluations: int) -> Recipe:
@@ -135,7 +133,7 @@ def spread(recipe: Recipe, evaluations: int) -> Recipe:
 
 
 def cut(recipe: Recipe, evaluations: int, passes_s: float, check_s: float, left_s: float) -> Recipe:
-    """Cut the length of a training to the time that there is, so that its learning rate comes to its end.
+    """Cut the length of a training to the time that there is, and a little more; see `epochs_in_time`.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ from tidemill.train.types import Limits, Loss, Placement, Point, Recipe, Samples
 
 
 def limits_of(budget: TrainBudget) -> Limits:
-    """The deadline of a budget and its rung, where it has them; on the last rung the schedule may be shortened."""
-    last = budget.epochs is not None and budget.of is not None and budget.epochs >= budget.of
+    """The deadline of a budget and its rung, where it has them; before another rung no schedule may be shortened."""
+    last = budget.of is None or (budget.epochs is not None and budget.epochs >= budget.of)
     return Limits(deadline=budget.deadline if budget.limited else None, epochs=budget.epochs, shorten=last)
 
 
@@ -33,8 +33,8 @@ def train(
 ) -> None:
     """Train a net on one device within its time, or up to the rung that its budget names.
 
-    Where the rung is the last and there is no time for all of it, what is left of its schedule is gone through in the
-    time that there is; the budget says after how many passes it ended.
+    Where there is no rung, or it is the last, and no time for all of it, what is left of its schedule is gone through in
+    the time that there is; of a rung, the budget says after how many passes it ended.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def train(
         As `tidemill.train.runtime.train` takes them.
     budget : TrainBudget
         What may be spent; its curve gets the losses of ``checks``, or, with a score, which is an error turned around,
-        their errors; ``reached`` is set where the training was shortened.
+        their errors; ``reached`` is set where the last rung's training was shortened.
     seed : int
         Of order and augmentation.
     checks : Samples, optional
@@ -70,7 +70,8 @@ def train(
     )  # fmt: skip
     shown = [(p.step, _loss_of(p) if score is None else _error_of(p)) for p in trained.curve]
     budget.curve += [(step, value) for step, value in shown if value is not None]
-    budget.reached = trained.epoch if trained.stop is Stop.SHORTENED else None
+    shortened = budget.of is not None and trained.stop is Stop.SHORTENED
+    budget.reached = trained.epoch if shortened else None
     if budget.epochs is not None and trained.stop is Stop.TIME:
         raise TrialTimeoutError(
             "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
