@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.train.cursor import Cursor, generator, pieces, torch_seed
+from tidemill.train.cursor import Cursor, cursor_of, generator, pieces, torch_seed
 
 
 @given(samples=st.integers(1, 60), batch=st.integers(1, 80), seed=st.integers(0, 2**32))
@@ -27,6 +27,46 @@ def test_a_step_is_the_same_whoever_asks_and_when(samples: int, batch: int, step
     for before in range(step):
         walked.indices(before)
     assert np.array_equal(walked.indices(step), Cursor(samples, batch, seed=3).indices(step))
+
+
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=200)
+
+
+@given(lengths=LENGTHS, batch=st.integers(1, 30), seed=st.integers(0, 2**32))
+def test_where_lengths_differ_every_epoch_still_has_every_sample_once(
+    lengths: list[int], batch: int, seed: int
+) -> None:
+    cursor = Cursor(len(lengths), batch, seed, np.array(lengths))
+    steps = -(-3 * len(lengths) // batch)
+    stream = np.concatenate([cursor.indices(step) for step in range(steps)])
+    for epoch in range(3):
+        part = stream[epoch * len(lengths) : (epoch + 1) * len(lengths)]
+        assert sorted(part) == list(range(len(lengths)))
+
+
+def test_samples_of_about_one_length_stand_in_one_batch_in_every_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(10, 1000, 1003)
+    filled = {}
+    for known in (None, lengths):
+        cursor = Cursor(len(lengths), 8, 0, known)
+        longest = [lengths[cursor.indices(step)].max() for step in range(600)]
+        filled[known is None] = np.mean(longest) / lengths.mean()
+    assert filled[True] > 1.6
+    assert filled[False] < 1.15
+    assert not np.array_equal(cursor.indices(0), cursor.indices(126)), "batches of another epoch are others"
+    first = [int(lengths[cursor.indices(step)].mean()) for step in range(16)]
+    assert first != sorted(first), "long ones don't all come last"
+
+
+def test_samples_of_one_length_are_left_to_chance() -> None:
+    class Alike:
+        lengths = np.full(20, 7)
+
+        def __len__(self) -> int:
+            return 20
+
+    stream = cursor_of(Alike(), 4, 3)  # type: ignore[arg-type]  # nobody asks it for a batch
+    assert np.array_equal(stream.indices(2), Cursor(20, 4, 3).indices(2))
 
 
 @given(batch=st.integers(1, 200), world=st.integers(1, 9), micro=st.integers(1, 70))

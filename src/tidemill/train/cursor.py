@@ -1,13 +1,21 @@
 """Which samples a step works on, whoever does the work: the order depends on seed and step alone.
 
 Samples form an endless stream, one permutation after another; step ``k`` takes the ``batch`` samples from place
-``k * batch``. The place in the stream is therefore all that a resume needs, on any number of processes.
+``k * batch``. The place in the stream is therefore all that a resume needs, on any number of processes. Samples that
+differ in length, which are filled up to the longest of a batch, stand beside others that are about as long.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from tidemill.train.types import Samples
+
+_POOLED = 16
+"""Of so many batches at a time such of about one length are made; the fewer, the more of a permutation is by chance."""
 
 
 class Cursor:
@@ -21,6 +29,8 @@ class Cursor:
         Samples of one step.
     seed : int
         Of the permutations.
+    lengths : ndarray of int, shape (samples,), optional
+        Of samples that differ in it.
 
     Examples
     --------
@@ -30,10 +40,11 @@ class Cursor:
     ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     """
 
-    def __init__(self, samples: int, batch: int, seed: int) -> None:
+    def __init__(self, samples: int, batch: int, seed: int, lengths: NDArray[np.integer[Any]] | None = None) -> None:
         self.samples = samples
         self.batch = batch
         self.seed = seed
+        self.lengths = lengths
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def indices(self, step: int) -> NDArray[np.int64]:
@@ -50,8 +61,35 @@ class Cursor:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1}
-            self._orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.samples).astype(np.int64)
+            rng = np.random.default_rng([self.seed, epoch])
+            order = rng.permutation(self.samples).astype(np.int64)
+            if self.lengths is not None:
+                first = -epoch * self.samples % self.batch  # so many complete the last batch of the epoch before
+                order[first:] = _alike(order[first:], self.lengths, self.batch, rng)
+            self._orders[epoch] = order
         return self._orders[epoch]
+
+
+def _alike(
+    order: NDArray[np.int64], lengths: NDArray[np.integer[Any]], batch: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Put samples of about one length into one batch; which batch comes when stays left to chance."""
+    out = []
+    for start in range(0, len(order), _POOLED * batch):
+        pool = order[start : start + _POOLED * batch]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        spare = len(pool) % batch  # of the last pool; chosen by chance, so that it isn't always the longest
+        rest = np.sort(rng.permutation(len(pool))[: len(pool) - spare])
+        whole = pool[rest].reshape(-1, batch)
+        out += [*whole[rng.permutation(len(whole))], np.delete(pool, rest)]
+    return np.concatenate(out) if out else order
+
+
+def cursor_of(samples: Samples, batch: int, seed: int) -> Cursor:
+    """Give the stream of samples; such as say their ``lengths`` are put beside others that are about as long."""
+    lengths: NDArray[np.integer[Any]] | None = getattr(samples, "lengths", None)
+    differ = lengths is not None and len(lengths) > 0 and lengths.min() < lengths.max()
+    return Cursor(len(samples), batch, seed, lengths if differ else None)
 
 
 def pieces(batch: int, rank: int, world: int, micro_batch: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from tidemill.train import checkpoint
 from tidemill.train import device as devices
 from tidemill.train.blocks import recomputing
 from tidemill.train.checkpoint import Progress
-from tidemill.train.cursor import Cursor, generator
+from tidemill.train.cursor import cursor_of, generator
 from tidemill.train.evaluate import evaluate, stack
 from tidemill.train.feed import Feed
 from tidemill.train.micro import NoMemory, largest_fitting
@@ -100,7 +100,7 @@ class Session:
             raise DataError("There are no samples to train on.")
         self._steps = steps_of(self.recipe.epochs, self._samples, self.recipe.batch)
         self._pause = self._pause_at()
-        self._cursor = Cursor(self._samples, self.recipe.batch, task.seed)
+        self._cursor = cursor_of(task.samples, self.recipe.batch, task.seed)
         self._micro_batch = 0
         self._best: dict[str, Tensor] = {}
         self._at = Progress(samples=self._samples, batch=self.recipe.batch, seed=task.seed, world=group.world)

@@ -30,7 +30,9 @@ class Samples(Protocol):
     """What is learned from: numbered samples, handed out in batches.
 
     The same number always means the same sample, and in several processes each holds its own copy: an
-    implementation travels to them (by spawn), so it keeps paths or arrays, not open files.
+    implementation travels to them (by spawn), so it keeps paths or arrays, not open files. One whose samples differ
+    in length, and are filled up to the longest of a batch, may have an attribute ``lengths``, an array of one number
+    for each: batches are then made of samples that are about as long.
     """
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ class LineSamples:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Width of each line."""
+        return np.array([self.data.x[row].shape[1] for row in self.data.rows], dtype=np.int64)
 
     def batch(
         self, indices: NDArray[np.int64], *, train: bool, rng: np.random.Generator

@@ -13,6 +13,7 @@ from torch import nn
 
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.training.budget import TrainBudget
+from tidemill.train.cursor import cursor_of
 from tidemill.train.device import arithmetic, computes_bf16, find_device, precision_on
 from tidemill.train.evaluate import wide
 from tidemill.train.types import Loss, Recipe, Samples
@@ -76,12 +77,13 @@ def measure_step_s(
     twin = copy.deepcopy(net).to(device).train()
     precision = precision_on(precision, device)
     count = min(batch, len(samples))
+    cursor = cursor_of(samples, count, 0)
     seconds: list[float] = []
     for number in range(1 + _MEASURED):
         if sum(seconds[1:]) > (most_s if number > 2 else _SLOW * most_s):
             break
         rng = np.random.default_rng(number)
-        some = rng.permutation(len(samples))[: count if number else _FEW]  # lines differ in width, from page to page
+        some = cursor.indices(number)[: count if number else _FEW]
         begun = time.perf_counter()
         inputs, targets = samples.batch(some, train=True, rng=rng)
         with arithmetic(precision, device):

@@ -33,8 +33,8 @@ def train(
 ) -> None:
     """Train a net on one device within its time, or up to the rung that its budget names.
 
-    Where there is no rung, or it is the last, and no time for all of it, what is left of its schedule is gone through in
-    the time that there is; of a rung, the budget says after how many passes it ended.
+    Where there is no rung, or it is the last, and no time for all of it, what is left of its schedule is gone through
+    in the time that there is; of a rung, the budget says after how many passes it ended.
 
     Parameters
     ----------
