@@ -38,14 +38,15 @@ def make_optimizer(named: Mapping[str, nn.Parameter], recipe: Recipe, device: to
     recipe : Recipe
         Kind, decay, factors.
     device : torch.device
-        A GPU gets the fused update, which needs no memory besides its state.
+        A GPU gets the fused update, which needs no memory besides its state; so does a CPU that holds all of every
+        parameter, where it takes a quarter of the time.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
         decay = recipe.weight_decay if parameter.ndim > 1 or recipe.decay_vectors else 0.0
         groups.setdefault((scale_of(name, recipe.lr_scales), decay), []).append(parameter)
     given = [{"params": p, "scale": s, "weight_decay": d, "lr": recipe.lr * s} for (s, d), p in groups.items()]
-    fused = device.type == "cuda"
+    fused = device.type == "cuda" or all(local(p) is p for p in named.values())
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(given, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="batches are changed by torch")
 
 from tests.models.recognition.made import data  # noqa: E402
 
-from tidemill.models.recognition.augment import Distortion, bend, blur, ink, shade  # noqa: E402
+from tidemill.models.recognition.augment import Distortion, around, bend, blur, ink, shade  # noqa: E402
 from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of, side_by_side  # noqa: E402
 
 
@@ -31,6 +31,16 @@ def test_shape_and_range_stay_and_the_same_draws_give_the_same_batch(change: Any
     assert not torch.equal(one, images)
     assert float(one.min()) >= -1e-3
     assert float(one.max()) <= 255 + 1e-3
+
+
+def test_around_a_pixel_is_what_pooling_finds() -> None:
+    images = torch.rand(3, 1, 7, 11)
+    pool = torch.nn.functional.max_pool2d
+    assert torch.equal(around(images, torch.maximum), pool(images, 3, 1, 1))
+    assert torch.equal(around(images, torch.minimum), -pool(-images, 3, 1, 1))
+    room = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    mean = torch.nn.functional.avg_pool2d(room, 3, 1)
+    assert torch.allclose(around(images, torch.add) / 9, mean, atol=1e-6)
 
 
 def test_ink_is_still_there() -> None:

@@ -6,6 +6,7 @@ All draws come from a numpy generator, so that a training can be repeated; all w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,17 +72,26 @@ def bend(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
 
 def ink(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Make strokes thicker or thinner: towards the darkest, or the brightest, of the neighbours."""
-    bright = F.max_pool2d(images, 3, 1, 1)
-    dark = -F.max_pool2d(-images, 3, 1, 1)
+    bright, dark = around(images, torch.maximum), around(images, torch.minimum)
     most = strength * _INK * min(1.0, images.shape[2] / _FINE)
     amount = (most * _draw(rng, len(images)))[..., None].to(images.device)
     share = amount.abs().clamp(max=0.9)
     return images + share * (torch.where(amount > 0, bright, dark) - images)
 
 
+def around(images: Tensor, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The largest, the smallest or the sum of each pixel and its eight neighbours.
+
+    Rows and columns one after the other: PyTorch's pooling takes twenty times as long.
+    """
+    room = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    along = of(of(room[..., :-2], room[..., 1:-1]), room[..., 2:])
+    return of(of(along[:, :, :-2], along[:, :, 1:-1]), along[:, :, 2:])
+
+
 def blur(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Mix in what a coarser scan would see."""
-    soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    soft = around(images, torch.add) / 9
     most = min(1.0, strength * _BLUR * min(1.0, images.shape[2] / _FINE))
     share = (most * _draw(rng, len(images), 0.0, 1.0))[..., None]
     return images + share.to(images.device) * (soft - images)

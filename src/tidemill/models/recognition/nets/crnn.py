@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidemill.models.recognition.nets.parts import Entrance
+from tidemill.models.recognition.nets.parts import Entrance, dropped
 
 _HIDDEN = 5
 """Length of a state, each way, in units of the width."""
-_DROPPED = 0.1
 
 
 class Crnn(nn.Module):
@@ -37,7 +36,7 @@ class Crnn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From normalised pictures (B, 1, H, W) to logits (B, W / 4, outputs)."""
         x = F.relu(self.entrance(x))
-        x = F.dropout(x, _DROPPED, self.training)
+        x = dropped(x, self.training)
         found, _ = self.along(x)
-        out: Tensor = self.linear(F.dropout(found, _DROPPED, self.training))
+        out: Tensor = self.linear(dropped(found, self.training))
         return out

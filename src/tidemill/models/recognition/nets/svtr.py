@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tidemill.models.recognition.nets.parts import Entrance
+from tidemill.models.recognition.nets.parts import Entrance, dropped
 
 _LENGTH = 6
 """Length of a vector, in units of the width."""
@@ -18,7 +18,6 @@ _HEAD = 24
 """Length of a vector of one head of attention."""
 _NEAR = 5
 """Columns that local mixing sees."""
-_DROPPED = 0.1
 
 
 class Mixing(nn.Module):
@@ -42,8 +41,8 @@ class Mixing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shape stays (B, columns, length)."""
         x = x + self.near(x.transpose(1, 2)).transpose(1, 2)
-        x = x + F.dropout(self._attend(self.before(x)), _DROPPED, self.training)
-        out: Tensor = x + F.dropout(self.inner(self.after(x)), _DROPPED, self.training)
+        x = x + dropped(self._attend(self.before(x)), self.training)
+        out: Tensor = x + dropped(self.inner(self.after(x)), self.training)
         return out
 
     def _attend(self, x: Tensor) -> Tensor:
