@@ -28,13 +28,13 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield opened
 
 
-def sampler(*families: str, leaders: int = 1) -> TurnsSampler:
+def sampler(*families: str, workers: int = 1, times: int = 1) -> TurnsSampler:
     def losses(trials: Sequence[Trial]) -> Mapping[int, float]:
         return board.losses(trials, get_metric("rmse"))
 
     first = BaselineSampler([{"family": name} for name in families])
     more = PortfolioSampler([{"family": "trees"}, {"family": "trees", "trees.count": 70}, {"family": "linear"}])
-    return TurnsSampler(first, [more], None, losses, 0.3, leaders)
+    return TurnsSampler(first, [more], None, losses, 0.3, workers, times)
 
 
 def played(workspace: Workspace, workers: int, asked: TurnsSampler, **losses: float) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def test_the_long_turn_may_take_what_the_round_leaves() -> None:
 
 
 def test_several_leaders_share_the_long_turn_each_from_a_seed_of_its_own(workspace: Workspace) -> None:
-    begun = played(workspace, 2, sampler("linear", "trees", leaders=2), linear=2.0, trees=1.0)
+    begun = played(workspace, 2, sampler("linear", "trees", workers=2), linear=2.0, trees=1.0)
     trials = workspace.metadata.trials("s")
     assert [t.origin for t in trials] == ["baseline", "baseline", LEADER, LEADER, "portfolio"]
     assert trials[2].config == trials[3].config == trials[1].config
@@ -91,13 +91,23 @@ def test_several_leaders_share_the_long_turn_each_from_a_seed_of_its_own(workspa
     turns = [step["time_s"] for step in begun if step["seed"] in {t.seed for t in trials[:2]}]
     assert turns == [pytest.approx(15.0)] * 2, "side by side they take half of the round's time"
     space = Space([Categorical("family", ("a", "b", "c"), "a")])
-    assert sampler("a", "b", leaders=2).turn(space, LEADER) == pytest.approx(0.85)
-    assert sampler("a", "b", "c", leaders=2).turn(space, LEADER) == pytest.approx(0.8)
-    assert sampler("a", leaders=2).turn(space, LEADER) == 1.0
+    assert sampler("a", "b", workers=2).turn(space, LEADER) == pytest.approx(0.85)
+    assert sampler("a", "b", "c", workers=2).turn(space, LEADER) == pytest.approx(0.8)
+    assert sampler("a", workers=2).turn(space, LEADER) == 1.0
+
+
+def test_a_worker_trains_the_leader_more_than_once(workspace: Workspace) -> None:
+    begun = played(workspace, 1, sampler("linear", "trees", times=2), linear=2.0, trees=1.0)
+    trials = workspace.metadata.trials("s")
+    assert [t.origin for t in trials] == ["baseline", "baseline", LEADER, LEADER, "portfolio"]
+    assert [step["time_s"] for step in begun[2:4]] == [pytest.approx(35.0)] * 2
+    assert trials[2].seed != trials[3].seed
+    space = Space([Categorical("family", ("a", "b"), "a")])
+    assert sampler("a", "b", workers=2, times=2).turn(space, LEADER) == pytest.approx(0.425)
 
 
 def test_several_leaders_of_a_round_of_one_begin_at_once(workspace: Workspace) -> None:
-    played(workspace, 2, sampler("linear", leaders=2), linear=1.0, trees=2.0)
+    played(workspace, 2, sampler("linear", workers=2), linear=1.0, trees=2.0)
     trials = workspace.metadata.trials("s")
     assert [t.origin for t in trials] == [LEADER, LEADER, "portfolio", "portfolio"]
     assert trials[0].config == trials[1].config

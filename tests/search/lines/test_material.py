@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,12 @@ def test_the_best_family_may_take_the_rest_and_one_alone_all_the_time() -> None:
         settings = rows.settled(SearchSettings(families=families))
         sampler = rows.sampler(READ, objective, settings, Budget(time_s=1500.0, trials=1))
         assert sampler.turn(rows.space(READ, settings), LEADER) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("time_s", "cores", "share"), [(1500.0, 2, 0.4625), (1500.0, 1, 0.425), (600.0, 2, 0.925)])
+def test_nets_that_will_read_together_share_the_rest(time_s: float, cores: int, share: float) -> None:
+    pytest.importorskip("torch", reason="without it no family is there")
+    rows, objective = replace(material(), together=True), parse_objective("minimize cer").resolve(READ)
+    settings = rows.settled(SearchSettings())
+    sampler = rows.sampler(READ, objective, settings, Budget(time_s=time_s, cpus=cores))
+    assert sampler.turn(rows.space(READ, settings), LEADER) == pytest.approx(share)

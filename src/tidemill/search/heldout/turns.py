@@ -18,8 +18,8 @@ class TurnsSampler(ChainSampler):
 
     It is for trainings that cut themselves to the time they get, and whose learning rate comes to its end in it: what a
     short turn gives can be compared and shipped, but not gone on with, so that the leader begins anew. Of a round of
-    one the long turn begins at once. Where several are going to answer together, so many take the long turn side by
-    side, each from a seed of its own.
+    one the long turn begins at once. Where several are going to answer together, every worker gives it to one, or to
+    one after the other, each from a seed of its own.
 
     Parameters
     ----------
@@ -31,8 +31,10 @@ class TurnsSampler(ChainSampler):
         Losses of finished trials by number.
     share : float
         Share of the time that the first round may take, all its turns together; the long one may take the rest.
-    leaders : int
-        How many take the long turn, and so many workers there are: turns of the first round go side by side, too.
+    workers : int
+        How many train side by side the turns of the first round, and after that the leader.
+    times : int
+        So often each of them does, one after the other in the long turn.
     """
 
     def __init__(
@@ -42,19 +44,21 @@ class TurnsSampler(ChainSampler):
         then: Sampler | None,
         losses: Callable[[Sequence[Trial]], Mapping[int, float]],
         share: float,
-        leaders: int = 1,
+        workers: int = 1,
+        times: int = 1,
     ) -> None:
         super().__init__([round_, *first], then)
         self._round = round_
         self._losses = losses
         self._share = share
-        self._leaders = leaders
+        self._workers, self._times = workers, times
 
     def turn(self, space: Space, origin: str) -> float | None:
         """Share of the time that a trial of the first round may take, or the long one; None for others."""
         count = self._short(space)
         if origin == LEADER:
-            return 1 - self._share * -(-count // self._leaders) / count if count else 1.0
+            round_ = self._share * -(-count // self._workers) / count if count else 0.0
+            return (1 - round_) / self._times
         return self._share / count if count and origin == "baseline" else None
 
     def ask(self, space: Space, history: Sequence[Trial], number: int) -> tuple[Config, str] | None:
@@ -67,7 +71,7 @@ class TurnsSampler(ChainSampler):
             return None
         led = sum(t.origin == LEADER for t in history)
         best = self._best(turns) if count else next(iter(self._round.configs(space)), None)
-        if best is None or led >= self._leaders:
+        if best is None or led >= self._workers * self._times:
             # A round of one stands in the chain's list, too.
             return super().ask(space, history, number - led + (led > 0 and not count))
         return dict(best), LEADER

@@ -13,7 +13,7 @@ from tidemill.bundle.runner.beams import WEIGHED, Ids, beams, handicap, probabil
 from tidemill.core import transcripts
 from tidemill.core.frames import Frames, Logs
 
-CONSIDERED = 4
+CONSIDERED = 6
 """So many of the nets that read best alone may read together; each has to be searched through on all lines."""
 
 
