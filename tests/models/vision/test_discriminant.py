@@ -20,6 +20,8 @@ from tidemill.core.pack import pack, unpack  # noqa: E402
 from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.vision import pool  # noqa: E402
 from tidemill.models.vision._base import ImageProfile  # noqa: E402
+from tidemill.models.vision.augment import Augment  # noqa: E402
+from tidemill.models.vision.families import discriminant  # noqa: E402
 from tidemill.models.vision.families.discriminant import DiscriminantFamily  # noqa: E402
 from tidemill.models.vision.nets import grid  # noqa: E402
 from tidemill.models.vision.nets.grid import Grid  # noqa: E402
@@ -108,6 +110,33 @@ def test_mirror_images_count_alike_where_they_may(tmp_path: Path) -> None:
     net = FAMILY.fit(config, OTHER, profile, train, valid, TrainBudget(), 0)
     turned = np.ascontiguousarray(valid.x[..., ::-1])
     assert np.abs(net.predict(valid.x) - net.predict(turned)).max() < 1e-5
+
+
+def test_few_images_are_moved_and_mirrored_too_and_many_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile, train, valid = profile_with(trained("quicknet", tmp_path / "w"))
+    rng = np.random.default_rng(0)
+    more = discriminant._with_copies(train, Augment(flip=True, shift=0.125), rng)
+    assert len(more) == 5 * len(train)
+    assert np.array_equal(more.x[: len(train)], train.x[train.rows])
+    assert np.array_equal(more.y, np.tile(train.y[train.rows], 5))
+    assert not np.array_equal(more.x[len(train) : 2 * len(train)], train.x[train.rows])
+    assert discriminant._with_copies(train, Augment(), rng) is train
+    config = pool.space(OTHER, profile, ["discriminant"]).default()
+    nets = [FAMILY.fit(config, OTHER, profile, train, valid, TrainBudget(), 3) for _ in range(2)]
+    assert np.array_equal(*(net.predict(valid.x) for net in nets)), "the same seed moves them alike"
+    monkeypatch.setattr(discriminant, "_MOST_IMAGES", 2 * len(train) - 1)
+    assert discriminant._with_copies(train, Augment(shift=0.125), rng) is train
+
+
+def test_without_images_to_choose_by_none_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are set apart then, and of those no copy may be learned from."""
+    profile, train, valid = profile_with(trained("quicknet", tmp_path / "w"))
+    monkeypatch.setattr(discriminant, "_with_copies", None)
+    config = pool.space(OTHER, profile, ["discriminant"]).default()
+    net = FAMILY.fit(config, OTHER, profile, train, None, TrainBudget(), 0)
+    assert (net.predict(valid.x[valid.rows]).argmax(axis=1) == valid.y[valid.rows]).mean() >= 0.8
 
 
 def test_regions_are_coarser_where_there_would_be_too_many_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,14 @@ from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 from tidemill.models.vision.weights import Origin, fill_by_name, origin_of, read_safetensors, weights_file
 
 if TYPE_CHECKING:
+    from tidemill.models.vision.augment import Augment
     from tidemill.models.vision.nets.parts import Classifier
 
 _MOST_IMAGES = 20_000
 """Features of so many images are held in memory; from more a shape is known no better."""
+_COPIES, _MOST_BYTES = 4, 100_000_000
+"""Copies of each image that are moved a little, and bytes of all of them: where images are few, a class is as wide as
+they say together."""
 
 
 class DiscriminantFamily:
@@ -37,11 +41,12 @@ class DiscriminantFamily:
         return task.kind.is_classification and profile.rows >= 8 and bool(self._fitting(profile))
 
     def space(self, task: Task, profile: ImageProfile) -> Space:
-        """Which weights, and how many places are told apart."""
+        """Which weights, how many places are told apart, and how far copies of the images are moved."""
         found = self._fitting(profile)
         params: list[Param] = [
             Categorical(f"{self.name}.weights", found, found[0]),
             Categorical(f"{self.name}.cells", (1, 2, 3), 3),
+            Categorical(f"{self.name}.shift", (0.0, 0.07, 0.125), 0.125),
         ]
         if profile.mirrored:
             params.append(Categorical(f"{self.name}.mirror", (True, False), True))
@@ -77,9 +82,14 @@ class DiscriminantFamily:
         net = self._made(config, origin, task, profile).eval()
         inner: Any = net.body
         fill_by_name(inner.inner, read_safetensors(weights_file(named)), named, may_differ=())
-        some = replace(train, rows=np.random.default_rng(seed).permutation(train.rows)[:_MOST_IMAGES])
+        rng = np.random.default_rng(seed)
+        some = replace(train, rows=rng.permutation(train.rows)[:_MOST_IMAGES])
+        chosen_by = valid is not None and len(valid) > 0
+        if chosen_by:  # where some of the images are set apart for that, no copy of them may be learned from
+            augment = Augment(flip=net.mirror, shift=float(config.get(f"{self.name}.shift", 0.0)))
+            some = _with_copies(some, augment, rng)
         head_on_features(net, some, valid, budget, task, fit=fit_discriminant)
-        if net.mirror and valid is not None:
+        if net.mirror and valid is not None and chosen_by:
             calibrate(net, net.last, ImageSamples(valid, Augment(), task.n_classes))
         return self._kept(config, origin, profile, net)
 
@@ -118,6 +128,19 @@ class DiscriminantFamily:
 
         more = {"origin": {"family": origin.family, "config": origin.config}}
         return TrainedNet(self.name, config, profile, net, count(net, profile), more)
+
+
+def _with_copies(data: ImageData, augment: Augment, rng: np.random.Generator) -> ImageData:
+    """The images and moved copies of them, as many as may be."""
+    import torch
+
+    pixels, y = np.asarray(data.x[data.rows]), data.y[data.rows]
+    copies = min(_COPIES, _MOST_IMAGES // len(data) - 1, _MOST_BYTES // pixels.nbytes - 1)
+    if copies < 1 or not (augment.flip or augment.shift):
+        return data
+    images, targets = torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(y)
+    moved = [augment(images, targets, rng, 0)[0].numpy().astype(np.uint8) for _ in range(copies)]
+    return ImageData(np.concatenate([pixels, *moved]), np.tile(y, 1 + copies), np.arange(len(y) * (1 + copies)))
 
 
 FAMILY = DiscriminantFamily()
