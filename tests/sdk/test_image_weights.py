@@ -14,8 +14,10 @@ pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 from tests.sdk.test_images import digits
 
 import tidemill as tm
+from tidemill.bundle.verify import verify
 from tidemill.core.errors import DataError, NotFoundError
-from tidemill.models.vision.weights import origin_of
+from tidemill.core.pack import unpack
+from tidemill.models.vision.weights import origin_of, write_weights
 from tidemill.sdk.image_weights import save_weights, weights_at_hand
 from tidemill.store.workspace import Workspace
 
@@ -79,3 +81,18 @@ def test_a_study_without_a_net_is_told(place: Path) -> None:
         pytest.raises(DataError, match="'heads' has no net that another fit could begin from"),
     ):
         weights_at_hand(study.workspace, ["heads"])
+
+
+def test_a_discriminant_sees_through_it_and_is_shipped_without_it(place: Path) -> None:
+    words = {**ONE, "trials": 2, "families": ("discriminant", "quicknet"), "weights": ("digits",)}
+    with tm.fit(place / "photos", workspace=place / "w", name="seen", **words) as study:
+        trials = study.search.trials()
+        assert [t.family for t in trials] == ["discriminant", "quicknet"], "what takes a second comes first"
+        shutil.rmtree(place / "w" / "scratch" / "weights")
+        study.best.export(place / "seen.tm")
+        assert verify(place / "seen.tm") == []
+        with pytest.raises(DataError, match="has no weights that another fit could begin from"):
+            write_weights(unpack(study.workspace.artifacts.get(trials[0].artifacts["checkpoint"]))["models"][0], place)
+        origin = origin_of(weights_at_hand(study.workspace, ["seen"])[0])
+        assert origin is not None
+        assert origin.family == "quicknet", "a view through another net is no beginning"

@@ -13,8 +13,8 @@ from tidemill.core.errors import DataError
 from tidemill.models.text.folders import CONFIG, POOL, TOKENIZER
 from tidemill.models.vision.weights import FILE, write_safetensors, write_weights
 
-NO_ENCODER = ("probe", "ngrams")
-"""Families that look at drawn patches or count words: behind them there is nothing that could read another column."""
+NO_ENCODER = ("probe", "discriminant", "ngrams")
+"""Families that look at drawn patches, through the net of another study, which is nearer at hand, or count words."""
 _BODY = "body.model."
 
 

@@ -54,6 +54,10 @@ class Head:
     loss: float
 
 
+Fit = Callable[[Tensor, Tensor, int, Tensor | None, Tensor | None, float], Head]
+"""A way of fitting a head; see `fit_head`."""
+
+
 def fit_head(
     features: Tensor, targets: Tensor, outputs: int, checks: Tensor | None, truth: Tensor | None, deadline: float
 ) -> Head:
@@ -134,6 +138,7 @@ def head_in_time(
     budget: TrainBudget,
     told: str,
     save: Callable[[], None] | None = None,
+    fit: Fit = fit_head,
 ) -> Head:
     """Fit a head within its time; where this is too short for all rows, on as many as there is time for.
 
@@ -151,6 +156,8 @@ def head_in_time(
         For what there was not time enough, with a place for the number of rows, for a message.
     save : callable, optional
         Called when all rows were looked at, in time or not.
+    fit : callable
+        Takes what `fit_head` takes, and gives a head.
 
     Raises
     ------
@@ -173,7 +180,7 @@ def head_in_time(
             save()
     if checks is not None and not len(checks):
         checks = truth = None
-    return fit_head(x, y, outputs, checks, truth, until[2])
+    return fit(x, y, outputs, checks, truth, until[2])
 
 
 def look_at(

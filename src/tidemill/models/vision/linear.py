@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tidemill.core.task import Task
 from tidemill.models.training.budget import TrainBudget
-from tidemill.models.training.heads import head_in_time, look_at
+from tidemill.models.training.heads import Fit, fit_head, head_in_time, look_at
 from tidemill.models.vision._base import ImageData
 from tidemill.models.vision.features import FeatureCache, content_of
 from tidemill.models.vision.nets.parts import Classifier, Regressor
@@ -28,6 +28,7 @@ def head_on_features(
     budget: TrainBudget,
     task: Task,
     cache: FeatureCache | None = None,
+    fit: Fit = fit_head,
 ) -> None:
     """Fit the head of a net whose body has ``features`` and ``linear``, and put it in its place.
 
@@ -46,6 +47,8 @@ def head_on_features(
         The question.
     cache : FeatureCache, optional
         What this body said of images before; what it says now is kept there.
+    fit : callable
+        The way of fitting.
 
     Raises
     ------
@@ -56,6 +59,7 @@ def head_on_features(
     head = head_in_time(
         lambda data, until: _seen(net, data, until, cache), train, valid, task.n_outputs, budget,
         "for the features of {:,} images", None if cache is None else cache.save,
+        fit,
     )  # fmt: skip
     body: Any = net.body
     factor = float(getattr(body, "factor", 1.0))

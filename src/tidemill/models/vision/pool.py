@@ -24,6 +24,11 @@ _OWN = ("a study's, of the same family",)
 # The order is the one in which a search tries them where nothing better is known.
 _BUILT_IN = (
     Entry("probe", f"{_HOME}.probe:FAMILY", "linear model on whitened random patches; an answer within seconds"),
+    Entry(
+        "discriminant", f"{_HOME}.discriminant:FAMILY",
+        "shrunk discriminant on what a study's net sees of each place; seconds, and few images of each class suffice",
+        ("a study's, of any net of its own",),
+    ),
     Entry("quicknet", f"{_HOME}.quicknet:FAMILY", "whitened entrance, few and small maps: the most in minutes", _OWN),
     Entry("resnet9", f"{_HOME}.resnet9:FAMILY", "nine layers that learn much in few passes", _OWN),
     Entry(
@@ -38,7 +43,7 @@ _BUILT_IN = (
 )  # fmt: skip
 _REGISTRY: Registry[VisionFamily, FittedNet] = Registry("images", GROUP, _BUILT_IN)
 
-QUICK: tuple[Config, ...] = ({"family": "probe"},)
+QUICK: tuple[Config, ...] = ({"family": "probe"}, {"family": "discriminant"})
 """What gives a first answer."""
 PORTFOLIO: tuple[Config, ...] = (
     {"family": "backbone"},
@@ -75,5 +80,6 @@ def space(task: Task, profile: ImageProfile, names: Sequence[str] | None = None)
         Where weights that Tidemill trained don't fit the images or the families.
     """
     able = _REGISTRY.able(task, profile, names)
-    refuse_misfits(profile.weights, profile.channels, able)
+    seen = {name for family in able.values() for name in getattr(family, "sees_through", ())}
+    refuse_misfits(profile.weights, profile.channels, {*able, *seen})
     return joined_space(able, task, profile)

@@ -65,13 +65,17 @@ class MobileNet(nn.Module):
         self.linear = nn.Linear(last, outputs)
         init_convolutions(self)
 
-    def features(self, x: Tensor) -> Tensor:
-        """From normalised images (B, C, H, W) to features (B, F)."""
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From normalised images (B, C, H, W) to what the blocks and the last layer give."""
         x = self.entrance(x)
         if self.large:
             x = F.max_pool2d(x, 2)
-        out: Tensor = self.last(self.blocks(x)).mean(dim=(2, 3))
-        return out
+        before: Tensor = self.blocks(x)
+        return before, self.last(before)
+
+    def features(self, x: Tensor) -> Tensor:
+        """From normalised images (B, C, H, W) to features (B, F)."""
+        return self.maps(x)[1].mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """From normalised images to logits."""

@@ -131,13 +131,17 @@ class QuickNet(nn.Module):
         """Make the entrance from normalised training images (n, C, H, W)."""
         self.entrance.draw(images, rng)
 
-    def features(self, x: Tensor) -> Tensor:
-        """From normalised images (B, C, H, W) to features (B, 3 * width)."""
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From normalised images (B, C, H, W) to what the last two pairs give, the last one second."""
         x = self.entrance(x)
         if self.large:
             x = F.max_pool2d(x, 2)
-        out: Tensor = self.pairs(x).amax(dim=(2, 3))
-        return out
+        before: Tensor = self.pairs[1](self.pairs[0](x))
+        return before, self.pairs[2](before)
+
+    def features(self, x: Tensor) -> Tensor:
+        """From normalised images (B, C, H, W) to features (B, 3 * width)."""
+        return self.maps(x)[1].amax(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """From normalised images to logits."""

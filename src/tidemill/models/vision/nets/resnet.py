@@ -67,13 +67,17 @@ class ResNet(nn.Module):
             if isinstance(part, Block):
                 nn.init.zeros_(part.bn2.weight)  # a block begins as its shortcut (Goyal et al., 2017, section 5.1)
 
-    def features(self, x: Tensor) -> Tensor:
-        """From normalised images (B, C, H, W) to features (B, 4 * width)."""
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From normalised images (B, C, H, W) to what the last two stages give, the last one second."""
         x = F.relu(self.bn1(self.conv1(x)))
         if self.entrance > 1:
             x = F.max_pool2d(x, 2)
-        out: Tensor = self.layer3(self.layer2(self.layer1(x))).mean(dim=(2, 3))
-        return out
+        before: Tensor = self.layer2(self.layer1(x))
+        return before, self.layer3(before)
+
+    def features(self, x: Tensor) -> Tensor:
+        """From normalised images (B, C, H, W) to features (B, 4 * width)."""
+        return self.maps(x)[1].mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """From normalised images to logits."""

@@ -70,10 +70,14 @@ class ResNet9(nn.Module):
         self.linear = nn.Linear(8 * width, outputs)
         init_convolutions(self)
 
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From normalised images (B, C, H, W) to what the last two layers give, the last one second."""
+        before: Tensor = self.layer2(self.layer1(self.prep(x)))
+        return before, self.layer3(before)
+
     def features(self, x: Tensor) -> Tensor:
         """From normalised images (B, C, H, W) to features (B, 8 * width)."""
-        x = self.layer3(self.layer2(self.layer1(self.prep(x))))
-        return x.amax(dim=(2, 3))
+        return self.maps(x)[1].amax(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """From normalised images to logits."""
