@@ -15,7 +15,7 @@ class SvtrFamily(TrainedFamily):
 
     name: ClassVar[str] = "svtr"
     lr: ClassVar[float] = 2e-3
-    # On captcha8, after 8,800 steps, 16 left a sixth more errors for 0.7 of the time, and 32 about as many after as long.
+    # On captcha8, 8,800 steps of 16 took 0.7 of the time and left a sixth more errors; 32 left as many after as long.
     width: ClassVar[int] = 24
     depths: ClassVar[tuple[int, int, int]] = (1, 4, 2)
 
