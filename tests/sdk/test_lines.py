@@ -180,6 +180,9 @@ def test_a_fit_leaves_a_study_that_is_reported_and_goes_on(tmp_path: Path, monke
                            workspace=tmp_path / "w", report=False)  # fmt: skip
     result.study.close()
     assert len(result.study.search.trials()) == 1
+    told = result.in_words()
+    assert "Texts of the bundle are searched for by beams of 3: cer " in told
+    assert "on locked test rows, cer " in told
     place = ["--workspace", str(tmp_path / "w"), "--out", str(tmp_path / "other.tm"), "--json"]
     assert run(["reobjective", "read", "--objective", "maximize exact", "--decode", "beam:4", *place]) == 0
     assert [tm.load(tmp_path / name).spec.decode["width"] for name in ("again.tm", "other.tm")] == [3, 4]

@@ -20,6 +20,7 @@ from tidemill.jobs.executors.inprocess import InProcessExecutor
 from tidemill.jobs.executors.ray.cluster import connect
 from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.sdk.data import dataset_name
+from tidemill.sdk.decoding import searched_words
 from tidemill.sdk.modality._base import Asked, Modality, Prepared
 from tidemill.sdk.modality.choose import modality_asked, modality_decoding, modality_kept
 from tidemill.sdk.options import RUNGS_STAY, FitOptions, parse_types
@@ -50,6 +51,8 @@ class FitResult:
         Wall-clock seconds of the whole.
     first_model_s : float or None
         Seconds from the end of reading to the first usable model.
+    searched : str
+        How well the bundle reads where it searches for its texts, which the study doesn't; else nothing.
     """
 
     study: Study
@@ -57,10 +60,11 @@ class FitResult:
     report: Path | None
     seconds: float
     first_model_s: float | None
+    searched: str = ""
 
     def in_words(self) -> str:
         """The result in plain words."""
-        lines = [self.study.best.in_words()]
+        lines = [self.study.best.in_words(), *([self.searched] if self.searched else [])]
         if self.bundle is not None:
             lines.append(f"Bundle: {self.bundle}")
         if self.report is not None:
@@ -167,15 +171,17 @@ def fit_to_bundle(
     study = found.study
     tell = _teller(study.name, study.objective.metric, begin, on_event)
     page: Path | None = None
+    searched = ""
     if out is not None:
         tell("export")
         bundle = _export(study, out, options.decode)
+        searched = searched_words(bundle, study.objective.metric)
         if report:
             tell("report")
             budget = found.budget
             deadline = None if budget.time_s is None else begin + budget.time_s
             page = study.report(_beside(out), deadline=deadline, bundle=bundle)
-    return FitResult(study, out, page, time.monotonic() - begin, found.first_model_s)
+    return FitResult(study, out, page, time.monotonic() - begin, found.first_model_s, searched)
 
 
 def _export(study: Study, out: Path, decode: str) -> Bundle:

@@ -15,6 +15,7 @@ from tidemill.core.schema import take_rows
 from tidemill.core.task import TaskKind
 from tidemill.report.facts import Evidence, ReportFacts
 from tidemill.report.html import write_report
+from tidemill.sdk.decoding import decoding_of
 
 if TYPE_CHECKING:
     from tidemill.sdk.study import Study
@@ -101,14 +102,9 @@ def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "peak memory (bytes)": performance["peak_memory_bytes"],
         "rows proven equal": parity.get("rows"),
         "largest difference": parity["max_rel" if bundle.task.kind is TaskKind.REGRESSION else "max_abs_dp"],
-        **({"texts": _texts_of(bundle)} if bundle.task.kind is TaskKind.RECOGNITION else {}),
+        **({"texts": decoding_of(bundle)} if bundle.task.kind is TaskKind.RECOGNITION else {}),
         "opset": ", ".join(f"{domain or 'ai.onnx'} {n}" for domain, n in bundle.spec.opset.items()),
     }
-
-
-def _texts_of(bundle: Bundle) -> str:
-    decode = bundle.spec.decode
-    return f"searched for by beams of {decode['width']}" if decode else "of the best path"
 
 
 def _history(study: Study, metric: str) -> list[tuple[float, float]]:
