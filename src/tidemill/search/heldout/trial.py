@@ -28,8 +28,10 @@ from tidemill.search.splits import TRAIN, VALID
 
 BATCH = 32
 """Rows of the batch that is timed."""
-_TRAINING = 0.92
-"""Share of a trial's time in which the training has to be over; the rest is for predictions."""
+_ANSWERING = 0.08
+"""Share of a trial's time that is kept for its predictions at most, """
+_BEFORE_S, _ROW_S = 5.0, 0.05
+"""and seconds that are enough: some, and so many for a row, for which the slowest nets need as long."""
 _PROBE_S = 12.0
 """An export takes some seconds: so many are kept for it where a trial is measured, at most a quarter of its time."""
 
@@ -189,7 +191,8 @@ class HeldOutTrial:
         files, rows = assignment.files, Rows.of(assignment)
         x, y = self.read(files["x"]), np.load(files["y"])
         x_test = self.read(files["x_test"]) if "x_test" in files else None
-        deadline = deadline_of(started, time_s, probe)
+        answers = len(rows.held_out) + (0 if x_test is None else len(x_test))
+        deadline = deadline_of(started, time_s, answers, probe=probe)
         budget = limited(TrainBudget(deadline=deadline, threads=threads, cache=files.get("cache")), rung)
         with nullcontext() if named in self.light else torch_threads(threads):
             train, valid = self.data(x, y, rows.train), self.data(x, y, rows.held_out)
@@ -213,12 +216,21 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def deadline_of(started: float, time_s: float | None, probe: bool) -> float:
-    """`time.monotonic` value at which a training has to be over; ``inf`` where nobody limits it."""
+def deadline_of(started: float, time_s: float | None, rows: int, *, probe: bool) -> float:
+    """`time.monotonic` value at which a training has to be over that will be asked about so many rows.
+
+    Examples
+    --------
+    >>> deadline_of(0.0, 100.0, 10_000, probe=False), deadline_of(0.0, 1_000.0, 500, probe=False)
+    (92.0, 970.0)
+    >>> deadline_of(0.0, None, 500, probe=True)
+    inf
+    """
     if time_s is None:
         return math.inf
     kept = min(_PROBE_S, 0.25 * time_s) if probe else 0.0
-    return started + _TRAINING * (time_s - kept)
+    left_s = time_s - kept
+    return started + left_s - min(_ANSWERING * left_s, _BEFORE_S + _ROW_S * rows)
 
 
 def limited(budget: TrainBudget, rung: Rung | None) -> TrainBudget:
