@@ -289,7 +289,7 @@ class Runner:
         if self.limits.deadline is None:
             return None
         left = self._left_s()
-        turn = self.sampler.turn(self.space, trial.origin)
+        turn = self.sampler.turn(self.space, trial.origin, trial.number)
         share_s = max(self.share * left, 0.25 * self._whole_s()) if turn is None else turn * self._whole_s()
         return max(min(left, share_s), 0.0 if trial.number else FIRST_S)
 

@@ -33,7 +33,7 @@ SECONDS = st.floats(0.01, 100.0)
 
 
 @given(st.floats(1.0, 200.0), SECONDS, SECONDS, st.floats(0.0, 1e5))
-def test_what_is_planned_fills_the_time_and_a_tenth_more(most: float, passes: float, check: float, left: float) -> None:
+def test_what_is_planned_fills_the_time_and_some_more(most: float, passes: float, check: float, left: float) -> None:
     recipe = spread(Recipe(epochs=most), 10)
     try:
         planned = cut(recipe, 10, passes, check, left)
@@ -42,9 +42,9 @@ def test_what_is_planned_fills_the_time_and_a_tenth_more(most: float, passes: fl
         return
     assert planned.epochs <= most
     needed = planned.epochs * (passes + check / recipe.evaluate_every)
-    assert needed <= 1.1001 * (left - check)
+    assert needed <= 1.3001 * (left - check)
     if planned.epochs < most:
-        assert needed == pytest.approx(1.1 * (left - check))
+        assert needed == pytest.approx(1.3 * (left - check))
     assert planned.epochs / planned.evaluate_every <= 10 * 1.0001
 
 

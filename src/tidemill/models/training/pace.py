@@ -25,9 +25,10 @@ _MEASURED = 6
 _SLOW = 4
 """A step that takes so many times the time for measuring is not measured again."""
 _FEW = 2
-_AMBITION = 1.1
-"""So much more is planned than fits by what was measured, which is little: the runtime sees how long steps really take,
-and shortens what is left to the time (`tidemill.train.types.Limits`), while nothing makes a training longer."""
+_AMBITION = 1.3
+"""So much more is planned than fits by what was measured, which is little, and may have been beside other work: the
+runtime sees how long steps really take, and shortens what is left to the time (`tidemill.train.types.Limits`), while
+nothing makes a training longer."""
 _LEAST_EPOCHS = 0.2
 _WORTH = 1.2
 """So many times as quick must steps be that are computed with fewer digits."""
@@ -117,7 +118,7 @@ def epochs_in_time(most: float, passes_s: float, checks_s: float, left_s: float,
     Examples
     --------
     >>> epochs_in_time(10, 1.0, 0.1, 1000.0), round(epochs_in_time(10, 1.0, 0.1, 4.0), 2)
-    (10, 4.0)
+    (10, 4.73)
     """
     planned_s = left_s - last_s
     fitting = planned_s / (passes_s + checks_s)

@@ -53,12 +53,15 @@ class TurnsSampler(ChainSampler):
         self._share = share
         self._workers, self._times = workers, times
 
-    def turn(self, space: Space, origin: str) -> float | None:
-        """Share of the time that a trial of the first round may take, or the long one; None for others."""
+    def turn(self, space: Space, origin: str, number: int) -> float | None:
+        """Share of the time that a trial of the first round may take, or a long one; None for others.
+
+        The last ones may take all that is left.
+        """
         count = self._short(space)
         if origin == LEADER:
             round_ = self._share * -(-count // self._workers) / count if count else 0.0
-            return (1 - round_) / self._times
+            return 1.0 if number >= count + self._workers * (self._times - 1) else (1 - round_) / self._times
         return self._share / count if count and origin == "baseline" else None
 
     def ask(self, space: Space, history: Sequence[Trial], number: int) -> tuple[Config, str] | None:

@@ -51,8 +51,8 @@ class ChainSampler:
             self._known = (space, list(out.values()))
         return self._known[1]
 
-    def turn(self, space: Space, origin: str) -> float | None:
-        """Share of the time that a trial of an origin may take; None for as much as any trial."""
+    def turn(self, space: Space, origin: str, number: int) -> float | None:
+        """Share of the time that a trial may take, where so much is left; None for as much as any trial."""
         return None
 
     def needs_history(self, space: Space, number: int) -> bool:
