@@ -29,38 +29,36 @@ def test_a_step_is_the_same_whoever_asks_and_when(samples: int, batch: int, step
     assert np.array_equal(walked.indices(step), Cursor(samples, batch, seed=3).indices(step))
 
 
-LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=200)
+WIDTHS = st.lists(st.integers(1, 9), min_size=1, max_size=200)
 
 
-@given(lengths=LENGTHS, batch=st.integers(1, 30), seed=st.integers(0, 2**32))
-def test_where_lengths_differ_every_epoch_still_has_every_sample_once(
-    lengths: list[int], batch: int, seed: int
-) -> None:
-    cursor = Cursor(len(lengths), batch, seed, np.array(lengths))
-    steps = -(-3 * len(lengths) // batch)
+@given(widths=WIDTHS, batch=st.integers(1, 30), seed=st.integers(0, 2**32))
+def test_where_widths_differ_every_epoch_still_has_every_sample_once(widths: list[int], batch: int, seed: int) -> None:
+    cursor = Cursor(len(widths), batch, seed, np.array(widths))
+    steps = -(-3 * len(widths) // batch)
     stream = np.concatenate([cursor.indices(step) for step in range(steps)])
     for epoch in range(3):
-        part = stream[epoch * len(lengths) : (epoch + 1) * len(lengths)]
-        assert sorted(part) == list(range(len(lengths)))
+        part = stream[epoch * len(widths) : (epoch + 1) * len(widths)]
+        assert sorted(part) == list(range(len(widths)))
 
 
 def test_samples_of_about_one_length_stand_in_one_batch_in_every_epoch() -> None:
-    lengths = np.random.default_rng(0).integers(10, 1000, 1003)
+    widths = np.random.default_rng(0).integers(10, 1000, 1003)
     filled = {}
-    for known in (None, lengths):
-        cursor = Cursor(len(lengths), 8, 0, known)
-        longest = [lengths[cursor.indices(step)].max() for step in range(600)]
-        filled[known is None] = np.mean(longest) / lengths.mean()
+    for known in (None, widths):
+        cursor = Cursor(len(widths), 8, 0, known)
+        longest = [widths[cursor.indices(step)].max() for step in range(600)]
+        filled[known is None] = np.mean(longest) / widths.mean()
     assert filled[True] > 1.6
     assert filled[False] < 1.15
     assert not np.array_equal(cursor.indices(0), cursor.indices(126)), "batches of another epoch are others"
-    first = [int(lengths[cursor.indices(step)].mean()) for step in range(16)]
+    first = [int(widths[cursor.indices(step)].mean()) for step in range(16)]
     assert first != sorted(first), "long ones don't all come last"
 
 
 def test_samples_of_one_length_are_left_to_chance() -> None:
     class Alike:
-        lengths = np.full(20, 7)
+        widths = np.full(20, 7)
 
         def __len__(self) -> int:
             return 20

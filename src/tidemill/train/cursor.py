@@ -2,7 +2,7 @@
 
 Samples form an endless stream, one permutation after another; step ``k`` takes the ``batch`` samples from place
 ``k * batch``. The place in the stream is therefore all that a resume needs, on any number of processes. Samples that
-differ in length, which are filled up to the longest of a batch, stand beside others that are about as long.
+differ in width, which are filled up to the widest of a batch, may stand beside others that are about as wide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tidemill.train.types import Samples
 
 _POOLED = 16
-"""Of so many batches at a time such of about one length are made; the fewer, the more of a permutation is by chance."""
+"""Of so many batches at a time such of about one width are made; the fewer, the more of a permutation is by chance."""
 
 
 class Cursor:
@@ -29,7 +29,7 @@ class Cursor:
         Samples of one step.
     seed : int
         Of the permutations.
-    lengths : ndarray of int, shape (samples,), optional
+    widths : ndarray of int, shape (samples,), optional
         Of samples that differ in it.
 
     Examples
@@ -40,11 +40,11 @@ class Cursor:
     ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     """
 
-    def __init__(self, samples: int, batch: int, seed: int, lengths: NDArray[np.integer[Any]] | None = None) -> None:
+    def __init__(self, samples: int, batch: int, seed: int, widths: NDArray[np.integer[Any]] | None = None) -> None:
         self.samples = samples
         self.batch = batch
         self.seed = seed
-        self.lengths = lengths
+        self.widths = widths
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def indices(self, step: int) -> NDArray[np.int64]:
@@ -63,22 +63,22 @@ class Cursor:
             self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1}
             rng = np.random.default_rng([self.seed, epoch])
             order = rng.permutation(self.samples).astype(np.int64)
-            if self.lengths is not None:
+            if self.widths is not None:
                 first = -epoch * self.samples % self.batch  # so many complete the last batch of the epoch before
-                order[first:] = _alike(order[first:], self.lengths, self.batch, rng)
+                order[first:] = _alike(order[first:], self.widths, self.batch, rng)
             self._orders[epoch] = order
         return self._orders[epoch]
 
 
 def _alike(
-    order: NDArray[np.int64], lengths: NDArray[np.integer[Any]], batch: int, rng: np.random.Generator
+    order: NDArray[np.int64], widths: NDArray[np.integer[Any]], batch: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Put samples of about one length into one batch; which batch comes when stays left to chance."""
+    """Put samples of about one width into one batch; which batch comes when stays left to chance."""
     out = []
     for start in range(0, len(order), _POOLED * batch):
         pool = order[start : start + _POOLED * batch]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        spare = len(pool) % batch  # of the last pool; chosen by chance, so that it isn't always the longest
+        pool = pool[np.argsort(widths[pool], kind="stable")]
+        spare = len(pool) % batch  # of the last pool; chosen by chance, so that it isn't always the widest
         rest = np.sort(rng.permutation(len(pool))[: len(pool) - spare])
         whole = pool[rest].reshape(-1, batch)
         out += [*whole[rng.permutation(len(whole))], np.delete(pool, rest)]
@@ -86,10 +86,10 @@ def _alike(
 
 
 def cursor_of(samples: Samples, batch: int, seed: int) -> Cursor:
-    """Give the stream of samples; such as say their ``lengths`` are put beside others that are about as long."""
-    lengths: NDArray[np.integer[Any]] | None = getattr(samples, "lengths", None)
-    differ = lengths is not None and len(lengths) > 0 and lengths.min() < lengths.max()
-    return Cursor(len(samples), batch, seed, lengths if differ else None)
+    """Give the stream of samples; such as say their ``widths`` are put beside others that are about as wide."""
+    widths: NDArray[np.integer[Any]] | None = getattr(samples, "widths", None)
+    differ = widths is not None and len(widths) > 0 and widths.min() < widths.max()
+    return Cursor(len(samples), batch, seed, widths if differ else None)
 
 
 def pieces(batch: int, rank: int, world: int, micro_batch: int) -> list[tuple[int, int]]:

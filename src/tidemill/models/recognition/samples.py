@@ -41,7 +41,7 @@ class LineSamples:
         return len(self.data)
 
     @cached_property
-    def lengths(self) -> NDArray[np.int64]:
+    def widths(self) -> NDArray[np.int64]:
         """Width of each line."""
         return np.array([self.data.x[row].shape[1] for row in self.data.rows], dtype=np.int64)
 
