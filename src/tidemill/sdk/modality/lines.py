@@ -27,7 +27,7 @@ from tidemill.sdk.options import FitOptions
 from tidemill.search.candidate import Candidate
 from tidemill.search.lines.beams import BeamReader
 from tidemill.search.lines.executor import open_executor
-from tidemill.search.lines.material import PARTS, LineMaterial
+from tidemill.search.lines.material import PARTS, WORTH_S, LineMaterial
 from tidemill.search.modality import LINE
 from tidemill.search.settings import SearchSettings
 from tidemill.store.workspace import Workspace
@@ -61,8 +61,9 @@ class Lines:
         return tuple(pool.families(names)) if names else ()
 
     def executor(self, budget: Budget, settings: SearchSettings, cluster: Cluster | None = None) -> Executor:
-        """Start workers."""
-        return open_executor(budget, settings, cluster, together=self.together)
+        """Start workers; in little time all cores train one net."""
+        little = budget.time_s is not None and budget.time_s < WORTH_S
+        return open_executor(budget, settings, cluster, together=self.together and not little)
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedLines, dict[str, Any]]:
         """Read, decode, check, split, and keep a version."""
