@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -190,3 +191,27 @@ def test_a_disk_that_is_full_at_a_checkpoint_is_told(tmp_path: Path, monkeypatch
     budget = TrainBudget(epochs=1, of=4, folder=str(tmp_path))
     with pytest.raises(WorkspaceError, match="The disk is full: a checkpoint takes"):
         pool.families(["quicknet"])["quicknet"].fit(config, CLASSES, profile, train, valid, budget, 0)
+
+
+def test_halved_images_get_their_share_of_the_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tidemill.train import runtime
+
+    whole, limits = runtime.train, []
+
+    def watched(*given: Any, **more: Any) -> Any:
+        limits.append(more["limits"])
+        return whole(*given, **more)
+
+    monkeypatch.setattr(runtime, "train", watched)
+    profile, train, valid = data(64, side=32)
+    family = pool.families(["quicknet"])["quicknet"]
+    config = {**pool.space(CLASSES, profile, ["quicknet"]).default(), "quicknet.epochs": 400}
+    assert config["quicknet.coarse"] == 0.5
+    begun = time.monotonic()
+    family.fit(config, CLASSES, profile, train, valid, TrainBudget(deadline=begun + 4.0), 0)
+    first, second = limits
+    assert first.shorten
+    assert second.shorten
+    assert second.deadline == begun + 4.0
+    assert begun < first.deadline < begun + 3.0, "they are quicker than whole ones, and half of the epochs"
+    assert time.monotonic() - begun < 6.0

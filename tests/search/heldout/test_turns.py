@@ -115,7 +115,8 @@ def test_several_leaders_of_a_round_of_one_begin_at_once(workspace: Workspace) -
     assert [t.config["family"] for t in trials[2:]] == ["trees", "trees"]
 
 
-def test_a_leader_that_failed_is_not_tried_again(workspace: Workspace) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_leader_that_failed_is_not_tried_again(workspace: Workspace, times: int) -> None:
     trials = 0
 
     def play(arguments: Mapping[str, Any]) -> Any:
@@ -124,7 +125,7 @@ def test_a_leader_that_failed_is_not_tried_again(workspace: Workspace) -> None:
         return TrialMemoryError("It wanted 9 GB.") if trials == 3 else answer(arguments)
 
     runner = make_runner(workspace, executor=FakeExecutor(1, Clock(), play=play), trials=None, time_s=100.0)
-    runner.sampler = sampler("linear", "trees")
+    runner.sampler = sampler("linear", "trees", times=times)
     assert runner.run()
     origins = [t.origin for t in workspace.metadata.trials("s")]
     assert origins == ["baseline", "baseline", LEADER, "portfolio"]

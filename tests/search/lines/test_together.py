@@ -18,6 +18,7 @@ from tidemill.search.candidate import Candidate
 from tidemill.search.combine import combine
 from tidemill.search.ensembles.greedy import GreedyEnsembler
 from tidemill.search.judge import Judge
+from tidemill.search.lines.beams import BeamReader
 from tidemill.search.lines.together import MOST, choose, read_by
 
 TEXTS = ["abba", "ab", "b", "aab", "ba", "bb"]
@@ -47,7 +48,12 @@ def net(mistakes: Mapping[int, Sequence[int]], doubt: float = 0.5) -> Frames:
     return Frames.of(lines, ALPHABET)
 
 
-def study(frames: Mapping[int, Frames], words: str = "minimize cer", most_bytes: int = 10**9) -> Candidate:
+def study(
+    frames: Mapping[int, Frames],
+    words: str = "minimize cer",
+    most_bytes: int = 10**9,
+    beams: BeamReader | None = None,
+) -> Candidate:
     trials = [
         Trial("s", n, {"family": "crnn"}, TrialState.COMPLETE, "crnn", "portfolio", seed=n, cost=COST) for n in frames
     ]
@@ -61,6 +67,7 @@ def study(frames: Mapping[int, Frames], words: str = "minimize cer", most_bytes:
         GreedyEnsembler(5, seed=0),
         most_bytes,
         frames=lambda numbers: {n: frames[n] for n in numbers},
+        beams=beams,
     )
 
 

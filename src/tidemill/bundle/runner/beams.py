@@ -24,7 +24,7 @@ shape (N, nets, steps, K + 1)."""
 NETS = "nets"
 """Key of what is stated under `DECODE`: how many nets read together, where there are several."""
 WEIGHED = 5
-"""So many of the texts that each of several nets finds are weighed by all: with more, no other text was chosen."""
+"""So many of the texts that each of several nets finds are weighed by all: with twice as many, two read no better."""
 Ids = tuple[int, ...]
 _NEVER = -np.inf
 

@@ -47,7 +47,6 @@ from tidemill.models.training.pace import epochs_in_time, in_quicker_precision
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import cost_of, fill, operations, state_of
 from tidemill.models.vision.features import FeatureCache
-from tidemill.train.cursor import cursor_of
 from tidemill.train.device import arithmetic, find_device, precision_on
 from tidemill.train.evaluate import wide
 from tidemill.train.types import Recipe
@@ -358,9 +357,8 @@ def measure_step_s(
     rng = np.random.default_rng(0)
     state = torch.random.get_rng_state()
     seconds = []
-    cursor = cursor_of(samples, min(batch, len(samples)), 0)
-    for number in range(_TRIED):
-        rows = cursor.indices(number)
+    for _ in range(_TRIED):
+        rows = rng.permutation(len(samples))[:batch]
         begun = time.perf_counter()
         inputs, targets = samples.batch(rows, train=True, rng=rng)
         with arithmetic(precision, device):

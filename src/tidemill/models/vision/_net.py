@@ -185,15 +185,18 @@ def fit_net(
     loss = loss_of(net, smoothing)
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    early = budget
     if budget.of is not None:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
         recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
         coarse = 0.0  # and has one course
     else:
-        recipe = planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget, coarse)
+        recipe, share = planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget, coarse)
+        if budget.limited:  # both courses are shortened to their time
+            early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
     if coarse:
         first = replace(recipe, epochs=coarse * recipe.epochs, evaluate_every=1e9, floor=_COARSE_FLOOR)
         half, plan = replace(samples, halved=True), Placement(device=budget.device, micro_batch=recipe.batch)
-        runtime.train(net, loss, half, first, limits=limits_of(budget), seed=seed, plan=plan)
+        runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, plan=plan)
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
     score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None
     train_within(net, loss, samples, recipe, budget, seed, checks=checks, score=score)
@@ -218,20 +221,21 @@ def planned(
     checks: int,
     budget: TrainBudget,
     coarse: float = 0.0,
-) -> Recipe:
+) -> tuple[Recipe, float]:
     """Choose the precision, and cut the length of a training to the time, so that its learning rate comes to its end.
 
-    Some steps on a copy of the net tell how long a step takes. Evaluations are counted in.
+    Some steps on a copy of the net tell how long a step takes. Evaluations are counted in. Of the time, halved images
+    take the share that comes beside the recipe.
     """
     recipe = spread(recipe, _EVALUATIONS)
     if not budget.limited:
-        return recipe
+        return recipe, coarse
     device = find_device(budget.device)
     most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
     measure = cache(partial(measure_step_s, net, loss, samples, recipe.batch, device, most_s))
     recipe = in_quicker_precision(recipe, budget, measure)
     step_s = measure(recipe.precision)
-    mean_s = step_s
+    half_s, mean_s = 0.0, step_s
     if coarse:
         halved = replace(samples, halved=True)
         half_s = measure_step_s(net, loss, halved, recipe.batch, device, most_s, recipe.precision)
@@ -239,7 +243,9 @@ def planned(
     check_s = step_s * checks / recipe.batch / 2  # forward only
     if getattr(net, "mirror", False):
         check_s *= 2
-    return cut(recipe, _EVALUATIONS, mean_s * len(samples) / recipe.batch, check_s, budget.left_s())
+    steps = len(samples) / recipe.batch  # of an epoch
+    share = coarse * half_s * steps / (mean_s * steps + check_s / recipe.evaluate_every)
+    return cut(recipe, _EVALUATIONS, mean_s * steps, check_s, budget.left_s()), share
 
 
 def check_finite(scores: NDArray[np.float32], family: str) -> NDArray[np.float32]:

@@ -29,9 +29,8 @@ from tidemill.search.splits import TRAIN, VALID
 BATCH = 32
 """Rows of the batch that is timed."""
 _ANSWERING = 0.08
-"""Share of a trial's time that is kept for its predictions at most, """
+"""Share of a trial's time that is kept for its predictions, where `_BEFORE_S` and `_ROW_S` for a row are not less."""
 _BEFORE_S, _ROW_S = 5.0, 0.05
-"""and seconds that are enough: some, and so many for a row, for which the slowest nets need as long."""
 _PROBE_S = 12.0
 """An export takes some seconds: so many are kept for it where a trial is measured, at most a quarter of its time."""
 

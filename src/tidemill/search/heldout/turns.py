@@ -11,6 +11,7 @@ from tidemill.search.samplers.chain import ChainSampler, Listed
 
 LEADER = "leader"
 """Origin of the trial that gets the long turn."""
+_IN_VAIN = (TrialState.FAILED, TrialState.REJECTED)
 
 
 class TurnsSampler(ChainSampler):
@@ -72,9 +73,11 @@ class TurnsSampler(ChainSampler):
         turns = [t for t in history if t.number < count]
         if any(t.state is TrialState.RUNNING for t in turns):
             return None
-        led = sum(t.origin == LEADER for t in history)
+        leaders = [t for t in history if t.origin == LEADER]
+        led = len(leaders)
+        over = led >= self._workers * self._times or any(t.state in _IN_VAIN for t in leaders)
         best = self._best(turns) if count else next(iter(self._round.configs(space)), None)
-        if best is None or led >= self._workers * self._times:
+        if best is None or over:
             # A round of one stands in the chain's list, too.
             return super().ask(space, history, number - led + (led > 0 and not count))
         return dict(best), LEADER

@@ -28,10 +28,11 @@ PARTS = 8
 """One of so many is held out: a recogniser needs every line."""
 TURNS = 0.15
 """Share of the time in which every family shows for a short turn what it can."""
-ENOUGH_S = 400.0
 TIMES = 2
-"""Of nets that are going to read together each worker trains two where each has so long: on captcha8, one that learned
-twice as long read 1 point more, and two together 5 points more than each."""
+"""Of nets that are going to read together each worker trains two: on captcha8, one that learned twice as long read 1
+point more, and two together 5 points more than each."""
+ENOUGH_S = 400.0
+"""It does so where each of them has so long."""
 WORTH_S = 300.0
 """In less time short turns would tell nothing: nets that read say nothing at all for their first hundreds of steps."""
 

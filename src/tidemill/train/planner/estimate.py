@@ -140,7 +140,8 @@ def _memory(
         standing = dict.fromkeys(standing, 0)
     # Whole weights of the block that runs and of the one that comes, and whole gradients of the one that ran.
     gathered = (2 * ledger.rest + 3 * ledger.block if ledger.blocks else 2 * ledger.rest) if sharded else 0
-    update = 0 if hardware.kind == "cuda" else 2 * ledger.largest // parts
+    # The fused update needs nothing besides; shards on processors don't have it (see `make_optimizer`).
+    update = 2 * ledger.largest // parts if sharded and hardware.kind != "cuda" else 0
     activations = int(run.memory.at(size))
     if pieces == 1 and placement.world == 1 and not placement.offload:  # else gradients are there before a pass begins
         activations = min(activations, max(0, int(run.whole.at(size)) - ledger.gradients))
