@@ -1,9 +1,12 @@
 """Tidemill on lines of text: what is read rightly on the test part that no fit ever saw.
 
     python bench/deep/lines.py captcha8 --time 25m
+    python bench/deep/lines.py captcha8 --time 25m --drawn
     python bench/deep/lines.py early_printed_lines --time 12m
 
-``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters.
+``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters. With
+``--drawn`` it begins from a study of others, drawn in open typefaces (``captchas.py``) with characters as often as in
+the training part; the study may take as long again, and is told.
 ``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
 beginning; and a fit that distorts and begins from a study of other open lines, those of uw3_50lines and lines that are
 drawn in open typefaces (``presses.py``), which ``typefaces.sh`` fetches. What that study takes is told. The value is
@@ -17,23 +20,34 @@ import csv
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fits import fit, measured, parser_for, run_sets
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BARS = {"captcha8": ("25m", 0.90), "early_printed_lines": ("12m", 0.6)}
 """Time of each fit, and what is asked: share of strings that are right; share of errors that may be left."""
 WORDS = ("--target", "text", "--kind", "text-recognition")
-DRAWN = 6000
+DRAWN, DRAWN_CAPTCHAS = 6000, 20000
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def captcha(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
-    words = (*WORDS, "--ignore-case", "--objective", "maximize exact", "--decode", "beam")
-    found = fit(folder / name / "train_labels.csv", out, name, limit, given, *words)
+    words, more = (*WORDS, "--ignore-case", "--objective", "maximize exact"), {}
+    if given.drawn:
+        begun = time.monotonic()
+        others = drawn_captchas(folder / name, out / "drawn", given.seed)
+        more = {"drawing_s": round(time.monotonic() - begun, 1)}
+        more["pretraining"] = fit(others, out, "others", limit, given, *words, "--family", "svtr", "--trials", "1")
+        words = (*words, "--weights", "others")
+    found = fit(folder / name / "train_labels.csv", out, name, limit, given, *words, "--decode", "beam")
     scores = measured(out / f"{name}.tm", folder / name / "test_labels.csv")
-    return {**found, **scores, "value": scores["exact_nocase"]}
+    return {**found, **scores, **more, "value": scores["exact_nocase"]}
 
 
 def early(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -80,17 +94,35 @@ def drawn(folder: Path, data: Path, out: Path, seed: int) -> Path:
     """Print words of the training parts in open typefaces, and add the lines of uw3_50lines."""
     from presses import printed
 
-    out.mkdir(parents=True, exist_ok=True)
     other = folder / "uw3_50lines"
     texts = [row["text"] for place in (data, other) for row in rows_of(place / "train_labels.csv")]
+    path = written(printed(texts, DRAWN, seed), out)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        for row in rows_of(other / "train_labels.csv"):
+            name = f"uw3-{Path(row['file']).name}"
+            (out / name).write_bytes((other / row["file"]).read_bytes())
+            csv.writer(file).writerow((name, row["text"]))
+    return path
+
+
+def drawn_captchas(data: Path, out: Path, seed: int) -> Path:
+    """Draw strings of as many characters as those of the training part have, with characters as often."""
+    from captchas import drawn
+    from PIL.Image import open as opened
+
+    rows = rows_of(data / "train_labels.csv")
+    size = opened(data / rows[0]["file"]).size
+    counts = Counter("".join(row["text"] for row in rows))
+    return written(drawn(counts, len(rows[0]["text"]), size, DRAWN_CAPTCHAS, seed), out)
+
+
+def written(lines: Iterable[tuple[str, Image]], out: Path) -> Path:
+    """Write images and the table of their texts."""
+    out.mkdir(parents=True, exist_ok=True)
     rows = [("file", "text")]
-    for number, (text, image) in enumerate(printed(texts, DRAWN, seed)):
+    for number, (text, image) in enumerate(lines):
         image.save(out / f"{number:05d}.png")
         rows.append((f"{number:05d}.png", text))
-    for row in rows_of(other / "train_labels.csv"):
-        name = f"uw3-{Path(row['file']).name}"
-        (out / name).write_bytes((other / row["file"]).read_bytes())
-        rows.append((name, row["text"]))
     path = out / "labels.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
@@ -108,4 +140,6 @@ def one_set(folder: Path, out: Path, name: str, limit: str, given: argparse.Name
 
 
 if __name__ == "__main__":
-    run_sets(parser_for(__doc__, BARS), BARS, "ocr", one_set, most=frozenset({"early_printed_lines"}))
+    parser = parser_for(__doc__, BARS)
+    parser.add_argument("--drawn", action="store_true", help="let captcha8 begin from a study of drawn ones")
+    run_sets(parser, BARS, "ocr", one_set, most=frozenset({"early_printed_lines"}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -90,11 +90,17 @@ class Face:
 
 def typefaces() -> tuple[list[Face], list[float]]:
     """All typefaces, and how often each is drawn in."""
-    found = {path: often for pattern, often in FACES.items() for path in sorted(PLACE.glob(pattern))}
-    missing = [pattern for pattern in FACES if not any(PLACE.glob(pattern))]
+    paths, often = files_of(FACES)
+    return [Face(path) for path in paths], often
+
+
+def files_of(faces: Mapping[str, float]) -> tuple[list[Path], list[float]]:
+    """All files of these typefaces, and how often each is drawn in."""
+    found = {path: often for pattern, often in faces.items() for path in sorted(PLACE.glob(pattern))}
+    missing = [pattern for pattern in faces if not any(PLACE.glob(pattern))]
     if missing:
         sys.exit(f"There are no typefaces {missing[0]} in {PLACE}; run bench/deep/typefaces.sh first.")
-    return [Face(path) for path in found], list(found.values())
+    return list(found), list(found.values())
 
 
 def printed(texts: Sequence[str], count: int, seed: int) -> list[tuple[str, Image.Image]]:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Puts the open typefaces that other open images are drawn in under bench/.environments/typefaces: unpacked Debian
-# packages (letters of a hundred scripts, and types of early print) and npm's @fontsource. Nothing is installed. Needs
+# packages (letters of a hundred scripts, types of early print, and plain ones) and npm's @fontsource. Nothing is installed. Needs
 # apt-get with its lists (where they are old, `apt-get update` comes first), dpkg and npm.
 set -euo pipefail
 mkdir -p "$(dirname "$0")/../.environments/typefaces"
 cd "$(dirname "$0")/../.environments/typefaces"
 for package in noto-core junicode gotico-antiqua cardo elstob gamaliel blankenburg goudybookletter ebgaramond fanwood \
-  oldstandard; do
+  oldstandard cantarell dejavu-core firacode hack inconsolata lato liberation noto-mono open-sans \
+  roboto-unhinted; do
   [ -d "debian/$package" ] && continue
   rm -f fonts-"$package"_*.deb
   apt-get download -qq "fonts-$package"
