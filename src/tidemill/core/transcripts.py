@@ -7,6 +7,7 @@ whole numbers up to 2^24, so that nothing is lost.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,21 @@ Trials are judged by best paths: what a study says of its models, it says of the
 
 Codes = NDArray[np.int32]
 """Shape (n, length of the longest)."""
+
+
+def cleaned(text: str) -> str:
+    r"""Write a text as it is learned and compared.
+
+    Letters with marks are composed (Unicode's form NFC), so that one sign is one character; space around a text and
+    breaks of lines are no part of it.
+
+    Examples
+    --------
+    >>> cleaned(" a\u0308b\n")
+    'äb'
+    """
+    whole = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate stands for nothing
+    return " ".join(unicodedata.normalize("NFC", whole).splitlines()).strip()
 
 
 def to_codes(texts: Sequence[str] | NDArray[Any]) -> Codes:

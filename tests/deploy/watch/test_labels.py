@@ -156,7 +156,7 @@ def test_lists_are_as_durable_as_others(tmp_path: Path) -> None:
     assert feedback.read_all(tmp_path)["label"].to_pylist() == ['["sea","boat"]', "[]"]
 
 
-def test_texts_that_were_read_are_captured_and_feedback_on_them_harms_nobody(workspace: Workspace) -> None:
+def test_texts_that_were_read_are_captured_and_feedback_on_them_is_counted(workspace: Workspace) -> None:
     watch = Watch(workspace, start=False)
     outputs = {"prediction": np.array(["Ulm", "7"], dtype=object), "confidence": np.array([0.9, 0.8])}
     watch.batch("lines", "a1", {"size": np.zeros(2)}, outputs, ["r", "r"])
@@ -164,7 +164,7 @@ def test_texts_that_were_read_are_captured_and_feedback_on_them_harms_nobody(wor
     watch.feedback("lines", [Feedback("r", "Ulm"), Feedback("r", "7", row=1)])
     watch.close()
     seen = watch.window("lines", "a1")
-    assert (seen.rows, seen.feedback, seen.feedback_error_sum) == (2, 2, 0.0)
+    assert (seen.rows, seen.feedback, seen.feedback_right, seen.feedback_error_sum) == (2, 2, 2, 0.0)
     assert 'tidemill_watch_failures_total{front="' in watch.render_metrics()
     assert watch._failures == 0, watch._last_failure
 

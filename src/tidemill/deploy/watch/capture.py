@@ -218,7 +218,8 @@ class Capture:
         place = self._place(reason, batch.revision, digest, policy)
         if place is None:
             return
-        labels, confidence, numbers = batch.labels, batch.confidence, batch.values
+        labels = batch.labels if batch.labels is not None else batch.texts
+        confidence, numbers = batch.confidence, batch.values
         about: dict[str, Any] = {
             "request_id": batch.request_ids[row],
             "row": self._row_of(batch, row),

@@ -305,14 +305,16 @@ class EndpointWatch:
             self._told.pop(next(iter(self._told)))
         for revision, place in found.items():
             held = self.revision(revision)
-            right = count_truth(held.window, item["label"], place, several=held.facts.several)
+            facts = held.facts
+            right = count_truth(held.window, item["label"], place, several=facts.several, folded=facts.folded)
             self._capture.place("wrong" if right is False else "feedback", place, self.policy)
 
 
 def _said(batch: Batch, index: int) -> str:
     """What a revision answered, as text."""
-    if batch.labels is not None:
-        return batch.labels[index]
+    told = batch.labels if batch.labels is not None else batch.texts
+    if told is not None:
+        return told[index]
     return "" if batch.values is None else repr(float(batch.values[index]))
 
 

@@ -47,6 +47,11 @@ class Facts:
         """Whether a row may have several labels; None where it is not known."""
         return None if self.spec is None else self.spec.task.kind is TaskKind.MULTILABEL
 
+    @property
+    def folded(self) -> bool:
+        """Whether upper and lower case count as the same in the texts that it reads."""
+        return self.spec is not None and self.spec.task.ignores_case
+
     def columns(self) -> dict[str, str]:
         """Column by the graph's input that carries it; only those whose names differ."""
         if self.reference is not None:

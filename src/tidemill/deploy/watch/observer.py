@@ -298,10 +298,11 @@ class Watch:
             self._thread.join(timeout=30)
             self._thread = None
         self._guarded(self.fold)
-        self._guarded(lambda: self._publish(self._clock()))
         with self._lock:
             for held in self._endpoints.values():
                 self._guarded(held.close)
+        self._guarded(lambda: self._publish(self._clock()))  # what came last is counted, too
+        with self._lock:
             for log in self._logs.values():
                 log.close()
 

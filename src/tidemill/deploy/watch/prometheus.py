@@ -95,6 +95,8 @@ _COUNTS = (
     ("feedback", "tidemill_feedback_total", "Rows whose truth came."),
     ("feedback_right", "tidemill_feedback_right_total", "Rows whose truth came and was predicted."),
     ("feedback_wrong", "tidemill_feedback_wrong_total", "Rows whose truth came and was not predicted."),
+    ("feedback_characters", "tidemill_feedback_characters_total", "Characters of true texts that came."),
+    ("feedback_character_errors", "tidemill_feedback_character_errors_total", "Characters to insert, delete, replace."),
 )
 
 

@@ -42,6 +42,7 @@ class Batch:
     at: float
     parts: Mapping[int, int] | None = None
     _labels: list[str] | None = field(default=None, init=False, repr=False)
+    _texts: list[str] | None = field(default=None, init=False, repr=False)
     _confidence: NDArray[np.float64] | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -107,6 +108,15 @@ class Batch:
                     told = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in told]
                 self._labels = told
         return self._labels
+
+    @property
+    def texts(self) -> list[str] | None:
+        """Texts that were read, of a model that reads lines; None for others."""
+        found = self.outputs.get("prediction")
+        if self._texts is None and found is not None and found.dtype.kind in "OUS" and "label" not in self.outputs:
+            told = np.asarray(found).reshape(-1).tolist()
+            self._texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in told]
+        return self._texts
 
     @property
     def probabilities(self) -> NDArray[Any] | None:

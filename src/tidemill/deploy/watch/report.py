@@ -132,12 +132,14 @@ def _traffic(window: Window, now: float) -> dict[str, Any]:
 
 
 def _model(window: Window, facts: Facts, sketch: Sketch) -> dict[str, Any]:
+    read = window.feedback_characters
     judged = window.feedback_right + window.feedback_wrong
     truth = {
         "rows": window.feedback,
         "accuracy": window.feedback_right / judged if judged else None,
         "f1": _f1_of_labels(window.confusion) if facts.several else _f1(window.confusion, facts.classes),
         "mean_absolute_error": window.feedback_error_sum / window.feedback if window.feedback and not judged else None,
+        "character_error_rate": window.feedback_character_errors / read if read else None,
         "confusion": dict(window.confusion),
     }
     reference = facts.reference

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
-from tidemill.deploy.labels import compare, number
+from tidemill.core import transcripts
+from tidemill.deploy.labels import compare, label_text, number
 from tidemill.deploy.watch.recent import Place
 from tidemill.deploy.watch.window import Window
 
@@ -13,7 +16,9 @@ MOST_PAIRS = 2500
 REST = "…"
 
 
-def count_truth(window: Window, label_json: str, place: Place, *, several: bool | None = None) -> bool | None:
+def count_truth(
+    window: Window, label_json: str, place: Place, *, several: bool | None = None, folded: bool = False
+) -> bool | None:
     """Add one row's truth to a window.
 
     Parameters
@@ -26,11 +31,13 @@ def count_truth(window: Window, label_json: str, place: Place, *, several: bool 
         The row.
     several : bool, optional
         Whether the model may give a row several labels, as for `tidemill.deploy.labels.compare`.
+    folded : bool
+        Whether upper and lower case count as the same in texts that are read.
 
     Returns
     -------
     bool or None
-        Whether the truth was predicted; None for a regression and for answers without labels.
+        Whether the truth was predicted, of a text the whole; None for a regression and for answers of another kind.
     """
     window.feedback += 1
     truth = orjson.loads(label_json)
@@ -44,9 +51,24 @@ def count_truth(window: Window, label_json: str, place: Place, *, several: bool 
             pair if pair in window.confusion or len(window.confusion) < MOST_PAIRS else f"{REST}\t{REST}"
         ] += 1
         return right
+    if place.batch.texts is not None:
+        return _count_text(window, truth, place.batch.texts[place.index], folded)
     truth_value, values = number(truth), place.batch.values
     if truth_value is not None and values is not None:
         error = truth_value - float(values[place.index])
         window.feedback_error_sum += abs(error)
         window.feedback_square_sum += error * error
     return None
+
+
+def _count_text(window: Window, truth: Any, read: str, folded: bool) -> bool:
+    """A text is right as a whole; how many of its characters are, is counted as the character error rate does."""
+    told, seen = (transcripts.to_codes([transcripts.cleaned(text)]) for text in (label_text(truth), read))
+    if folded:
+        told, seen = transcripts.folded(told), transcripts.folded(seen)
+    errors = int(transcripts.edit_distances(told, seen)[0])
+    window.feedback_characters += int(transcripts.lengths(told)[0])
+    window.feedback_character_errors += errors
+    window.feedback_right += not errors
+    window.feedback_wrong += bool(errors)
+    return not errors

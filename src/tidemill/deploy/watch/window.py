@@ -72,6 +72,8 @@ class Window:
         Rows whose truth came and that were found; for a regression right and wrong stay 0.
     feedback_error_sum, feedback_square_sum : float
         Of a regression, sums of absolute and squared errors.
+    feedback_characters, feedback_character_errors : int
+        Of texts that were read: characters of the true ones, and how many to insert, delete or replace.
     confusion : dict of str to int
         Feedback by ``"<true>\t<predicted>"``.
     shadow_requests : int
@@ -107,6 +109,8 @@ class Window:
     feedback_wrong: int = 0
     feedback_error_sum: float = 0.0
     feedback_square_sum: float = 0.0
+    feedback_characters: int = 0
+    feedback_character_errors: int = 0
     status_counts: Counter[str] = field(default_factory=Counter)
     latency_counts: dict[str, list[int]] = field(default_factory=lambda: {s: _cells() for s in STAGES})
     latency_sums_us: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STAGES, 0))
