@@ -58,7 +58,8 @@ def early(folder: Path, out: Path, name: str, limit: str, given: argparse.Namesp
     plain = plainly(data, limit, given)
     (out / "plain.json").write_text(json.dumps({"cer": plain}))  # the dearest figure stays where a fit fails
     before = fit(others, out, "others", limit, given, *WORDS, "--family", "crnn", "--trials", "1")  # one to begin from
-    found = fit(data / "train_labels.csv", out, name, limit, given, *WORDS, "--family", "crnn", "--weights", "others")
+    words = (*WORDS, "--family", "crnn", "--weights", "others", "--decode", "beam")
+    found = fit(data / "train_labels.csv", out, name, limit, given, *words)
     scores = measured(out / f"{name}.tm", data / "test_labels.csv")
     more = {"plain_cer": plain, "drawing_s": round(drawing_s, 1), "pretraining": before}
     return {**found, **scores, **more, "value": scores["cer"] / plain}

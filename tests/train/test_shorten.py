@@ -29,15 +29,16 @@ PEAK = LONG.lr
 
 @dataclass
 class Timed(Cloud):
-    """A batch takes a second, one that is only looked at a tenth; after so many batches twice as long."""
+    """A batch takes a second, one that is only looked at a tenth; after so many batches ``slow`` times as long."""
 
     clock: Clock = field(default_factory=Clock)
     slower_after: int = 10**9
+    slow: float = 2.0
     given: int = 0
 
     def batch(self, indices: Any, *, train: bool, rng: Any) -> Any:
         self.given += train
-        slow = 2.0 if self.given > self.slower_after else 1.0
+        slow = self.slow if self.given > self.slower_after else 1.0
         self.clock.now += slow if train else 0.1
         return super().batch(indices, train=train, rng=rng)
 
@@ -48,10 +49,11 @@ def run(
     *,
     folder: Path | None = None,
     slower_after: int = 10**9,
+    slow: float = 2.0,
     recipe: Recipe = LONG,
     told: list[Event] | None = None,
 ) -> Trained:
-    samples, checks = Timed(clock=clock, slower_after=slower_after), Timed(30, seed=5, clock=clock)
+    samples, checks = Timed(clock=clock, slower_after=slower_after, slow=slow), Timed(30, seed=5, clock=clock)
     task = Task(net(), loss, samples, recipe, checks, accuracy, limits, 0, folder)
     group = Group(torch.device("cpu"), Placement(device="cpu", micro_batch=13))
     return Session(task, group, None if told is None else told.append, clock=clock).run()
@@ -90,6 +92,22 @@ def test_where_it_gets_slower_on_its_way_it_is_shortened_again() -> None:
     assert 35 <= trained.step < 50
     assert clock.now <= 60.0
     assert trained.curve[-1].lr < 0.15 * PEAK
+
+
+def test_where_it_gets_quicker_on_its_way_it_is_lengthened_again() -> None:
+    clock = Clock()
+    trained = run(clock, Limits(deadline=60.0, shorten=True), slower_after=20, slow=0.5)
+    assert trained.stop is Stop.SHORTENED
+    assert 75 <= trained.step < 100
+    assert 50.0 < clock.now <= 60.0
+    assert trained.curve[-1].lr < 0.05 * PEAK
+
+
+def test_it_is_never_longer_than_it_was_meant_to_be() -> None:
+    clock = Clock()
+    trained = run(clock, Limits(deadline=60.0, shorten=True), slower_after=20, slow=0.01)
+    assert trained.step == 100
+    assert clock.now < 30.0
 
 
 def test_nobody_shortens_what_was_not_to_be_shortened() -> None:
@@ -143,7 +161,7 @@ def test_a_checkpoint_from_before_schedules_were_bent_is_read(tmp_path: Path) ->
     first=st.floats(0, 0.9),
     shorter=st.floats(0.01, 1.0),
     second=st.floats(0.05, 0.9),
-    again=st.floats(0.01, 1.0),
+    again=st.floats(0.01, 3.0),
 )
 def test_a_bent_schedule_goes_on_where_it_was_and_comes_to_its_end(
     steps: int, first: float, shorter: float, second: float, again: float

@@ -51,7 +51,7 @@ class Bend:
 
 
 def bent(bend: Bend | None, step: int, steps: int, end: int) -> Bend:
-    """Let a schedule, bent before or not, come to its end sooner.
+    """Let a schedule, bent before or not, come to its end sooner, or later again.
 
     Parameters
     ----------

@@ -48,6 +48,8 @@ _TOLD = 0.1
 """After this share of the time steps have told how long the others will take."""
 _FILLED = 0.96
 """Share of the time that is left which a shortened training plans to fill."""
+_SPARE = 0.1
+"""Where so much of all its time would be left over, because steps became quicker, it is lengthened again."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class Session:
         late_all, ended_all, due_all, end_all = self.group.sum([late, ended, due and self.group.is_first, end])
         self._flags = (late_all > 0, ended_all > 0, due_all > 0)
         if end_all:
-            self._shorten(int(end_all))
+            self._end_at(int(end_all))
 
     def _foreseen(self) -> float:
         """When the training could be over, were the next step the last."""
@@ -210,7 +212,7 @@ class Session:
         return None if bend is None else bend.place_of(self._at.step, self._steps)
 
     def _end_in_time(self) -> int:
-        """The step at which the training has to end to be through in time, where that is before its end; else 0."""
+        """The step at which the training has to end to be through in time, where it ends at another one now; else 0."""
         limits, warm = self.task.limits, self._trained_samples // self.recipe.batch
         if not limits.shorten or limits.deadline is None or self._pause < self._steps or not warm:
             return 0
@@ -222,12 +224,14 @@ class Session:
         step_s = max(self._trained_s / warm + evaluation / every, (now - self._warm_clock) / warm)
         left_s, rest = limits.deadline - now, self._end_step - self._at.step
         spare_s = evaluation + (_MARGIN - 1) * (self._step_s + evaluation)
-        if rest * step_s + spare_s <= left_s:
-            return 0
+        over_s = left_s - spare_s - rest * step_s
         fitting = max(1, int((_FILLED * left_s - spare_s) / step_s))
-        return self._at.step + fitting if fitting < rest else 0
+        if over_s > _SPARE * (self._at.seconds + limits.deadline - self._began) and self._at.bend is not None:
+            end = min(self._steps, self._at.step + fitting)
+            return end if end > self._end_step else 0
+        return self._at.step + fitting if over_s < 0 and fitting < rest else 0
 
-    def _shorten(self, end: int) -> None:
+    def _end_at(self, end: int) -> None:
         if self._at.bend is None:
             self._tell("warning", f"There is no time for all {self._steps} steps: the schedule ends after {end}.")
         self._at = replace(self._at, bend=bent(self._at.bend, self._at.step, self._steps, end))

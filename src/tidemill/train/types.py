@@ -220,8 +220,9 @@ class Limits:
         Asked after each step; true ends the training there, with a checkpoint.
     shorten : bool
         Where the deadline comes before the end of the recipe, go through the rest of its schedule in the steps that
-        fit: the training is shorter, and its learning rate comes to its end (`Stop.SHORTENED`). Of no account without
-        a deadline, for a training that pauses before its end, and where all steps fit.
+        fit: the training is shorter, and its learning rate comes to its end (`Stop.SHORTENED`). Where steps become
+        quicker afterwards it gets longer again, and never longer than the recipe's. Of no account without a deadline,
+        for a training that pauses before its end, and where all steps fit.
 
     Examples
     --------
