@@ -20,7 +20,7 @@ from tidemill.search.ensembles.stack import stack_where_it_pays
 from tidemill.search.judge import Judge, Verdict
 from tidemill.search.lines.beams import CONSIDERED as SEARCHED
 from tidemill.search.lines.beams import BeamReader
-from tidemill.search.lines.together import CONSIDERED, Read, choose, read_by
+from tidemill.search.lines.together import CONSIDERED, choose, choose_first
 from tidemill.search.losses import Loss, of_objective
 from tidemill.search.prices import Prices, thinness, total, with_models
 
@@ -139,25 +139,17 @@ def _readers(
         return found.verdict.loss if found.verdict.gap <= best.verdict.gap else float("inf")
 
     said = frames(numbers)
-    read: Read = beams or read_by
-    first = numbers[0] if beams is None else _alone(numbers, said, loss, beams)
-    chosen = choose(said, first, loss, lambda weights: bool(np.isfinite(prices(weights))), read)
-    found = judged.get(tuple(chosen), best)
+
+    def fits(weights: Mapping[int, float]) -> bool:
+        return bool(np.isfinite(prices(weights)))
+
     if beams is None:
-        return found if len(chosen) > 1 else best
-    leading = {first: chosen[first], **chosen}  # a graph alone reads by the first
-    return replace(found, weights=leading) if first in said else best
-
-
-def _alone(
-    numbers: Sequence[int],
-    said: Mapping[int, Frames],
-    loss: Callable[[Mapping[int, float], NDArray[np.float32]], float],
-    beams: BeamReader,
-) -> int:
-    """Who reads best where texts are searched for."""
-    known = [number for number in numbers if number in said]
-    return min(known, key=lambda n: loss({n: 1.0}, beams({n: 1.0}, said)), default=numbers[0])
+        chosen = choose(said, numbers[0], loss, fits)
+        return judged.get(tuple(chosen), best) if len(chosen) > 1 else best
+    if not said:
+        return best
+    chosen = choose_first(said, loss, fits, beams)
+    return replace(judged[tuple(sorted(chosen))], weights=chosen)  # a graph alone reads by the first
 
 
 def _singles(costs: Mapping[int, Cost], predictions: Predicted, judge: Judge, shared: Cost) -> list[Candidate]:

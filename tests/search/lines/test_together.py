@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from tidemill.search.combine import combine
 from tidemill.search.ensembles.greedy import GreedyEnsembler
 from tidemill.search.judge import Judge
 from tidemill.search.lines.beams import BeamReader
-from tidemill.search.lines.together import MOST, choose, read_by
+from tidemill.search.lines.together import MOST, choose, choose_first, read_by
 
 TEXTS = ["abba", "ab", "b", "aab", "ba", "bb"]
 ALPHABET = "ab"
@@ -118,3 +118,38 @@ def test_no_more_than_a_few_read_together() -> None:
     chosen = choose(frames, 0, lambda weights, scores: next(losses), lambda weights: True)
     assert len(chosen) == MOST
     assert sum(chosen.values()) == pytest.approx(1.0)
+
+
+ALIKE = {n: net({}) for n in range(MOST + 3)}
+
+
+def known(losses: Mapping[tuple[int, ...], float]) -> Callable[[Mapping[int, float], object], float]:
+    """A loss by the numbers of the nets that read; 1 where none is told."""
+    return lambda weights, scores: losses.get(tuple(sorted(weights)), 1.0)
+
+
+def first_of(losses: Mapping[tuple[int, ...], float], most: int = 9, frames: Mapping[int, Frames] = ALIKE) -> list[int]:
+    chosen = choose_first(frames, known(losses), lambda weights: len(weights) <= most, read_by)
+    assert sum(chosen.values()) == pytest.approx(1.0)
+    assert len(set(chosen.values())) == 1
+    return list(chosen)
+
+
+def test_as_many_of_the_first_read_together_as_read_best() -> None:
+    alone = {(3,): 0.1, (1,): 0.2, (5,): 0.3, (0,): 0.4}
+    assert first_of(alone) == [3]
+    assert first_of({**alone, (1, 3): 0.08, (0, 3): 0.0}) == [3, 1], "no other two are tried"
+    assert first_of({**alone, (1, 3): 0.15, (1, 3, 5): 0.05}) == [3, 1, 5], "two may be worse than one and than three"
+    assert first_of({**alone, (1, 3): 0.1}) == [3], "who adds nothing stays out"
+
+
+def test_what_cannot_be_shipped_or_joined_is_not_chosen() -> None:
+    alone = {(0,): 0.1, (1,): 0.2, (2,): 0.3}
+    assert first_of({**alone, (0, 1): 0.05, (0, 1, 2): 0.0}, most=2) == [0, 1]
+    other = Frames.of([np.log(np.full((3, 3), 1 / 3)) for _ in TEXTS], ALPHABET)
+    assert first_of({**alone, (0, 1): 0.0, (0, 2): 0.05}, frames={**ALIKE, 1: other}) == [0, 2]
+
+
+def test_of_those_that_read_well_no_more_than_a_few_are_first() -> None:
+    losses = {tuple(range(n + 1)): 1 / (n + 2) for n in range(MOST + 3)}
+    assert first_of(losses) == list(range(MOST))

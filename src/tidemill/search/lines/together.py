@@ -77,5 +77,49 @@ def choose(
     return dict(sorted(chosen.items()))
 
 
+def choose_first(
+    frames: Mapping[int, Frames],
+    loss: Callable[[Mapping[int, float], NDArray[np.float32]], float],
+    fits: Callable[[Mapping[int, float]], bool],
+    read: Read,
+) -> dict[int, float]:
+    """Choose how many of those that read best alone read together: the first, the first two, and so on.
+
+    For texts that are weighed as a whole, every net that reads well helps; what is to be found out is when the next
+    one is too weak. A choice of any nets owed more to chance: on halves of the held-out lines of captcha8, what was
+    chosen by one half read 0.1 to 1.7 points fewer lines of the other rightly (three studies, means of 200 halves).
+
+    Parameters
+    ----------
+    frames : mapping
+        What trials say of the lines that judge, by number.
+    loss, fits, read : callable
+        As `choose` takes them.
+
+    Returns
+    -------
+    dict
+        Weights by number, the one that reads best alone first; they sum to 1.
+    """
+
+    def alone(number: int) -> float:
+        return loss({number: 1.0}, read({number: 1.0}, frames))
+
+    first, *others = sorted(frames, key=lambda number: (alone(number), number))
+    chosen, grown = {first: 1.0}, [first]
+    least = alone(first)
+    for number in others:
+        if len(grown) == MOST or not frames[number].beside(frames[first]):
+            continue
+        weights = _equal([*grown, number])
+        if not fits(weights):
+            continue
+        grown.append(number)
+        found = loss(weights, read(weights, frames))
+        if found < least:
+            chosen, least = weights, found
+    return chosen
+
+
 def _equal(numbers: list[int]) -> dict[int, float]:
     return dict.fromkeys(numbers, 1 / len(numbers))
