@@ -19,7 +19,7 @@ from typing import Any
 import fits
 import glyphs
 
-BARS = {"mnist": ("5m", 0.988), "cifar10": ("20m", 0.70), "omniglot": ("3m", 0.30)}
+BARS = {"mnist": ("5m", 0.988), "cifar10": ("20m", 0.70), "omniglot": ("1m", 0.30)}
 """Time of each set, and the accuracy that is asked; of omniglot the share of errors that weights must save."""
 PRETRAINING = ("20m", "--family", "quicknet", "--trials", "1")
 """A trial gets no more than a part of the time that there is, and what comes after the first one is not needed."""
