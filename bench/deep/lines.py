@@ -2,15 +2,15 @@
 
     python bench/deep/lines.py captcha8 --time 25m
     python bench/deep/lines.py captcha8 --time 25m --drawn
-    python bench/deep/lines.py early_printed_lines --time 20m
+    python bench/deep/lines.py early_printed_lines --time 6m
 
 ``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters. With
 ``--drawn`` it begins from a study of others, drawn in open typefaces (``captchas.py``) with characters as often as in
 the training part; the study may take as long again, and is told.
 ``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
 beginning; and a fit that distorts and begins from a study of other open lines, those of uw3_50lines and lines that are
-drawn in open typefaces (``presses.py``), which ``typefaces.sh`` fetches. What that study takes is told. The value is
-the share of plain training's character errors that is left.
+drawn in open typefaces (``presses.py``), which ``typefaces.sh`` fetches. What that study takes is told: it is there
+before, as weights are. The value is the share of plain training's character errors that is left.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from fits import fit, measured, parser_for, run_sets
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BARS = {"captcha8": ("25m", 0.90), "early_printed_lines": ("20m", 0.6)}
+BARS = {"captcha8": ("25m", 0.90), "early_printed_lines": ("6m", 0.6)}
 """Time of each fit, and what is asked: share of strings that are right; share of errors that may be left."""
 WORDS = ("--target", "text", "--kind", "text-recognition")
 DRAWN, DRAWN_CAPTCHAS = 6000, 20000
+PRETRAINING = "20m"
+"""Time of the study of drawn lines."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -57,7 +59,7 @@ def early(folder: Path, out: Path, name: str, limit: str, given: argparse.Namesp
     drawing_s = time.monotonic() - begun
     plain = plainly(data, limit, given)
     (out / "plain.json").write_text(json.dumps({"cer": plain}))  # the dearest figure stays where a fit fails
-    before = fit(others, out, "others", limit, given, *WORDS, "--family", "crnn", "--trials", "1")  # one to begin from
+    before = fit(others, out, "others", PRETRAINING, given, *WORDS, "--family", "crnn", "--trials", "1")
     words = (*WORDS, "--family", "crnn", "--weights", "others", "--decode", "beam")
     found = fit(data / "train_labels.csv", out, name, limit, given, *words)
     scores = measured(out / f"{name}.tm", data / "test_labels.csv")
