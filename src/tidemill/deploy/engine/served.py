@@ -329,6 +329,7 @@ class Serving:
                 await loop.run_in_executor(None, tell, *arguments)
             except Exception as error:  # noqa: BLE001  the next front, or the next start, tells it again
                 _log.warning("%s", error)
+            await self._follow()  # who waits for what was told asks at once
 
         self._spawn(run())
 
