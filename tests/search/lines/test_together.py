@@ -153,3 +153,8 @@ def test_what_cannot_be_shipped_or_joined_is_not_chosen() -> None:
 def test_of_those_that_read_well_no_more_than_a_few_are_first() -> None:
     losses = {tuple(range(n + 1)): 1 / (n + 2) for n in range(MOST + 3)}
     assert first_of(losses) == list(range(MOST))
+
+
+def test_of_nets_that_all_keep_no_bound_the_foremost_is_chosen() -> None:
+    frames = {n: ALIKE[n] for n in (2, 0, 1)}
+    assert list(choose_first(frames, lambda weights, scores: float("inf"), lambda weights: True, read_by)) == [2]

@@ -92,7 +92,7 @@ def choose_first(
     Parameters
     ----------
     frames : mapping
-        What trials say of the lines that judge, by number.
+        What trials say of the lines that judge, by number; the more promising ones first.
     loss, fits, read : callable
         As `choose` takes them.
 
@@ -105,7 +105,7 @@ def choose_first(
     def alone(number: int) -> float:
         return loss({number: 1.0}, read({number: 1.0}, frames))
 
-    first, *others = sorted(frames, key=lambda number: (alone(number), number))
+    first, *others = sorted(frames, key=alone)  # of equals, such as all that keep no bound, the foremost stays first
     chosen, grown = {first: 1.0}, [first]
     least = alone(first)
     for number in others:
