@@ -5,7 +5,7 @@
     python bench/deep/lines.py early_printed_lines --time 6m
 
 ``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters. With
-``--drawn`` it begins from a study of others, drawn in open typefaces (``captchas.py``) with characters as often as in
+``--drawn`` it begins from a study of others, drawn in an open typeface (``captchas.py``) with characters as often as in
 the training part; the study may take as long again, and is told.
 ``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
 beginning; and a fit that distorts and begins from a study of other open lines, those of uw3_50lines and lines that are
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BARS = {"captcha8": ("25m", 0.90), "early_printed_lines": ("6m", 0.6)}
 """Time of each fit, and what is asked: share of strings that are right; share of errors that may be left."""
 WORDS = ("--target", "text", "--kind", "text-recognition")
-DRAWN, DRAWN_CAPTCHAS = 6000, 20000
+DRAWN, DRAWN_CAPTCHAS = 6000, 40000
 PRETRAINING = "20m"
 """Time of the study of drawn lines."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
