@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tidemill.core.errors import OptionError
 
@@ -72,17 +74,24 @@ class Budget:
         Memory that all running trials together may use.
     cpus : int
         Cores to use; 0 means all that this process may use.
+    device : str
+        What nets are trained on: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    placement : mapping or None
+        Entries of the placement of every training (`tidemill.train.types.Placement`); None plans each.
 
     Examples
     --------
-    >>> Budget.parse(time="2m", memory="4GB", cpus=2)
-    Budget(time_s=120.0, trials=None, memory_bytes=4000000000, cpus=2)
+    >>> budget = Budget.parse(time="2m", memory="4GB", cpus=2)
+    >>> budget.time_s, budget.memory_bytes, budget.cpus
+    (120.0, 4000000000, 2)
     """
 
     time_s: float | None = None
     trials: int | None = None
     memory_bytes: int | None = None
     cpus: int = 0
+    device: str = "auto"
+    placement: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.time_s is not None and not 0 < self.time_s < float("inf"):

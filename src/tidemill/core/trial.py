@@ -83,15 +83,27 @@ FREE = Cost(params=0, flops=0, size_bytes=0, latency_ms=0.0, batch_us=0.0)
 
 @dataclass(frozen=True)
 class Usage:
-    """What a trial used while it ran: wall and CPU seconds, peak memory in bytes."""
+    """What a trial used while it ran.
+
+    Parameters
+    ----------
+    wall_s, cpu_s : float
+        Wall and CPU seconds.
+    peak_memory_bytes : int
+        Most memory that it held.
+    placement : str or None
+        Of nets: where they were trained and how their batch was cut, in a few words.
+    """
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_memory_bytes: int = 0
+    placement: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionary for JSON."""
-        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "peak_memory_bytes": self.peak_memory_bytes}
+        """Plain dictionary for JSON; ``placement`` where there is one."""
+        placed = {} if self.placement is None else {"placement": self.placement}
+        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "peak_memory_bytes": self.peak_memory_bytes, **placed}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Usage:

@@ -24,6 +24,7 @@ from tidemill.sdk.decoding import searched_words
 from tidemill.sdk.modality._base import Asked, Modality, Prepared
 from tidemill.sdk.modality.choose import modality_asked, modality_decoding, modality_kept
 from tidemill.sdk.options import RUNGS_STAY, FitOptions, parse_types
+from tidemill.sdk.placing import placed
 from tidemill.sdk.resume import resumed
 from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
@@ -244,7 +245,7 @@ def _search(
         modality = modality_decoding(modality, options.decode)
         if resume is not None and options.trials == 0:
             return _as_it_is(opened, resume, options)
-        budget = options.budget()
+        budget = placed(options.budget(), options, modality.name)
         name = resume or _name(opened, data, options)
         settings = SearchSettings(
             seed=options.seed,

@@ -38,6 +38,10 @@ class FitOptions:
         Memory limit of all running trials together.
     cpus : int or None
         Cores; None for all.
+    device : str
+        What nets are trained on: ``"auto"``, a GPU if there is one, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    plan : path or None
+        JSON of a plan (`tidemill plan --out`) or of a placement, for every training of a net; None plans each.
     test : path, table or None
         Locked test rows.
     test_size : float or None
@@ -94,6 +98,8 @@ class FitOptions:
     trials: int | None = None
     memory: str | int | None = None
     cpus: int | None = None
+    device: str = "auto"
+    plan: Any = None
     test: object = None
     test_size: float | None = None
     group: str | None = None

@@ -11,7 +11,19 @@ from tidemill.sdk.options import FitOptions
 from tidemill.sdk.sources import LIMITS, SOURCE
 from tidemill.store.workspace import Workspace
 
-_FREE = ("time", "trials", "memory", "cpus", "started", "in_process", "engine", "ray_address", "decode")
+_FREE = (
+    "time",
+    "trials",
+    "memory",
+    "cpus",
+    "device",
+    "plan",
+    "started",
+    "in_process",
+    "engine",
+    "ray_address",
+    "decode",
+)
 """Options that may differ from the first fit's; all others are part of the question."""
 
 

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +25,8 @@ from tidemill.jobs.executors.pool import ProcessExecutor
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.models import pool
+from tidemill.models.training.budget import Resources
+from tidemill.search.evaluate import Assignment
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.ledger import TRUTH
 from tidemill.search.lock import only_search
@@ -35,6 +37,7 @@ from tidemill.search.settings import SearchSettings
 from tidemill.search.splits import Splits
 from tidemill.search.study import ENCODER, HASTE, SCHEMA, Study
 from tidemill.store.workspace import Workspace
+from tidemill.train.types import Placement
 
 PRELOAD = ("tidemill.search.evaluate",)
 """What the workers' host loads once, beside the families."""
@@ -233,7 +236,9 @@ def _run(
     """Run trials to the limits; a study whose search breaks off is marked as failed."""
     task, objective, settings, budget = question.task, question.objective, question.settings, allowance.budget
     try:
-        with table.assigned(scratch, task, objective, question.lines) as assignment:
+        limits = Limits.of(budget, allowance.began, allowance.reserve_s, executor.capacity)
+        with table.assigned(scratch, task, objective, question.lines) as given:
+            assignment = _equipped(given, budget, limits)
             kind, more = _conductor(workspace, table, settings, scratch)
             runner = kind(
                 study=name,
@@ -246,7 +251,7 @@ def _run(
                 assignment=assignment,
                 objective=objective,
                 settings=settings,
-                limits=Limits.of(budget, allowance.began, allowance.reserve_s, executor.capacity),
+                limits=limits,
                 forecast=table.foresight(question.lines),
                 rows=table.rows,
                 rows_test=table.rows_test,
@@ -261,6 +266,16 @@ def _run(
     except BaseException:
         workspace.metadata.update_study(name, state="failed")
         raise
+
+
+def _equipped(assignment: Assignment, budget: Budget, limits: Limits) -> Assignment:
+    """Tell trials that train nets what each of them may use."""
+    from tidemill.search.heldout.trial import HeldOutAssignment  # tables do without what it loads
+
+    if not isinstance(assignment, HeldOutAssignment):
+        return assignment
+    placement = None if budget.placement is None else Placement(**budget.placement)
+    return replace(assignment, resources=Resources(budget.device, limits.memory_bytes, placement))
 
 
 def _conductor(

@@ -381,6 +381,7 @@ class Runner:
                 cost=_with_speed(result["cost"], speed, measured=result["probe"] is not None),
                 curve=result["curve"],
                 fidelity=result["fidelity"],
+                usage=replace(trial.usage, placement=result.get("placement")),
                 folds=result["folds"],
                 artifacts=artifacts,
                 error=_STOPPED.get(result["stopped"]),

@@ -17,7 +17,7 @@ from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.training.losses import CrossEntropy  # noqa: E402
 from tidemill.models.training.run import limits_of, train  # noqa: E402
 from tidemill.train import runtime  # noqa: E402
-from tidemill.train.types import Recipe, Stop  # noqa: E402
+from tidemill.train.types import Placement, Recipe, Stop  # noqa: E402
 
 
 class Rows:
@@ -94,7 +94,7 @@ def test_a_training_without_rungs_is_shortened_to_its_time(monkeypatch: pytest.M
 
     monkeypatch.setattr(runtime, "train", watched)
     begun = time.monotonic()
-    budget = TrainBudget(device="cpu", deadline=begun + 1.5)
+    budget = TrainBudget(device="cpu", deadline=begun + 1.5, placement=Placement())
     train(net(), CrossEntropy(), Sleepy(), replace(RECIPE, epochs=1000.0), budget, 0)
     assert 1.0 < time.monotonic() - begun < 1.6, "4,000 steps of 5 ms would take 20 s"
     assert ends[0].stop is Stop.SHORTENED

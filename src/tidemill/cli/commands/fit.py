@@ -72,6 +72,13 @@ def fit(
     ] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="Limit of all trials together: 4GB.")] = None,
     cpus: Annotated[int | None, typer.Option("--cpus", help="Cores to use; default all.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="What nets are trained on: auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Place every training of a net as this JSON of `tidemill plan --out` says."),
+    ] = None,
     test: Annotated[str | None, typer.Option("--test", help="File with locked test rows.")] = None,
     test_size: Annotated[
         float | None, typer.Option("--test-size", help="Share of rows to lock away as the test slice.")
@@ -143,6 +150,8 @@ def fit(
             trials=trials,
             memory=memory,
             cpus=cpus,
+            device=device,
+            plan=plan,
             test=test,
             test_size=test_size,
             group=group,

@@ -26,6 +26,7 @@ from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of
 from tidemill.models.recognition.start import begin
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.pace import MEASURED_SHARE, cut, in_quicker_precision, measure_step_s, spread
+from tidemill.models.training.placing import settle
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import in_order
 from tidemill.train.checkpoint import newest
@@ -130,6 +131,7 @@ def fit_net(
     checks = None if valid is None or not len(valid) else LineSamples(_some(valid), profile.alphabet, Distortion())
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    settle(net, CtcLoss(), samples, recipe, budget, validation=checks is not None)
     course = _Course(net, samples, checks, seed)
     recipe = in_quicker_precision(recipe, budget, lambda precision: course.step_s(recipe.batch, budget, precision))
     new = new or not _reads(net, samples)
@@ -188,7 +190,8 @@ class _Course:
     def step_s(self, batch: int, budget: TrainBudget, precision: str) -> float:
         """Seconds of a step, measured on some."""
         most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
-        return measure_step_s(self.net, CtcLoss(), self.samples, batch, find_device(budget.device), most_s, precision)
+        device = find_device(budget.device)
+        return measure_step_s(self.net, CtcLoss(), self.samples, batch, device, most_s, precision, budget.placement)
 
     def planned(self, recipe: Recipe, budget: TrainBudget) -> Recipe:
         """Cut the length of a training to the time that there is, so that its learning rate comes to its end."""

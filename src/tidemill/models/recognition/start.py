@@ -25,8 +25,9 @@ from tidemill.models.recognition._base import LineData
 from tidemill.models.recognition.nets.parts import Recogniser
 from tidemill.models.recognition.samples import PADDING, LineSamples
 from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.placing import settle
 from tidemill.train import runtime
-from tidemill.train.types import Limits, Placement, Recipe
+from tidemill.train.types import Limits, Recipe
 
 STEPS = 300
 """So many steps are enough whatever the lines."""
@@ -96,7 +97,7 @@ def begin(net: Recogniser, recipe: Recipe, samples: LineSamples, budget: TrainBu
     deadline = None if math.isinf(budget.deadline) else budget.deadline - (1 - _SHARE) * budget.left_s()
     runtime.train(
         net, EvenLoss(), samples, replace(recipe, epochs=epochs_of(recipe, len(samples))), seed=seed,
-        limits=Limits(deadline=deadline), plan=Placement(device=budget.device, micro_batch=recipe.batch),
+        limits=Limits(deadline=deadline), plan=settle(net, EvenLoss(), samples, recipe, budget, validation=False),
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.heads import head_in_time, look_at
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from tidemill.models.training.pace import epochs_in_time, in_quicker_precision
+from tidemill.models.training.placing import settle
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import cost_of, fill, operations, state_of
 from tidemill.models.vision.features import FeatureCache
@@ -59,8 +60,6 @@ _TRIED = 4
 """Steps that tell how long a step takes; the first one warms up."""
 _GRAPH_BYTES = 20_000
 """What a graph takes beside its numbers."""
-_LARGE = 50_000_000
-"""Encoders with more parameters get their batch in smaller pieces, for the memory's sake."""
 
 
 class TextModel:
@@ -314,13 +313,13 @@ def tune(
         Where the loss is no number.
     """
     loss = loss_of(net, smoothing)
+    recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    settle(net, loss, train, recipe, budget, validation=valid is not None)
     if budget.of is None:
         recipe = planned(recipe, net, loss, train, 0 if valid is None else len(valid), budget)
     else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
-        recipe = replace(recipe, batch=min(recipe.batch, len(train)), epochs=budget.of, evaluate_every=1.0)
-    large = sum(p.numel() for p in net.parameters()) > _LARGE
-    pieces = min(recipe.batch, 8) if large else recipe.batch
-    train_within(net, loss, train, recipe, budget, seed, checks=valid, micro_batch=pieces)
+        recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
+    train_within(net, loss, train, recipe, budget, seed, checks=valid)
     net.eval()
 
 
@@ -336,7 +335,6 @@ def planned(recipe: Recipe, net: TextNet, loss: Any, samples: TokenSamples, chec
 
     Some steps tell how long a step takes. Evaluations are made once an epoch, the last one at the end, and counted in.
     """
-    recipe = replace(recipe, batch=min(recipe.batch, len(samples)))
     if budget.limited:
         measure = cache(partial(measure_step_s, net, loss, samples, recipe.batch, budget))
         recipe = in_quicker_precision(recipe, budget, measure)
@@ -357,8 +355,10 @@ def measure_step_s(
     rng = np.random.default_rng(0)
     state = torch.random.get_rng_state()
     seconds = []
+    world, piece = (1, None) if budget.placement is None else (budget.placement.world, budget.placement.micro_batch)
+    count = min(piece or batch, batch)
     for _ in range(_TRIED):
-        rows = rng.permutation(len(samples))[:batch]
+        rows = rng.permutation(len(samples))[:count]
         begun = time.perf_counter()
         inputs, targets = samples.batch(rows, train=True, rng=rng)
         with arithmetic(precision, device):
@@ -369,4 +369,4 @@ def measure_step_s(
         seconds.append(time.perf_counter() - begun)
     net.zero_grad(set_to_none=True)
     torch.random.set_rng_state(state)
-    return float(np.mean(seconds[1:]))
+    return float(np.mean(seconds[1:])) * batch / count / world

@@ -6,6 +6,27 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from tidemill.train.types import Placement
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each training of a search may use.
+
+    Parameters
+    ----------
+    device : str
+        As in `tidemill.train.types.Placement`.
+    memory_bytes : int or None
+        Memory that its process may hold; None takes what is free.
+    placement : Placement or None
+        Where it runs and how its batch is cut; None asks the planner (`tidemill.models.training.placing`).
+    """
+
+    device: str = "auto"
+    memory_bytes: int | None = None
+    placement: Placement | None = None
+
 
 @dataclass
 class TrainBudget:
@@ -18,13 +39,15 @@ class TrainBudget:
         cut to what fits, measured on some steps, so that its schedule comes to an end.
     threads : int
         Threads it may use on the CPU.
-    device : str
-        As in `tidemill.train.types.Placement`.
+    device, memory_bytes, placement
+        As in `Resources`; the first training sets ``placement`` where it is None.
     """
 
     deadline: float = float("inf")
     threads: int = 1
     device: str = "auto"
+    memory_bytes: int | None = None
+    placement: Placement | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
     """The family appends ``(step, validation loss)`` here as it trains."""
     epochs: float | None = None
@@ -36,6 +59,8 @@ class TrainBudget:
     reached: float | None = None
     """Set by a training that was to come to its end and had no time for it: the passes after which its schedule, made
     shorter, was through."""
+    placed: str | None = None
+    """Set by a training: its placement, in a few words."""
     cache: str | None = None
     """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
 

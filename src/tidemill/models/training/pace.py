@@ -16,7 +16,7 @@ from tidemill.models.training.budget import TrainBudget
 from tidemill.train.cursor import cursor_of
 from tidemill.train.device import arithmetic, computes_bf16, find_device, precision_on
 from tidemill.train.evaluate import wide
-from tidemill.train.types import Loss, Recipe, Samples
+from tidemill.train.types import Loss, Placement, Recipe, Samples
 
 MEASURED_SHARE = 0.02
 """Share of the time in which steps are measured."""
@@ -70,14 +70,17 @@ def measure_step_s(
     device: torch.device,
     most_s: float,
     precision: str = "auto",
+    placement: Placement | None = None,
 ) -> float:
     """Seconds of one step's two passes on a copy; a few rows warm up, of the steps the middle one counts.
 
-    Two steps are measured at least, or one that takes several times ``most_s``.
+    Two steps are measured at least, or one that takes several times ``most_s``. Of a step that a placement cuts into
+    pieces, one piece is measured; several processes share the pieces.
     """
     twin = copy.deepcopy(net).to(device).train()
     precision = precision_on(precision, device)
-    count = min(batch, len(samples))
+    world, piece = (1, None) if placement is None else (placement.world, placement.micro_batch)
+    count = min(piece or batch, batch, len(samples))
     cursor = cursor_of(samples, count, 0)
     seconds: list[float] = []
     for number in range(1 + _MEASURED):
@@ -93,7 +96,7 @@ def measure_step_s(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
-    return float(np.median(seconds[1:])) * batch / count
+    return float(np.median(seconds[1:])) * batch / count / world
 
 
 def epochs_in_time(most: float, passes_s: float, checks_s: float, left_s: float, last_s: float = 0.0) -> float:

@@ -9,8 +9,9 @@ from torch import nn
 
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.placing import settle
 from tidemill.train import runtime
-from tidemill.train.types import Limits, Loss, Placement, Point, Recipe, Samples, Score, Stop
+from tidemill.train.types import Limits, Loss, Point, Recipe, Samples, Score, Stop
 
 
 def limits_of(budget: TrainBudget) -> Limits:
@@ -29,9 +30,8 @@ def train(
     *,
     checks: Samples | None = None,
     score: Score | None = None,
-    micro_batch: int | None = None,
 ) -> None:
-    """Train a net on one device within its time, or up to the rung that its budget names.
+    """Train a net within its time, or up to the rung that its budget names, where the budget's placement says.
 
     Where there is no rung, or it is the last, and no time for all of it, what is left of its schedule is gone through
     in the time that there is; of a rung, the budget says after how many passes it ended.
@@ -51,8 +51,6 @@ def train(
         Choose the best moment.
     score : Score, optional
         What "best" means there.
-    micro_batch : int, optional
-        Rows that go through the net at a time; by default the whole batch.
 
     Raises
     ------
@@ -62,8 +60,7 @@ def train(
         Where the loss is no number.
     """
     folder = None if budget.folder is None else Path(budget.folder)
-    # Nets of this size need a hundredth of the memory that there is; to measure it would take longer than a training.
-    plan = Placement(device=budget.device, micro_batch=micro_batch or recipe.batch)
+    plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     trained = runtime.train(
         net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed, folder=folder,
         plan=plan,

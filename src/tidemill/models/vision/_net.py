@@ -23,6 +23,7 @@ from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.calibrate import LeastLogLoss, calibrate
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from tidemill.models.training.pace import MEASURED_SHARE, cut, in_quicker_precision, measure_step_s, spread
+from tidemill.models.training.placing import settle
 from tidemill.models.training.run import limits_of
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import Trained, cost_of, in_order, operations
@@ -32,7 +33,7 @@ from tidemill.models.vision.nets.parts import Answer, Classifier, LabelClassifie
 from tidemill.models.vision.samples import ImageSamples
 from tidemill.train import runtime
 from tidemill.train.device import find_device
-from tidemill.train.types import Placement, Recipe
+from tidemill.train.types import Recipe
 
 _BATCH = 256
 """Images that are predicted at a time."""
@@ -185,6 +186,7 @@ def fit_net(
     loss = loss_of(net, smoothing)
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
+    plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     early = budget
     if budget.of is not None:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
         recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
@@ -195,7 +197,7 @@ def fit_net(
             early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
     if coarse:
         first = replace(recipe, epochs=coarse * recipe.epochs, evaluate_every=1e9, floor=_COARSE_FLOOR)
-        half, plan = replace(samples, halved=True), Placement(device=budget.device, micro_batch=recipe.batch)
+        half = replace(samples, halved=True)
         runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, plan=plan)
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
     score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None
@@ -232,13 +234,14 @@ def planned(
         return recipe, coarse
     device = find_device(budget.device)
     most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
-    measure = cache(partial(measure_step_s, net, loss, samples, recipe.batch, device, most_s))
+    place = budget.placement
+    measure = cache(partial(measure_step_s, net, loss, samples, recipe.batch, device, most_s, placement=place))
     recipe = in_quicker_precision(recipe, budget, measure)
     step_s = measure(recipe.precision)
     half_s, mean_s = 0.0, step_s
     if coarse:
         halved = replace(samples, halved=True)
-        half_s = measure_step_s(net, loss, halved, recipe.batch, device, most_s, recipe.precision)
+        half_s = measure_step_s(net, loss, halved, recipe.batch, device, most_s, recipe.precision, place)
         mean_s = coarse * half_s + (1 - coarse) * step_s
     check_s = step_s * checks / recipe.batch / 2  # forward only
     if getattr(net, "mirror", False):

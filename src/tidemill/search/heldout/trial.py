@@ -19,7 +19,7 @@ from tidemill.core.frames import Frames
 from tidemill.core.pack import pack
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.budget import Resources, TrainBudget
 from tidemill.search.board import MODELS
 from tidemill.search.evaluate import Assignment, Race, all_scores, scorer
 from tidemill.search.latency import Speed
@@ -45,9 +45,12 @@ class HeldOutAssignment(Assignment):
         As in `Assignment`; ``features`` is empty.
     profile : mapping
         What families may know of the rows, as plain values.
+    resources : Resources
+        What a training may use.
     """
 
     profile: Mapping[str, Any] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -192,7 +195,11 @@ class HeldOutTrial:
         x_test = self.read(files["x_test"]) if "x_test" in files else None
         answers = len(rows.held_out) + (0 if x_test is None else len(x_test))
         deadline = deadline_of(started, time_s, answers, probe=probe)
-        budget = limited(TrainBudget(deadline=deadline, threads=threads, cache=files.get("cache")), rung)
+        mine = assignment.resources
+        budget = TrainBudget(
+            deadline, threads, mine.device, mine.memory_bytes, mine.placement, cache=files.get("cache")
+        )
+        budget = limited(budget, rung)
         with nullcontext() if named in self.light else torch_threads(threads):
             train, valid = self.data(x, y, rows.train), self.data(x, y, rows.held_out)
             model = family.fit(config, task, profile, train, valid, budget, seed)
@@ -308,6 +315,7 @@ def judged(
         "scores": {**all_scores(task, truth, scores), MODELS: 1.0},
         "cost": model.cost,
         "curve": tuple(budget.curve),
+        "placement": budget.placed,
         "folds": 1,
         "fidelity": 1.0 if rung is None else (budget.reached or rung.epochs) / rung.of,
         "stopped": None,

@@ -12,7 +12,9 @@ from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.search.settings import SearchSettings
 from tidemill.train.extra import need_torch
 
-PRELOAD = ("torch", "tidemill.search.images.evaluate", "tidemill.models.vision._net")
+PLANNING = ("torch", "torch.fx.experimental.symbolic_shapes", "torch._dynamo")
+"""What the planner's first look at a net would load else, in every trial anew: nearly a second."""
+PRELOAD = (*PLANNING, "tidemill.search.images.evaluate", "tidemill.models.vision._net")
 """What the workers' host loads once, while the caller reads the images."""
 _GPU = Path("/dev/nvidiactl")
 
@@ -39,7 +41,12 @@ def open_executor(
 
 def workers_for(budget: Budget, settings: SearchSettings) -> int:
     """Number of workers that train nets side by side."""
-    return 1 if _GPU.exists() else _side_by_side(budget.cores, settings)
+    return 1 if on_gpu(budget) else _side_by_side(budget.cores, settings)
+
+
+def on_gpu(budget: Budget) -> bool:
+    """Whether nets are trained on this machine's GPUs, over which the planner spreads each training."""
+    return budget.device != "cpu" and _GPU.exists()
 
 
 def _side_by_side(cores: int, settings: SearchSettings) -> int:

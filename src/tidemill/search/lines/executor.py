@@ -8,12 +8,12 @@ from tidemill.core.budget import Budget
 from tidemill.jobs.executors.pool import ProcessExecutor
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.jobs.executors.ray.executor import RayExecutor
-from tidemill.search.images.executor import on_cluster
+from tidemill.search.images.executor import PLANNING, on_cluster, on_gpu
 from tidemill.search.settings import SearchSettings
 from tidemill.train.extra import need_torch
 
 PRELOAD = (
-    "torch",
+    *PLANNING,
     "tidemill.search.lines.evaluate",
     "tidemill.models.recognition._net",
     "tidemill.models.recognition.learning",
@@ -32,7 +32,7 @@ def open_executor(
 
     The best net does most of the reading, so up to four cores train one: it learns more than each of several on fewer
     cores would. Where several are going to read together, each core trains one, and no more than four are trained side
-    by side. On a cluster every node has as many workers as it would have alone.
+    by side. A GPU is not shared. On a cluster every node has as many workers as it would have alone.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def workers_for(budget: Budget, settings: SearchSettings, *, together: bool = Fa
     >>> workers_for(Budget(cpus=2), SearchSettings(), together=True)
     2
     """
-    return _side_by_side(budget.cores, settings, together=together)
+    return 1 if on_gpu(budget) else _side_by_side(budget.cores, settings, together=together)
 
 
 def _side_by_side(cores: int, settings: SearchSettings, *, together: bool) -> int:

@@ -254,5 +254,8 @@ class RungRunner(Runner):
 
 def _sum(one: Usage, other: Usage) -> Usage:
     return Usage(
-        one.wall_s + other.wall_s, one.cpu_s + other.cpu_s, max(one.peak_memory_bytes, other.peak_memory_bytes)
+        one.wall_s + other.wall_s,
+        one.cpu_s + other.cpu_s,
+        max(one.peak_memory_bytes, other.peak_memory_bytes),
+        other.placement or one.placement,
     )

@@ -7,11 +7,11 @@ from tidemill.jobs.executors.pool import ProcessExecutor
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.models.text.extra import need_text
-from tidemill.search.images.executor import on_cluster, workers_for
+from tidemill.search.images.executor import PLANNING, on_cluster, workers_for
 from tidemill.search.settings import SearchSettings
 
 _LIGHT = ("tidemill.search.texts.evaluate", "tidemill.models.text.families.ngrams", "sklearn.linear_model")
-_NETS = ("torch", "transformers", "tidemill.models.text._net")
+_NETS = (*PLANNING, "transformers", "tidemill.models.text._net")
 
 
 def open_executor(
