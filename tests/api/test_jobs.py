@@ -67,6 +67,8 @@ def test_a_result_that_is_no_number_is_null(client: Client, workspace: Workspace
         ({"kind": "fit", "arguments": {"data": "a/x.csv", "weights": ["/etc/net"]}}, 400),
         ({"kind": "fit", "arguments": {"data": "a/x.csv", "objective": "minimize cost(/etc/passwd)"}}, 400),
         ({"kind": "fit", "arguments": {"data": "a/x.csv", "engine": "ray"}}, 400),
+        ({"kind": "train", "arguments": {"source": "os:abort"}}, 400),
+        ({"kind": "train", "arguments": {"source": "files/net.py:build"}}, 400),
         ({}, 404),
     ],
 )

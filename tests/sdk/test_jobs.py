@@ -304,7 +304,26 @@ def test_from_afar_weights_are_files_of_the_folder_or_studies_of_data_that_the_c
         jobs.submit_job("fit", words, workspace=place, actor="eve", afar=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        ({"source": "net.py:build"}, NotFoundError, "no file net.py"),
+        ({"source": "a.b:build", "recipe": {"epoch": 5}}, NotFoundError, "Did you mean 'epochs'"),
+        ({"source": "a.b:build", "recipe": {"lr": "high"}}, OptionError, "wrong type"),
+        ({"source": "a.b:build", "recipe": {"epochs": 0}}, OptionError, "epochs must be positive"),
+        ({}, OptionError, "'source' is missing"),
+    ],
+)
+def test_a_training_that_can_not_begin_is_not_queued(
+    place: Path, words: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        jobs.submit_job("train", words, workspace=place)
+
+
 def test_nobody_afar_names_code(place: Path) -> None:
+    with pytest.raises(OptionError, match="'source' is for callers on the machine itself"):
+        jobs.submit_job("train", {"source": "os:abort"}, workspace=place, afar=True)
     kind = Kind("x", "a:b", "For tests.", {"source": Argument("code", "What runs.")})
     with Workspace.open(place) as workspace, pytest.raises(OptionError, match="to name it is to run it"):
         jobs._settled(kind, {"source": "os:abort"}, Door(workspace, "eve"))

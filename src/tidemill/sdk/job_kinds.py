@@ -31,6 +31,23 @@ KINDS = (
         review="tidemill.sdk.job_fit:review",
     ),
     Kind(
+        "train",
+        "tidemill.sdk.job_train:train",
+        "Train the module that a Python function defines, as `tidemill plan` takes it.",
+        {
+            "source": Argument("code", "FILE.py:FUNCTION or package.module:FUNCTION.", required=True, local=True),
+            "out": Argument("path", "File for the weights, safetensors."),
+            "plan": Argument(
+                "path", "A plan's JSON, as `tidemill plan --out` writes it; default the planner's choice."
+            ),
+            "recipe": Argument("object", 'What replaces the function\'s recipe, for example {"epochs": 5}.'),
+            "time": Argument("duration", "Time of the training, in which it ends with what it has."),
+            "seed": Argument("integer", "Seed."),
+        },
+        cpus=0,
+        review="tidemill.sdk.job_train:review",
+    ),
+    Kind(
         "predict",
         "tidemill.sdk.job_kinds:predict",
         "Predict a file's rows into a CSV file.",
