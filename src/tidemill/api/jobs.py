@@ -103,7 +103,7 @@ ROUTES = [
             "jobs": Field(
                 "array",
                 "Objects with kind and arguments; and name, needs (ids, names of this call, or {job, until}), "
-                "priority, cpus, memory, devices, device_memory, time, attempts.",
+                "priority, cpus (0: all of its worker's), memory, devices, device_memory, time, attempts.",
                 required=True, items="object", low=1, high=1000,
             )
         },

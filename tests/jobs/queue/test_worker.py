@@ -18,7 +18,7 @@ from tidemill.core.errors import ConflictError
 from tidemill.jobs.queue import child
 from tidemill.jobs.queue.folders import log_path, read_log
 from tidemill.jobs.queue.machine import find_devices
-from tidemill.jobs.queue.processes import lives, mark_of, worker_id, worker_lives
+from tidemill.jobs.queue.processes import host_name, lives, mark_of, worker_id, worker_lives
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.jobs.queue.types import Capacity, Claimant, Device, Ending, Job, JobState, Request
 from tidemill.jobs.queue.worker import Pace, Worker
@@ -378,6 +378,20 @@ def test_where_worker_and_job_are_killed_the_job_is_lost_and_tried_again(
     done = queue.get(job.id)
     assert (done.state, done.attempt) == (JobState.DONE, 2)
     assert [a.outcome for a in queue.attempts(job.id)] == ["lost", "done"]
+
+
+def test_a_job_whose_machine_was_off_for_hours_has_not_worked_for_hours(
+    workspace: Workspace, queue: JobQueue, work: Callable[..., Any]
+) -> None:
+    before = JobQueue(workspace.database, clock=lambda: time.time() - 9 * 3600, lease_s=LEASE_S)
+    job = before.submit(Request("answer", {"value": {"a": 1}}, time_s=600.0))
+    gone = Claimant(f"{host_name()}|1|not the mark of that process|x", host_name(), Capacity(8, 10**9), kinds().names)
+    assert before.claim(gone) is not None
+    before.begin(job.id, 1, 1, "not the mark of that process")
+    work()
+    done = queue.get(job.id)
+    assert (done.state, [a.outcome for a in queue.attempts(job.id)]) == (JobState.DONE, ["lost", "done"]), done.error
+    assert done.spent_s < 600.0
 
 
 def test_a_job_of_another_machine_is_lost_when_its_lease_is_over(queue: JobQueue, work: Callable[..., Any]) -> None:
