@@ -30,7 +30,7 @@ def test_the_life_of_a_job_over_http(client: Client, workspace: Workspace) -> No
     job = queue.claim(ME)
     assert job is not None
     assert client.get(f"/api/v1/jobs/{job.id}/log").json() == {
-        "text": "", "offset": 0, "size": 0, "attempt": 1, "over": False,
+        "text": "", "offset": 0, "size": 0, "attempt": 1, "attempts": 1, "over": False,
     }  # fmt: skip
     path = log_path(workspace.path, job.id, 1)
     path.parent.mkdir(parents=True)
@@ -63,6 +63,12 @@ def test_a_result_that_is_no_number_is_null(client: Client, workspace: Workspace
         ({"kind": "gc", "arguments": {"call": "os:system"}}, 400),
         ({"kind": "evaluate", "arguments": {"bundle": "/etc", "data": "x/y"}}, 400),
         ({"kind": "fit", "arguments": {"data": "passwd"}}, 404),
+        ({"kind": "fit", "arguments": {"data": "a/x.csv", "images": "/etc"}}, 400),
+        ({"kind": "fit", "arguments": {"data": "a/x.csv", "weights": ["/etc/net"]}}, 400),
+        ({"kind": "fit", "arguments": {"data": "a/x.csv", "objective": "minimize cost(/etc/passwd)"}}, 400),
+        ({"kind": "fit", "arguments": {"data": "a/x.csv", "engine": "ray"}}, 400),
+        ({"kind": "train", "arguments": {"source": "os:abort"}}, 400),
+        ({"kind": "train", "arguments": {"source": "files/net.py:build"}}, 400),
         ({}, 404),
     ],
 )
@@ -108,6 +114,46 @@ def test_a_key_for_jobs_may_queue_them_and_nothing_else(locked: tuple[Client, Ke
             assert client.request(method, path, headers={"x-api-key": other}, **body).status_code == 403, path
     assert client.get("/api/v1/keys", headers=mine).status_code == 403
     assert client.get("/api/v1/endpoints", headers=mine).status_code == 403
+
+
+def test_quotas_are_for_those_who_rule_and_hold_for_keys(locked: tuple[Client, KeyRing], workspace: Workspace) -> None:
+    client, ring = locked
+    keys = Keys(workspace.records, workspace.journal)
+    key, token = keys.create("trainer", ["jobs"])
+    ops, rule = keys.create("ops", ["admin"])
+    ruling = {"x-api-key": rule}
+    ring.refresh()
+    mine, place = {"x-api-key": token}, f"/api/v1/job-quotas/key:{key.id}"
+    assert client.put(place, json={"queued": 9}, headers=mine).status_code == 403
+    assert client.delete(place, headers=mine).status_code == 403
+    assert client.put(place, json={"queued": 9}).status_code == 401
+    quota = {"owner": f"key:{key.id}", "running": None, "queued": 1}
+    assert client.put(place, json={"queued": 1}, headers=ruling).json() == quota
+    assert client.get("/api/v1/job-quotas", headers=mine).json() == {"quotas": [quota]}
+    assert client.post("/api/v1/jobs", json={"jobs": [{"kind": "gc"}]}, headers=mine).status_code == 201
+    refused = client.post("/api/v1/jobs", json={"jobs": [{"kind": "gc"}]}, headers=mine)
+    assert refused.status_code == 400
+    assert "may have 1 jobs waiting" in refused.json()["error"]
+    assert client.delete(place, headers=ruling).status_code == 200
+    lines = client.get("/api/v1/audit", params={"subject": f"key:{key.id}"}, headers=ruling).json()["lines"]
+    assert [(line["what"], line["facts"]["queued"]) for line in lines] == [("job_quota", 1), ("job_quota", None)]
+    assert {line["actor"] for line in lines} == {f"key:{ops.id}"}
+    assert client.get("/api/v1/job-quotas", headers=mine).json() == {"quotas": []}
+    assert client.post("/api/v1/jobs", json={"jobs": [{"kind": "gc"}]}, headers=mine).status_code == 201
+
+
+@pytest.mark.parametrize("body", [{}, {"running": -1}, {"running": "2"}, {"running": True}, {"most": 2}])
+def test_a_quota_is_a_number_of_jobs(client: Client, body: Any) -> None:
+    answer = client.put("/api/v1/job-quotas/mia", json=body)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error", "hint", "where"}
+    assert client.get("/api/v1/job-quotas").json() == {"quotas": []}
+
+
+def test_everybody_without_a_quota_has_that_of_the_star(client: Client) -> None:
+    assert client.put("/api/v1/job-quotas/*", json={"running": 0, "queued": 2}).json()["owner"] == "*"
+    assert submit(client, {"kind": "gc"}, {"kind": "gc"}, {"kind": "gc"}).status_code == 400
+    assert submit(client, {"kind": "gc"}, {"kind": "gc"}).status_code == 201
 
 
 def test_kinds_are_listed(client: Client) -> None:

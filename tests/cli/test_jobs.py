@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import pytest
 
 from tidemill.cli.main import run
+from tidemill.jobs.queue.folders import log_path
+from tidemill.jobs.queue.queue import JobQueue
+from tidemill.jobs.queue.types import Capacity, Claimant, Ending
+from tidemill.store.workspace import Workspace
+from tidemill.testing.clock import Clock
 
 Say = Callable[..., Any]
 
@@ -46,6 +52,59 @@ def test_the_life_of_a_job_by_words(say: Say) -> None:
     assert '"dry_run": true' in shown
     assert say("jobs", "log", 1)["over"] is True
     assert say("jobs", "log", 1, "--follow", text=True) == ""
+
+
+def test_who_follows_a_job_reads_each_attempt_from_its_beginning_to_its_end(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say("jobs", "submit", "gc")
+    say("jobs", "submit", "gc", "--after", 1)
+    assert say("jobs", "log", 2)["over"] is False, "it waits for its turn"
+
+    def write(attempt: int, text: str) -> None:
+        path = log_path(tmp_path / "ws", 1, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    with Workspace.open(tmp_path / "ws") as workspace:
+        clock = Clock(time.time())
+        queue = JobQueue(workspace.database, clock=clock)
+        me = Claimant("w|1|x|y", "there", Capacity(8, 10**9), frozenset({"gc"}))
+
+        def begin(attempt: int, text: str) -> None:
+            clock.now += 100.0
+            assert queue.claim(me) is not None
+            write(attempt, text)
+
+        acts: list[Callable[[], object]] = [
+            lambda: begin(1, "one begins, and says a lot\n"),
+            lambda: write(1, "one goes on\n"),
+            lambda: queue.finish(1, 1, Ending("failed", error="x")),
+            lambda: (write(1, "last words\n"), begin(2, "two\n")),
+            lambda: queue.finish(1, 2, Ending("done")),
+        ]
+        monkeypatch.setattr(time, "sleep", lambda _: acts.pop(0)())
+        followed = say("jobs", "log", 1, "--follow", text=True)
+    assert acts == []
+    assert followed == "one begins, and says a lot\none goes on\nlast words\ntwo\n"
+    assert say("jobs", "log", 1, "--attempt", 1, "--follow", text=True).endswith("last words\n")
+
+
+def test_values_are_read_as_the_kind_wants_them(say: Say, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("positive=1", "seed=3", "target=y=z", "families=linear", "families=lightgbm", 'types={"a": "number"}')
+    (made,) = say("jobs", "submit", "fit", "data=x.csv", "time=90", *words)
+    assert made["arguments"] == {
+        "data": "x.csv", "positive": "1", "seed": 3, "target": "y=z", "families": ["linear", "lightgbm"],
+        "types": {"a": "number"}, "time": "90",
+    }  # fmt: skip
+    assert "all cores of its worker" in say("jobs", "submit", "fit", "data=x.csv", text=True)
+    assert "It gets 2 cores" in say("jobs", "submit", "fit", "data=x.csv", "--cpus", 2, text=True)
+    assert "given twice" in say("jobs", "submit", "fit", "data=x.csv", "seed=1", "seed=2", code=2)["message"]
+    assert run(["jobs", "kinds"]) == 0
+    said = capsys.readouterr().out
+    assert "engine (string, not over HTTP)" in said
+    assert "weights (array of weights)" in said
 
 
 def test_mistakes_are_told_with_the_way_out(say: Say, tmp_path: Path) -> None:

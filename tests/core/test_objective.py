@@ -218,6 +218,13 @@ class TestCostMatrix:
         with pytest.raises(OptionError, match=words):
             parse_objective("cost(m.csv)", base_dir=tmp_path)
 
+    def test_who_must_not_name_files_writes_the_matrix_itself(self, tmp_path):
+        (tmp_path / "m.csv").write_text("x,a,b\na,0,1\nb,1,0\n")
+        for text in ("minimize cost(m.csv)", 'cost( "m.csv" )', f"roc_auc; cost({tmp_path}/m.csv)", "cost(/no/such)"):
+            with pytest.raises(ObjectiveError, match="A file can't be named here"):
+                parse_objective(text, base_dir=tmp_path, files=False)
+        assert parse_objective("cost([[0,1],[1,0]])", files=False).cost_matrix is not None
+
     def test_a_file_that_cannot_be_read(self, tmp_path):
         with pytest.raises(OptionError, match=r"nowhere\.csv: The cost matrix can't be read"):
             CostMatrix.read(tmp_path / "nowhere.csv")

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from tidemill.core.errors import ConflictError, DataError, NotFoundError, OptionError
+from tidemill.core.errors import ConflictError, DataError, NotFoundError, ObjectiveError, OptionError, RoleError
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.versions import list_versions, write_version
 from tidemill.data.versions.governance import audit_of, drop, say
+from tidemill.jobs.queue.context import JobContext, JobStopped
+from tidemill.jobs.queue.kinds import Argument, Kind, Kinds
 from tidemill.jobs.queue.queue import JobQueue
-from tidemill.sdk import jobs
+from tidemill.jobs.queue.types import Capacity, Request
+from tidemill.jobs.queue.worker import Worker
+from tidemill.sdk import job_fit, jobs
+from tidemill.sdk.data.doors import Door
+from tidemill.sdk.fit import FitOptions, fit_to_bundle
+from tidemill.sdk.job_fit import Listening
 from tidemill.sdk.job_kinds import KINDS, known_kinds
+from tidemill.search.events import Event
 from tidemill.store.workspace import Workspace
 
 
@@ -111,7 +121,21 @@ def test_a_file_of_jobs_that_need_each_other(place: Path, tmp_path: Path) -> Non
         ({"kind": "gc", "priority": "high"}, OptionError, "whole number"),
         ({"kind": "gc", "memory": "much"}, OptionError, "amount of memory"),
         ({"kind": "gc", "time": "soon"}, OptionError, "not a duration"),
-        ({"kind": "gc", "cpus": 0}, OptionError, "at least one core"),
+        ({"kind": "gc", "cpus": -1}, OptionError, "needs cores"),
+        ({"kind": "fit", "arguments": {"data": "x", "colour": 1}}, OptionError, "no argument 'colour'"),
+        ({"kind": "fit", "arguments": {"data": "x", "cpus": 2}}, OptionError, "no argument 'cpus'"),
+        ({"kind": "fit", "arguments": {"data": "x", "weights": [1]}}, OptionError, "array of the type weights"),
+        ({"kind": "fit", "arguments": {"data": "x", "weights": "a"}}, OptionError, "array of the type weights"),
+        ({"kind": "fit", "arguments": {"data": "x", "types": {"a": 1}}}, OptionError, "object of the type string"),
+        ({"kind": "fit", "arguments": {"data": "x", "types": {"a": "colour"}}}, OptionError, "no type 'colour'"),
+        ({"kind": "fit", "arguments": {"data": "x", "test_size": 2}}, OptionError, "between 0 and 0.9"),
+        ({"kind": "fit", "arguments": {"data": "x", "time": "soon"}}, OptionError, "not a duration"),
+        ({"kind": "fit", "arguments": {"data": "x", "time": True}}, OptionError, "of the type duration"),
+        ({"kind": "fit", "arguments": {"data": "x", "memory": "much"}}, OptionError, "amount of memory"),
+        ({"kind": "fit", "arguments": {"data": "x", "trials": 0}}, OptionError, "at least 1"),
+        ({"kind": "fit", "arguments": {"data": "x", "engine": "rai"}}, OptionError, "no engine 'rai'"),
+        ({"kind": "fit", "arguments": {"data": "x", "engine": "inprocess", "time": 9}}, OptionError, "can't be ended"),
+        ({"kind": "fit", "arguments": {"data": "x", "objective": "maximize roc_acu"}}, ObjectiveError, "roc_auc"),
     ],
 )
 def test_what_can_not_be_queued_says_why(
@@ -192,6 +216,119 @@ def test_every_kind_names_a_function_that_takes_its_arguments() -> None:
     assert {kind["kind"] for kind in jobs.list_kinds()} == known_kinds().names
 
 
+def test_a_job_may_set_every_option_of_a_fit_but_those_that_are_not_its_own() -> None:
+    apart = {"cpus", "started", "keep_all_features", "in_process", "database"}
+    assert set(job_fit.FIT_OPTIONS) == set(FitOptions.__dataclass_fields__) - apart
+
+
+def test_the_words_of_a_job_become_the_options_of_its_fit(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def spy(data: Any, target: Any, **words: Any) -> None:
+        seen.update(words, data=data, target=target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tidemill.sdk.fit.fit_to_bundle", spy)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm").mkdir()
+    words = {
+        "data": "rows.csv", "target": "y", "weights": ["minilm", "a-study", "sentence-transformers/all-MiniLM-L6-v2"],
+        "images": "photos.zip", "test": "test.csv", "types": {"zip": "category"}, "group": "who", "positive": "1",
+        "image_size": 32, "ignore_case": True, "decode": "beam", "families": ["linear"], "memory": "8GB", "time": 90,
+    }  # fmt: skip
+    made = jobs.submit_job("fit", words, workspace=place, memory="2GB")
+    assert made["cpus"] == 0
+    context = JobContext(made["job"], 1, "", place, place, cpus=3, memory_bytes=made["memory_bytes"])
+    with pytest.raises(JobStopped):
+        job_fit.fit(context, **made["arguments"])
+    options: FitOptions = seen["options"]
+    assert options.weights == (str(tmp_path / "minilm"), *words["weights"][1:])  # type: ignore[index]  # a list
+    assert (options.images, options.test) == (str(tmp_path / "photos.zip"), str(tmp_path / "test.csv"))
+    assert options.types == {"zip": SemanticType.CATEGORY}
+    assert (options.group, options.positive, options.image_size) == ("who", "1", 32)
+    assert (options.ignore_case, options.decode, options.families) == (True, "beam", ("linear",))
+    assert (options.cpus, options.memory, options.time) == (3, 2 * 10**9, 90.0)
+    assert (seen["data"], seen["target"], seen["job"]) == ("rows.csv", "y", made["job"])
+
+
+def test_a_matrix_of_costs_is_kept_with_the_job_and_from_afar_names_no_file(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("matrix.csv").write_text("true,no,yes\nno,0,1\nyes,5,0\n", encoding="ascii")
+    words = {"data": "a/rows.csv", "objective": "minimize cost(matrix.csv)"}
+    made = jobs.submit_job("fit", words, workspace=place)
+    assert made["arguments"]["objective"] == 'minimize cost(["no","yes"],[[0,1],[5,0]])'
+    with pytest.raises(ObjectiveError, match="file can't be named"):
+        jobs.submit_job("fit", words, workspace=place, afar=True)
+    words["objective"] = "minimize cost([[0,1],[5,0]])"
+    assert jobs.submit_job("fit", words, workspace=place, afar=True)["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"images": "/etc"},
+        {"images": "../artifacts"},
+        {"test": "/etc/passwd"},
+        {"weights": ["ok.safetensors", "/root/net"]},
+        {"weights": ["../scratch/net"]},
+        {"within": "/"},
+        {"engine": "ray"},
+        {"ray_address": "10.0.0.1:6379"},
+        {"database": "sqlite:///x.db"},
+    ],
+)
+def test_from_afar_no_argument_of_a_fit_leads_out_of_the_folder(place: Path, words: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        jobs.submit_job("fit", {"data": "a/x.csv", **words}, workspace=place, afar=True)
+
+
+def test_from_afar_weights_are_files_of_the_folder_or_studies_of_data_that_the_caller_may_read(
+    place: Path, small_csv: Path
+) -> None:
+    options = FitOptions(name="mine", trials=1, families=("linear",), cpus=1)
+    fit_to_bundle(str(small_csv), "label", out=None, options=options, workspace=place).study.close()
+    with Workspace.open(place) as workspace:
+        dataset = workspace.metadata.get_study("mine").settings["source"]["dataset"]
+        say(workspace, dataset, owner="ann")
+    words = {"data": "a/x.csv", "weights": ["mine", "net/model.safetensors", "minilm"]}
+    made = jobs.submit_job("fit", words, workspace=place, actor="ann", afar=True)
+    folder = (place / jobs.FILES).resolve()
+    expected = ["mine", str(folder / "net/model.safetensors"), str(folder / "minilm")]
+    assert made["arguments"]["weights"] == expected
+    assert made["arguments"]["within"] == str(folder), "names of images in the rows stay there, too"
+    with pytest.raises(RoleError):
+        jobs.submit_job("fit", words, workspace=place, actor="eve", afar=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        ({"source": "net.py:build"}, NotFoundError, "no file net.py"),
+        ({"source": "a.b:build", "recipe": {"epoch": 5}}, NotFoundError, "Did you mean 'epochs'"),
+        ({"source": "a.b:build", "recipe": {"lr": "high"}}, OptionError, "wrong type"),
+        ({"source": "a.b:build", "recipe": {"epochs": 0}}, OptionError, "epochs must be positive"),
+        ({}, OptionError, "'source' is missing"),
+    ],
+)
+def test_a_training_that_can_not_begin_is_not_queued(
+    place: Path, words: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        jobs.submit_job("train", words, workspace=place)
+
+
+def test_nobody_afar_names_code(place: Path) -> None:
+    with pytest.raises(OptionError, match="'source' is for callers on the machine itself"):
+        jobs.submit_job("train", {"source": "os:abort"}, workspace=place, afar=True)
+    kind = Kind("x", "a:b", "For tests.", {"source": Argument("code", "What runs.")})
+    with Workspace.open(place) as workspace, pytest.raises(OptionError, match="to name it is to run it"):
+        jobs._settled(kind, {"source": "os:abort"}, Door(workspace, "eve"))
+
+
 def test_quotas_by_words(place: Path) -> None:
     jobs.set_quota("mia", queued=1, workspace=place)
     jobs.submit_job("gc", workspace=place, actor="mia")
@@ -210,6 +347,124 @@ def test_logs_of_attempts_that_are_not_there(place: Path) -> None:
         jobs.job_log(9, workspace=place)
     with pytest.raises(NotFoundError, match="Did you mean 'queued'"):
         jobs.list_jobs(states=["queud"], workspace=place)
+
+
+DYING = """
+import os, signal
+from tidemill.sdk import job_fit
+from tidemill.store.metadata import SqlMetadataStore
+
+def fit(context, **arguments):
+    if context.attempt == 1:
+        create = SqlMetadataStore.create_study
+        def die(self, record):
+            create(self, record)
+            os.kill(os.getpid(), signal.SIGKILL)
+        SqlMetadataStore.create_study = die
+    return job_fit.fit(context, **arguments)
+"""
+
+
+def test_a_fit_that_is_killed_when_its_study_has_just_begun_goes_on_with_it(
+    place: Path, tmp_path: Path, small_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying.py").write_text(DYING, encoding="ascii")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    words = {"data": str(small_csv), "target": "label", "trials": 2, "families": ["linear"]}
+    with Workspace.open(place) as opened:
+        queue = JobQueue(opened.database, first_pause_s=0.1)
+        job = queue.submit(Request("fit", words))
+        (known,) = (kind for kind in KINDS if kind.name == "fit")
+        worker = Worker(opened, Kinds([replace(known, call="dying:fit")]), Capacity(2, 10**10), queue=queue)
+        worker.run(threading.Event(), until_idle=True)
+        done = queue.get(job.id)
+        assert [a.outcome for a in queue.attempts(job.id)] == ["died", "done"], done.error
+        assert done.result["study"] == f"job-{job.id}"
+        assert [study.name for study in opened.metadata.studies()] == [f"job-{job.id}"]
+        assert len(opened.metadata.trials(f"job-{job.id}")) == 2
+
+
+def test_a_study_of_the_same_name_that_is_not_the_jobs_own_is_left_alone(place: Path, small_csv: Path) -> None:
+    options = FitOptions(name="mine", trials=1, families=("linear",), cpus=1)
+    words: dict[str, Any] = {"data": str(small_csv), "target": "label", "name": "mine", "trials": 1}
+    for number in (None, 7):
+        fit_to_bundle(
+            str(small_csv), "label", out=None, options=replace(options, name=f"study-{number}"), workspace=place,
+            job=number,
+        ).study.close()  # fmt: skip
+    for number in (None, 7):
+        context = JobContext(8, 1, "", place, place)
+        with pytest.raises(OptionError, match="There is a study 'study-"):
+            job_fit.fit(context, **{**words, "name": f"study-{number}"})
+    again = job_fit.fit(JobContext(7, 2, "", place, place), **{**words, "name": "study-7"})
+    assert again["study"] == "study-7"
+
+
+def context_of(**words: Any) -> JobContext:
+    return JobContext(1, 1, "", Path(), Path(), clock=lambda: 0.0, **words)
+
+
+@pytest.mark.parametrize(
+    ("left", "spent", "asked", "trials", "expected"),
+    [
+        (float("inf"), 0.0, None, None, 60.0),
+        (float("inf"), 50.0, None, None, 10.0),
+        (float("inf"), 500.0, None, None, 1.0),
+        (float("inf"), 50.0, None, 3, None),
+        (float("inf"), 50.0, "2m", None, 70.0),
+        (60.0, 0.0, None, None, 54.0),
+        (60.0, 0.0, "2m", None, 54.0),
+        (600.0, 30.0, "2m", 3, 90.0),
+        (2.0, 30.0, "2m", None, 1.0),
+    ],
+)
+def test_a_fit_gets_what_is_left_of_its_time_and_leaves_the_job_time_to_end(
+    left: float, spent: float, asked: str | None, trials: int | None, expected: float | None
+) -> None:
+    found = job_fit._time_s(context_of(deadline=left, spent_s=spent), asked, trials)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def event(stage: str) -> Event:
+    return Event("tick", stage, "job-1", "roc_auc", 0.0)
+
+
+@pytest.mark.parametrize("why", ["cancel", "time"])
+def test_a_stop_ends_a_search_once_and_never_a_result_that_is_nearly_there(why: str) -> None:
+    context = context_of()
+    heard = Listening(context)
+    heard.hear(event("search"))
+    context.ask_to_stop(why)
+    with pytest.raises(KeyboardInterrupt):
+        heard.hear(event("search"))
+    for stage in ("search", "ensemble", "done", "report"):
+        heard.hear(event(stage))
+    if why == "time":
+        heard.hear(event("export"))
+        assert not heard.stopped
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            heard.hear(event("export"))
+        assert heard.stopped
+
+
+@pytest.mark.parametrize(("why", "stage"), [("time", "export"), ("time", "report"), ("cancel", "report")])
+def test_a_bundle_that_is_written_when_the_job_is_to_stop_counts(
+    place: Path, tmp_path: Path, small_csv: Path, monkeypatch: pytest.MonkeyPatch, why: str, stage: str
+) -> None:
+    context = JobContext(1, 1, "", place, place, deadline=time.monotonic() + 1000)
+    hear = Listening.hear
+
+    def late(self: Listening, event: Event) -> None:
+        if event.stage == stage:
+            context.ask_to_stop(why)
+        hear(self, event)
+
+    monkeypatch.setattr(Listening, "hear", late)
+    out = tmp_path / "m.tm"
+    told = job_fit.fit(context, data=str(small_csv), target="label", trials=1, families=["linear"], out=str(out))
+    assert told["bundle"] == str(out)
+    assert (tmp_path / "m-report.html").exists()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from tidemill.core.errors import OptionError
 
 _BASE = "/api/v1/jobs"
 _ONE = f"{_BASE}/{{job}}"
+_QUOTAS = "/api/v1/job-quotas"
 _MOST_LOG = 1 << 18
 
 
@@ -59,6 +60,26 @@ def _retry_job(call: Call) -> Any:
     return retry_job(_number(call), attempts=call.body["attempts"], workspace=call.context.workspace)
 
 
+def _list_quotas(call: Call) -> Any:
+    from tidemill.sdk.jobs import list_quotas
+
+    return {"quotas": list_quotas(call.context.workspace)}
+
+
+def _set_quota(call: Call) -> Any:
+    from tidemill.sdk.jobs import set_quota
+
+    if call.body["running"] is None and call.body["queued"] is None:
+        raise OptionError("A quota needs a number.", where="running, queued", hint="DELETE takes a quota back.")
+    return set_quota(call.path["owner"], **call.body, workspace=call.context.workspace, actor=call.actor)
+
+
+def _drop_quota(call: Call) -> Any:
+    from tidemill.sdk.jobs import set_quota
+
+    return set_quota(call.path["owner"], workspace=call.context.workspace, actor=call.actor)
+
+
 def _number(call: Call) -> int:
     text = call.path["job"]
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
@@ -82,13 +103,23 @@ ROUTES = [
             "jobs": Field(
                 "array",
                 "Objects with kind and arguments; and name, needs (ids, names of this call, or {job, until}), "
-                "priority, cpus, memory, devices, device_memory, time, attempts.",
+                "priority, cpus (0: all of its worker's), memory, devices, device_memory, time, attempts.",
                 required=True, items="object", low=1, high=1000,
             )
         },
         status=201,
     ),
     Route("GET", "/api/v1/job-kinds", "jobs", "What can be queued, with its arguments.", _list_kinds),
+    Route("GET", _QUOTAS, "jobs", "How many jobs owners may have.", _list_quotas),
+    Route(
+        "PUT", f"{_QUOTAS}/{{owner}}", "admin", "Set how many jobs an owner may have; *: each without an own quota.",
+        _set_quota,
+        body={
+            "running": Field("integer", "Most jobs that run at a time; default any.", low=0, high=10**9),
+            "queued": Field("integer", "Most jobs that wait; default any.", low=0, high=10**9),
+        },
+    ),
+    Route("DELETE", f"{_QUOTAS}/{{owner}}", "admin", "Take an owner's quota back.", _drop_quota),
     Route("GET", _ONE, "jobs", "One job with its attempts.", _show_job),
     Route(
         "GET", f"{_ONE}/log", "jobs", "A part of what an attempt has printed, and where to go on.", _job_log,

@@ -20,6 +20,7 @@ _TAGS = {
     "features": "Features",
     "jobs": "Jobs",
     "job-kinds": "Jobs",
+    "job-quotas": "Jobs",
 }
 
 

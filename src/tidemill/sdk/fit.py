@@ -25,7 +25,7 @@ from tidemill.sdk.modality._base import Asked, Modality, Prepared
 from tidemill.sdk.modality.choose import modality_asked, modality_decoding, modality_kept
 from tidemill.sdk.options import RUNGS_STAY, FitOptions, parse_types
 from tidemill.sdk.placing import placed
-from tidemill.sdk.resume import resumed
+from tidemill.sdk.resume import JOB, resumed
 from tidemill.sdk.study import Study
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.fit import run_search
@@ -153,6 +153,7 @@ def fit_to_bundle(
     workspace: str | Path | None = None,
     report: bool = True,
     on_event: Listener = ignore,
+    job: int | None = None,
 ) -> FitResult:
     """Search, export the winner, and write its report, all within the time limit.
 
@@ -164,11 +165,13 @@ def fit_to_bundle(
         Folder for the bundle; None exports nothing.
     report : bool
         Write ``report.html`` beside the bundle.
+    job : int, optional
+        The job that asks; kept with a new study from its first moment, see `tidemill.sdk.resume.study_of_job`.
     """
     begin = options.clock()
     if out is not None:
         _check_out(out)
-    found = _search(data, target, replace(options, started=begin), workspace, resume, on_event)
+    found = _search(data, target, replace(options, started=begin), workspace, resume, on_event, job=job)
     study = found.study
     tell = _teller(study.name, study.objective.metric, begin, on_event)
     page: Path | None = None
@@ -228,6 +231,7 @@ def _search(
     on_event: Listener,
     *,
     export: bool = True,
+    job: int | None = None,
 ) -> _Found:
     """Prepare and search; the workers start while the data are read."""
     begin = options.clock()
@@ -270,7 +274,11 @@ def _search(
             search = run_search(
                 opened, name, table, prepared.task, objective, budget, settings,
                 dataset_version=versions["version"],
-                source={**versions, "options": {**_kept(options), **modality.kept(options)}}, began=begin,
+                source={
+                    **versions, "options": {**_kept(options), **modality.kept(options)},
+                    **({} if job is None else {JOB: job}),
+                },
+                began=begin,
                 reserve_s=modality.reserve_s if export else _no_reserve,
                 proof_rows=modality.proof_rows(prepared) if export else 0, executor=executor, on_event=listener,
                 resume=resume is not None,

@@ -303,16 +303,16 @@ def _pictures(
         parts = [
             _stored(workspace, raw, name)
             if f"{name}{PACKED}" in raw.table.column_names
-            else _named(raw, place, name, options.images)
+            else _named(raw, place, name, options)
             for raw, place in tables
         ]
         out[name] = parts[0] if len(parts) == 1 else JoinedPictures.of(*parts)
     return out
 
 
-def _named(raw: RawTable, source: Any, column: str, images: Any) -> FilePictures:
+def _named(raw: RawTable, source: Any, column: str, options: FitOptions) -> FilePictures:
     names = [str(cell or "").strip().replace("\\", "/") for cell in raw.table[column].to_pylist()]
-    files = files_of(source, [name for name in names if name], images)
+    files = files_of(source, [name for name in names if name], options.images, options.within)
     if not any(files.has(name) for name in names if name):
         raise DataError(
             f"None of the files that the column {column!r} names is there, the first is "

@@ -151,10 +151,11 @@ def prepare_images(
     """
     refuse_tables_options(options)
     target = target or LABEL
-    found = read_images(source, target, images=options.images)
+    found = read_images(source, target, images=options.images, within=options.within)
     table, separator = _labelled(found, target, options, options.separator)
     test = options.test if test is None else test
-    test_table = None if test is None else _labelled(read_images(test, target), target, options, separator)[0]
+    locked_images = None if test is None else read_images(test, target, within=options.within)
+    test_table = None if locked_images is None else _labelled(locked_images, target, options, separator)[0]
     encoder = encoder or choose_encoder(table.pictures, options.image_size)
     notices: list[str] = []
     seen = _encode(encoder, table, notices)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
-from tidemill.core.budget import parse_duration_s
 from tidemill.core.errors import OptionError
-from tidemill.jobs.queue.context import JobContext, JobStopped
+from tidemill.jobs.queue.context import JobContext
 from tidemill.jobs.queue.kinds import Argument, Kind, Kinds
+from tidemill.sdk.job_fit import ENGINE, FIT_OPTIONS
 
 ENTRY_POINTS = "tidemill.job_kinds"
 """Packages outside register a `Kind`, or a list of them, under any name in this group."""
@@ -20,30 +19,39 @@ _BUNDLE = Argument("path", "Folder of a bundle.", required=True)
 KINDS = (
     Kind(
         "fit",
-        "tidemill.sdk.job_kinds:fit",
-        "Search for the best model of a table, and export it.",
+        "tidemill.sdk.job_fit:fit",
+        "Search for the best model of a table, of images or of texts, and export it.",
         {
             "data": _DATA,
             "target": Argument("string", "Column to predict."),
             "out": Argument("path", "Folder for the bundle; without it only the study is kept."),
-            "name": Argument("string", "Name of the study; default job-N."),
-            "objective": Argument("string", "Text of the objective."),
-            "time": Argument("string", "Time of the whole, for example 2m."),
-            "trials": Argument("integer", "Number of trials."),
-            "memory": Argument("string", "Memory of all trials together, for example 4GB."),
-            "kind": Argument("string", "binary, multiclass, regression, or as `tidemill fit --kind` takes it."),
-            "separator": Argument("string", "Between labels of a cell, where a row has several."),
-            "families": Argument("array", "Only these families."),
-            "schedule": Argument("string", "full, rows or rungs."),
-            "epochs": Argument("integer", "With rungs: epochs of a whole training."),
+            **FIT_OPTIONS,
+        },
+        cpus=0,  # as `tidemill fit`, which takes all of the machine's
+        review="tidemill.sdk.job_fit:review",
+    ),
+    Kind(
+        "train",
+        "tidemill.sdk.job_train:train",
+        "Train the module that a Python function defines, as `tidemill plan` takes it.",
+        {
+            "source": Argument("code", "FILE.py:FUNCTION or package.module:FUNCTION.", required=True, local=True),
+            "out": Argument("path", "File for the weights, safetensors."),
+            "plan": Argument(
+                "path", "A plan's JSON, as `tidemill plan --out` writes it; default the planner's choice."
+            ),
+            "recipe": Argument("object", 'What replaces the function\'s recipe, for example {"epochs": 5}.'),
+            "time": Argument("duration", "Time of the training, in which it ends with what it has."),
             "seed": Argument("integer", "Seed."),
         },
+        cpus=0,
+        review="tidemill.sdk.job_train:review",
     ),
     Kind(
         "predict",
         "tidemill.sdk.job_kinds:predict",
         "Predict a file's rows into a CSV file.",
-        {"bundle": _BUNDLE, "data": _DATA, "out": Argument("path", "The CSV file.", required=True)},
+        {"bundle": _BUNDLE, "data": _DATA, "out": Argument("path", "The CSV file.", required=True), **ENGINE},
     ),
     Kind(
         "evaluate",
@@ -91,62 +99,20 @@ def known_kinds() -> Kinds:
     return Kinds(found.values())
 
 
-def fit(
+def predict(
     context: JobContext,
     *,
+    bundle: str,
     data: str,
-    target: str | None = None,
-    out: str | None = None,
-    name: str | None = None,
-    time: str | None = None,
-    families: list[str] | None = None,
-    **words: Any,
+    out: str,
+    engine: str = "inprocess",
+    ray_address: str | None = None,
 ) -> dict[str, Any]:
-    """Search and export as `tidemill.fit` does; another attempt goes on with the study of the first."""
-    from tidemill.sdk.fit import FitOptions, fit_to_bundle
-    from tidemill.search.events import Event
-
-    marker = context.checkpoint / "study"
-    limits: dict[str, Any] = {"time": _time_s(context, time), "cpus": context.cpus}
-    free = {k: v for k, v in words.items() if k in ("trials", "memory")}
-    asked = False
-
-    def hear(event: Event) -> None:
-        nonlocal asked
-        if event.kind == "started" and not marker.exists():
-            marker.write_text(event.study, encoding="utf-8")
-        if event.kind in ("finished", "stage"):
-            best = "" if event.best is None else f", best {event.metric} {event.best:.4g} ({event.best_trial})"
-            context.progress(message=f"{event.stage}: {event.finished} trials{best}")
-        if context.stopping and not asked:
-            asked = True  # once: what follows ends the search tidily, and is told by the same way
-            raise KeyboardInterrupt
-
-    place = None if out is None else Path(out)
-    try:
-        if marker.exists():
-            study = marker.read_text(encoding="utf-8")
-            result = fit_to_bundle(
-                None, None, out=place, options=FitOptions(**limits, **free), resume=study,
-                workspace=context.workspace, on_event=hear,
-            )  # fmt: skip
-        else:
-            more: dict[str, Any] = {"families": tuple(families)} if families else {}
-            options = FitOptions(**limits, **words, **more, name=name or f"job-{context.job}")
-            result = fit_to_bundle(data, target, out=place, options=options, workspace=context.workspace, on_event=hear)
-    except KeyboardInterrupt as error:
-        raise JobStopped from error
-    told = result.to_json()
-    result.study.close()
-    context.stop_here()
-    return told
-
-
-def predict(context: JobContext, *, bundle: str, data: str, out: str) -> dict[str, Any]:
     """Predict as ``tidemill predict`` does."""
     from tidemill.sdk.bundles import predict_to_csv
 
-    return {"rows": predict_to_csv(bundle, _rows(context, data), out), "out": out}
+    rows = predict_to_csv(bundle, _rows(context, data), out, engine=engine, ray_address=ray_address)
+    return {"rows": rows, "out": out}
 
 
 def evaluate(context: JobContext, *, bundle: str, data: str) -> dict[str, Any]:
@@ -176,11 +142,3 @@ def _rows(context: JobContext, data: str) -> Any:
 
     named = read_version(data, context.workspace, actor=context.owner or None)
     return data if named is None else named.raw.table
-
-
-def _time_s(context: JobContext, asked: str | None) -> float | None:
-    """The time of a fit: what was asked for, and no more than the job has left."""
-    left = context.left_s()
-    if asked is None:
-        return None if left == float("inf") else max(1.0, left)
-    return min(parse_duration_s(asked), max(1.0, left))

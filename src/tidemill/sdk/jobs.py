@@ -14,21 +14,27 @@ from typing import Any
 
 from tidemill.core.budget import parse_duration_s, parse_size_bytes
 from tidemill.core.errors import NotFoundError, OptionError
+from tidemill.core.objective import parse_objective
 from tidemill.jobs import emit as launch_files
+from tidemill.jobs._call import resolve
 from tidemill.jobs.queue.folders import Piece, log_path, read_log
 from tidemill.jobs.queue.kinds import Kind, Kinds
 from tidemill.jobs.queue.machine import capacity, find_devices
-from tidemill.jobs.queue.queue import JobQueue
-from tidemill.jobs.queue.types import HELD, Device, Job, JobState, Quota, Request, Until
+from tidemill.jobs.queue.queue import JobQueue, quota_change
+from tidemill.jobs.queue.types import ENDED, HELD, Device, Job, JobState, Quota, Request, Until
 from tidemill.jobs.queue.worker import Pace, Worker
 from tidemill.sdk.data.doors import Door
 from tidemill.sdk.data.names import actor_name
 from tidemill.sdk.features import Place, opened
 from tidemill.sdk.job_kinds import known_kinds
+from tidemill.sdk.sources import SOURCE
 from tidemill.store.workspace import Workspace
 
 FILES = "files"
 """Folder of the workspace in which callers on other machines may name files."""
+
+WITHIN = "within"
+"""Argument of kinds that read files which other files name: these, too, must then lie in `FILES`."""
 
 _FIELDS = (
     "name", "kind", "arguments", "needs", "priority", "cpus", "memory", "devices", "device_memory", "time", "attempts",
@@ -60,8 +66,9 @@ def submit_job(
         True for a caller on another machine: files must then lie in the workspace's folder `FILES`.
     **wanted
         ``name``; ``needs``, a list of ids, or of ``{"job": id, "until": "ended"}`` for jobs that need not succeed;
-        ``priority``; ``cpus``; ``memory`` and ``device_memory`` (``"4GB"``), what it will probably hold; ``devices``;
-        ``time`` (``"2h"``) for all attempts together; ``attempts``.
+        ``priority``; ``cpus``, 0 for all of the worker that takes the job, which is what a ``fit`` gets where nobody
+        says how many; ``memory`` and ``device_memory`` (``"4GB"``), what it will probably hold, the former also the
+        limit of a fit's trials; ``devices``; ``time`` (``"2h"``) for all attempts together; ``attempts``.
 
     Returns
     -------
@@ -174,7 +181,8 @@ def job_log(
     Returns
     -------
     dict
-        ``text``, ``offset`` (where to go on), ``size``, ``attempt``, and ``over``: whether nothing more can come.
+        ``text``, ``offset`` (where to go on), ``size``, ``attempt``, ``attempts`` (how often it was tried so far: each
+        attempt has a log of its own), and ``over``: whether nothing more can come in this one.
 
     Raises
     ------
@@ -185,9 +193,8 @@ def job_log(
         queue = JobQueue(place.database)
         found = queue.get(job)
         number = found.attempt if attempt is None else attempt
-        over = (
-            found.state not in HELD or number != found.attempt
-        )  # before reading: what is printed later comes next time
+        # Before reading: what is printed later comes next time. A job that waits has its next attempt before it.
+        over = found.state in ENDED or number < found.attempt
         if not 0 <= number <= found.attempt:
             raise NotFoundError(f"Job {job} has no attempt {number}; it was tried {found.attempt} times.")
         path = log_path(place.path, job, number)
@@ -195,7 +202,7 @@ def job_log(
         young = number == 0 or (not over and not path.exists())
         piece = Piece("", 0, 0) if young else read_log(path, offset=offset, limit=limit)
         told = {"text": piece.text, "offset": piece.offset, "size": piece.size, "attempt": number}
-        return {**told, "over": over and piece.offset >= piece.size and found.state is not JobState.QUEUED}
+        return {**told, "attempts": found.attempt, "over": over and piece.offset >= piece.size}
 
 
 def cancel_job(job: int, *, force: bool = False, workspace: Place = None, actor: str | None = None) -> dict[str, Any]:
@@ -219,7 +226,13 @@ def list_kinds() -> list[dict[str, Any]]:
             "kind": kind.name,
             "about": kind.about,
             "arguments": {
-                name: {"type": one.type, "about": one.about, "required": one.required}
+                name: {
+                    "type": one.type,
+                    **({"items": one.items} if one.items else {}),
+                    "about": one.about,
+                    "required": one.required,
+                    "local": one.local,
+                }
                 for name, one in kind.arguments.items()
             },
         }
@@ -228,13 +241,34 @@ def list_kinds() -> list[dict[str, Any]]:
 
 
 def set_quota(
-    owner: str, *, running: int | None = None, queued: int | None = None, workspace: Place = None
+    owner: str,
+    *,
+    running: int | None = None,
+    queued: int | None = None,
+    workspace: Place = None,
+    actor: str | None = None,
 ) -> dict[str, Any]:
-    """Say how many jobs an owner (``"*"``: each that has no quota of its own) may have; without numbers any."""
+    """Say how many jobs an owner may have at a time; the audit log has a line about it.
+
+    Parameters
+    ----------
+    owner : str
+        Whose; ``"*"``: of each that has no quota of its own.
+    running, queued : int, optional
+        Jobs that run, and jobs that wait; None for any number. Without both the quota is taken back.
+    workspace : Workspace or path, optional
+        Default as everywhere.
+    actor : str, optional
+        Who says so; default ``TIDEMILL_ACTOR``, else the system's user.
+    """
+    from tidemill.deploy.audit import Audit, Line
+
     quota = None if running is None and queued is None else Quota(running, queued)
+    told = {"running": running, "queued": queued}
     with opened(workspace) as place:
-        JobQueue(place.database).set_quota(owner, quota)
-    return {"owner": owner, "running": running, "queued": queued}
+        line = Line("job_quota", owner, told, actor=actor_name(actor))
+        Audit(place.records, place.journal).change([quota_change(owner, quota)], [line])
+    return {"owner": owner, **told}
 
 
 def list_quotas(workspace: Place = None) -> list[dict[str, Any]]:
@@ -437,7 +471,9 @@ def _request(step: Mapping[str, Any], kinds: Kinds, owner: str, place: Workspace
         if name not in _FIELDS:
             raise NotFoundError.of("field of a job", str(name), _FIELDS)
     kind = kinds.get(str(step.get("kind", "")))
-    arguments = kind.check(_object(step, "arguments"))
+    arguments = kind.check(_object(step, "arguments"), afar=afar)
+    if kind.review:
+        resolve(kind.review)(**arguments)
     numbers = {field: _integer(step, field) for field in ("priority", "cpus", "devices") if step.get(field) is not None}
     if step.get("attempts") is not None:
         numbers["max_attempts"] = _integer(step, "attempts")
@@ -487,24 +523,53 @@ def _settled(kind: Kind, arguments: Mapping[str, Any], afar: Door | None) -> dic
     """Make paths independent of the folder in which they were said; who comes from afar must stay in the workspace."""
     out = dict(arguments)
     for name, value in arguments.items():
-        form = kind.arguments[name].type
-        if form not in ("path", "data"):
-            continue
-        if afar is not None:
-            out[name] = _inside(name, value, form, afar)
-        elif form == "path" or Path(value).expanduser().exists():
-            out[name] = str(Path(value).expanduser().absolute())
+        argument = kind.arguments[name]
+        if argument.type == "array":
+            out[name] = [_settled_one(name, argument.items, member, afar) for member in value]
+        else:
+            out[name] = _settled_one(name, argument.type, value, afar)
+    if afar is not None and WITHIN in kind.arguments:
+        out[WITHIN] = str(_files(afar))
     return out
 
 
+def _settled_one(name: str, form: str, value: Any, afar: Door | None) -> Any:
+    if form == "objective":
+        # With its matrix in place of the file: the worker stands in another folder, and later.
+        objective = parse_objective(value, files=afar is None)
+        return value if objective.cost_matrix is None else str(objective)
+    if form == "code":
+        return _code(name, value, afar)
+    if form not in ("path", "data", "weights"):
+        return value
+    if afar is not None:
+        return _inside(name, value, form, afar)
+    here = Path(value).expanduser()
+    return str(here.absolute()) if form == "path" or here.exists() else value
+
+
+def _code(name: str, value: str, afar: Door | None) -> str:
+    if afar is not None:
+        raise OptionError("Code can't be named from another machine: to name it is to run it.", where=name)
+    place, colon, function = value.rpartition(":")
+    return f"{Path(place).expanduser().absolute()}{colon}{function}" if place.endswith(".py") else value
+
+
+def _files(door: Door) -> Path:
+    """The folder that callers from afar may name."""
+    return (door.workspace.path / FILES).resolve()
+
+
 def _inside(name: str, value: str, form: str, door: Door) -> str:
-    """A dataset version by its hash, or a path in the folder that callers from afar may name."""
+    """A dataset version by its hash, a study, or a path in the folder that callers from afar may name."""
     if not value or not value.isprintable():
         raise OptionError(f"{value!r:.80} is no path.", where=name)
     if form == "data" and "/" not in value:
         version = door.version(value)
         return f"{version.dataset}@{version.hash}"  # no file of the worker's folder is called so
-    ours = (door.workspace.path / FILES).resolve()
+    if form == "weights" and "/" not in value and _is_study(value, door):
+        return value
+    ours = _files(door)
     path = (ours / value).resolve()
     if not path.is_relative_to(ours) or path == ours:
         raise OptionError(
@@ -513,3 +578,15 @@ def _inside(name: str, value: str, form: str, door: Door) -> str:
         )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     return str(path)
+
+
+def _is_study(name: str, door: Door) -> bool:
+    """Whether there is such a study; raises `RoleError` where the caller may not read the data that it learned from."""
+    try:
+        record = door.workspace.metadata.get_study(name)
+    except NotFoundError:
+        return False
+    dataset = record.settings.get(SOURCE, {}).get("dataset")
+    if dataset:
+        door.may_see(dataset)
+    return True

@@ -134,9 +134,9 @@ def prepare_lines(
         raise OptionError(
             "Which column holds what stands in the lines?", hint="Name it with --target.", where="--target"
         )
-    table = _transcribed(read_images(source, target, images=options.images), target)
+    table = _transcribed(read_images(source, target, images=options.images, within=options.within), target)
     test = options.test if test is None else test
-    test_table = None if test is None else _transcribed(read_images(test, target), target)
+    test_table = None if test is None else _transcribed(read_images(test, target, within=options.within), target)
     encoder = encoder or choose_encoder(table.pictures, options.image_size)
     notices: list[str] = []
     task = Task(TaskKind.RECOGNITION, target, label_type=FOLDED if options.ignore_case else "string")

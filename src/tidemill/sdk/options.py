@@ -89,6 +89,8 @@ class FitOptions:
         Lines of text are read in lower case, whatever their letters look like.
     decode : str
         How a bundle reads lines of text: ``"greedy"``, ``"beam"`` or ``"beam:WIDTH"``; see `Choice.export`.
+    within : path or None
+        Folder that names of images in a table must not lead out of; None lets them name any file.
     """
 
     kind: str | None = None
@@ -123,6 +125,7 @@ class FitOptions:
     separator: str | None = None
     ignore_case: bool = False
     decode: str = GREEDY
+    within: str | None = None
 
     def __post_init__(self) -> None:
         if self.test_size is not None and not 0 <= self.test_size <= 0.9:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from tidemill.core.errors import OptionError
-from tidemill.core.trial import TrialState
+from tidemill.core.errors import NotFoundError, OptionError
+from tidemill.core.trial import StudyRecord, TrialState
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.sources import LIMITS, SOURCE
 from tidemill.store.workspace import Workspace
 
-_FREE = (
+JOB = "job"
+"""Key of a study's source under which the number of the job stands that began it, where one did."""
+FREE = (
     "time",
     "trials",
     "memory",
@@ -62,6 +64,18 @@ def resumed(workspace: Workspace, study: str, data: Any, target: str | None, opt
     return replace(options, time=limits.get("time"), trials=limits.get("trials"), memory=memory, cpus=cpus)
 
 
+def study_of_job(workspace: Workspace, name: str, job: int) -> StudyRecord | None:
+    """Find the study that an earlier attempt at a job began; None where there is none of this name, or not its own.
+
+    The ledger says it from the moment in which the study exists, on whatever machine the next attempt runs.
+    """
+    try:
+        record = workspace.metadata.get_study(name)
+    except NotFoundError:
+        return None
+    return record if record.settings.get(SOURCE, {}).get(JOB) == job else None
+
+
 def _refuse_question(data: Any, target: str | None, options: FitOptions, question: dict[str, Any]) -> None:
     plain = FitOptions()
     given = [] if data is None else ["data"]
@@ -69,7 +83,7 @@ def _refuse_question(data: Any, target: str | None, options: FitOptions, questio
         given.append("target")
     for option in fields(FitOptions):
         value, default = getattr(options, option.name), getattr(plain, option.name)
-        if option.name in _FREE or value is default:
+        if option.name in FREE or value is default:
             continue
         if option.name == "test" or value not in (default, question.get(option.name)):
             given.append(option.name)

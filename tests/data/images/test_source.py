@@ -11,7 +11,7 @@ from PIL import Image
 
 from tidemill.core.errors import DataError, NotFoundError
 from tidemill.data.images.pictures import ArrayPictures, JoinedPictures, Unreadable, look
-from tidemill.data.images.source import is_images, read_images
+from tidemill.data.images.source import files_of, is_images, read_images
 
 
 def put(path: Path, value: int = 0) -> Path:
@@ -143,3 +143,23 @@ def test_a_table_whose_rows_are_long_is_not_about_images(tmp_path: Path) -> None
     table = tmp_path / "wide.csv"
     table.write_text(",".join(f"c{i}" for i in range(5000)) + "\n" + (",".join(["0.125"] * 5000) + "\n") * 8)
     assert not is_images(table)
+
+
+@pytest.mark.parametrize("way", ["absolute", "climbing", "linked"])
+def test_names_in_a_table_do_not_lead_out_of_a_folder_where_they_must_not(tmp_path: Path, way: str) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for place in (inside, outside):
+        place.mkdir()
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(place / "a.png")
+    (inside / "b.png").symlink_to(outside / "a.png")
+    name = {"absolute": str(outside / "a.png"), "climbing": "../outside/a.png", "linked": "b.png"}[way]
+    table = inside / "t.csv"
+    table.write_text(f"file,label\na.png,x\n{name},y\n", encoding="utf-8")
+    assert read_images(table).table.num_rows == 2
+    confined = read_images(table, within=inside)
+    assert confined.table["file"].to_pylist() == ["a.png"]
+    assert "are not there" in confined.notices[-1]
+    files = files_of("rows@1a2b", [name], inside, inside)
+    assert not files.has(name)
+    with pytest.raises(ValueError, match="lies outside of"):
+        files.read(name)

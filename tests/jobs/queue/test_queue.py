@@ -201,6 +201,21 @@ def test_a_retried_job_keeps_its_place_and_gets_new_attempts(queue: JobQueue, cl
     assert claim(queue).id == job.id
 
 
+def test_hours_in_which_nobody_spoke_for_a_job_are_not_its_time(queue: JobQueue, clock: Clock) -> None:
+    queue.submit(Request("gc", time_s=1000.0))
+    job = claim(queue)
+    clock.now += 10
+    queue.beat([(job.id, 1)])
+    clock.now += 9 * 3600
+    lost = queue.lose(job)
+    assert lost is not None
+    assert (lost.state, lost.spent_s) == (JobState.QUEUED, 10 + queue.lease_s)
+    clock.now = lost.ready_at
+    again = claim(queue)
+    assert again.left_s(clock.now) == 1000.0 - 10 - queue.lease_s
+    assert queue.attempts(job.id)[0].finished_at == job.started_at + 10 + queue.lease_s
+
+
 def test_a_lease_that_is_over_loses_the_attempt_unless_somebody_speaks(queue: JobQueue, clock: Clock) -> None:
     queue.submit(Request("gc", max_attempts=2))
     job = claim(queue)

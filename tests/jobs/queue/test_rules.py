@@ -82,6 +82,13 @@ def test_a_job_whose_time_is_over_is_not_tried_again() -> None:
     assert rules.after(running(1, time_s=60.0, spent_s=30.0), Ending("died"), 29.0).state is JobState.QUEUED
 
 
+def test_time_in_which_nobody_spoke_for_an_attempt_is_not_the_jobs() -> None:
+    verdict = rules.after(running(1, time_s=60.0), Ending("lost", at=40.0), 9000.0)
+    assert verdict.state is JobState.QUEUED
+    assert (verdict.ready_at or 0.0) > 9000.0
+    assert rules.after(running(1, time_s=60.0), Ending("lost", at=70.0), 9000.0).state is JobState.FAILED
+
+
 def test_what_was_lost_for_the_last_time_stays_lost() -> None:
     assert rules.after(running(1, attempt=3), Ending("lost"), 0.0).state is JobState.LOST
 
@@ -184,7 +191,7 @@ def test_a_ring_a_stranger_and_a_double_name_are_refused() -> None:
     [
         ({"kind": ""}, "its kind must be"),
         ({"priority": 1001}, "priority must lie"),
-        ({"cpus": 0}, "at least one core"),
+        ({"cpus": -1}, "needs cores"),
         ({"memory_bytes": -1}, "must not be negative"),
         ({"device_bytes": 5}, "needs a device"),
         ({"time_s": float("inf")}, "time must be positive"),
@@ -193,3 +200,17 @@ def test_a_ring_a_stranger_and_a_double_name_are_refused() -> None:
 def test_a_request_that_makes_no_sense_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         Request(**{"kind": "gc", **changes})  # type: ignore[arg-type]  # any field by name
+
+
+def test_a_job_for_all_cores_waits_for_an_idle_worker_and_leaves_none() -> None:
+    by = worker(cpus=4)
+    everything, small = job(1, cpus=0), job(2, cpus=1)
+    chosen = rules.choose([everything, small], by, [], 0.0)
+    assert chosen is not None
+    assert chosen[0].id == 1
+    busy = [running(3, cpus=1)]
+    chosen = rules.choose([everything, small], by, busy, 0.0)
+    assert chosen is not None
+    assert chosen[0].id == 2
+    assert rules.choose([everything, small], by, busy, rules.PATIENCE_S + 1) is None, "it is not overtaken for ever"
+    assert rules.choose([small], by, [running(3, cpus=0)], 0.0) is None

@@ -17,7 +17,8 @@ import pytest
 from tidemill.core.errors import ConflictError
 from tidemill.jobs.queue import child
 from tidemill.jobs.queue.folders import log_path, read_log
-from tidemill.jobs.queue.processes import lives, mark_of, worker_id, worker_lives
+from tidemill.jobs.queue.machine import find_devices
+from tidemill.jobs.queue.processes import host_name, lives, mark_of, worker_id, worker_lives
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.jobs.queue.types import Capacity, Claimant, Device, Ending, Job, JobState, Request
 from tidemill.jobs.queue.worker import Pace, Worker
@@ -103,6 +104,10 @@ def test_a_job_runs_in_a_process_of_its_own_and_leaves_its_result_and_log(
     done = queue.get(job.id)
     assert (done.state, done.result) == (JobState.DONE, {"loss": 0.5, "names": ["a"]})
     assert "hello ☃" in read_log(log_path(workspace.path, job.id, 1)).text
+    whole = queue.submit(Request("know", cpus=0))
+    work(cpus=3)
+    told = queue.get(whole.id).result
+    assert (told["cpus"], told["threads"]) == (3, "3")
     told = queue.get(knows.id).result
     assert told["job"] == knows.id
     assert (told["owner"], told["cpus"], told["threads"], told["limited"]) == ("mia", 2, "2", True)
@@ -116,6 +121,44 @@ def test_a_job_sees_the_devices_that_it_was_given_and_no_others(queue: JobQueue,
     assert queue.get(given.id).result["visible"] == "1"
     assert queue.get(given.id).result["devices"] == ["cuda:1"]
     assert queue.get(none.id).result["visible"] == ""
+
+
+def test_a_worker_without_devices_hides_those_of_the_machine(
+    queue: JobQueue, work: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    job = queue.submit(Request("know"))
+    work(devices=())
+    assert queue.get(job.id).result["visible"] == ""
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("", []),
+        ("-1", []),
+        ("2,1", ["cuda:1", "cuda:2"]),
+        ("1, 2", ["cuda:1", "cuda:2"]),
+        ("1,7,2", ["cuda:1"]),
+        ("GPU-bb", ["cuda:1"]),
+        ("GPU-", []),
+        ("GPU-cc01,0", ["cuda:0", "cuda:2"]),
+        ("MIG-1234", []),
+    ],
+)
+def test_devices_that_the_worker_may_not_see_are_not_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, names: list[str]
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\nprintf '0, 8000, GPU-aa01\\n1, 8000, GPU-bb01\\n2, 8000, GPU-cc01\\n'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [device.name for device in find_devices()] == names
 
 
 @pytest.mark.parametrize(
@@ -335,6 +378,20 @@ def test_where_worker_and_job_are_killed_the_job_is_lost_and_tried_again(
     done = queue.get(job.id)
     assert (done.state, done.attempt) == (JobState.DONE, 2)
     assert [a.outcome for a in queue.attempts(job.id)] == ["lost", "done"]
+
+
+def test_a_job_whose_machine_was_off_for_hours_has_not_worked_for_hours(
+    workspace: Workspace, queue: JobQueue, work: Callable[..., Any]
+) -> None:
+    before = JobQueue(workspace.database, clock=lambda: time.time() - 9 * 3600, lease_s=LEASE_S)
+    job = before.submit(Request("answer", {"value": {"a": 1}}, time_s=600.0))
+    gone = Claimant(f"{host_name()}|1|not the mark of that process|x", host_name(), Capacity(8, 10**9), kinds().names)
+    assert before.claim(gone) is not None
+    before.begin(job.id, 1, 1, "not the mark of that process")
+    work()
+    done = queue.get(job.id)
+    assert (done.state, [a.outcome for a in queue.attempts(job.id)]) == (JobState.DONE, ["lost", "done"]), done.error
+    assert done.spent_s < 600.0
 
 
 def test_a_job_of_another_machine_is_lost_when_its_lease_is_over(queue: JobQueue, work: Callable[..., Any]) -> None:

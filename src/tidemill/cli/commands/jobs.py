@@ -35,7 +35,8 @@ def group() -> typer.Typer:
 def submit(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="What to run; see `tidemill jobs kinds`.")] = "",
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME=VALUE…", help="Arguments of the kind; JSON where it reads so.")
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE…", help="Arguments of the kind; lists by naming one again, or as JSON."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="Queue all jobs of a YAML or JSON file, which may need each other.")
@@ -46,8 +47,13 @@ def submit(
         list[int] | None, typer.Option("--after-end", help="Run once this job has ended, whatever came of it; several.")
     ] = None,
     priority: Annotated[int, typer.Option("--priority", help="A point counts as ten minutes of waiting.")] = 0,
-    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="Cores that it uses.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", help="What it will probably hold, as 4GB.")] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus", min=0, help="Cores that it uses; 0: all of its worker's. Default 1, of a fit 0."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="What it will probably hold, as 4GB; a limit of the trials of a fit.")
+    ] = None,
     devices: Annotated[int, typer.Option("--devices", min=0, help="Accelerators that it uses.")] = 0,
     device_memory: Annotated[
         str | None, typer.Option("--device-memory", help="What it will hold on each; without it takes whole ones.")
@@ -71,7 +77,7 @@ def submit(
             needs = [*(after or []), *({"job": n, "until": "ended"} for n in after_end or [])]
             made = [
                 jobs.submit_job(
-                    kind, _arguments(arguments or []), name=name, needs=needs, priority=priority, cpus=cpus,
+                    kind, _arguments(kind, arguments or []), name=name, needs=needs, priority=priority, cpus=cpus,
                     memory=memory, devices=devices, device_memory=device_memory, time=time, attempts=attempts,
                     workspace=workspace,
                 )
@@ -80,7 +86,8 @@ def submit(
             show.emit_json(made)
             return
         for job in made:
-            print(f"Job {job['job']} ({job['name']}) is {job['state']}.")
+            cores = {0: "all cores of its worker", 1: "1 core"}.get(job["cpus"], f"{job['cpus']} cores")
+            print(f"Job {job['job']} ({job['name']}) is {job['state']}. It gets {cores} (--cpus).")
         print("A worker runs it: tidemill worker")
 
 
@@ -144,17 +151,22 @@ def log(
         from tidemill.cli import show
         from tidemill.sdk.jobs import job_log
 
+        number = attempt
         while True:
-            piece = job_log(job, attempt=attempt, offset=offset, workspace=workspace)
+            piece = job_log(job, attempt=number, offset=offset, workspace=workspace)
             if as_json:
                 show.emit_json_line(piece)
             else:
                 sys.stdout.write(piece["text"])
                 sys.stdout.flush()
-            offset, more = piece["offset"], piece["offset"] < piece["size"]
-            if not more and (piece["over"] or not follow):
+            number, offset, more = piece["attempt"], piece["offset"], piece["offset"] < piece["size"]
+            if more:
+                continue
+            if follow and piece["over"] and attempt is None and number < piece["attempts"]:
+                number, offset = number + 1, 0  # each attempt has a log of its own
+            elif piece["over"] or not follow:
                 return
-            if not more:
+            else:
                 time.sleep(0.5)
 
 
@@ -207,7 +219,9 @@ def kinds(as_json: options.Json = False) -> None:
         for kind in found:
             print(f"{kind['kind']}: {kind['about']}")
             for name, one in kind["arguments"].items():
-                print(f"  {name} ({one['type']}{', required' if one['required'] else ''}): {one['about']}")
+                form = f"{one['type']} of {one['items']}" if "items" in one else one["type"]
+                notes = [form, *(["required"] if one["required"] else []), *(["not over HTTP"] if one["local"] else [])]
+                print(f"  {name} ({', '.join(notes)}): {one['about']}")
 
 
 def quota(
@@ -271,19 +285,35 @@ def emit(
             print(text, end="")
 
 
-def _arguments(words: list[str]) -> dict[str, Any]:
+def _arguments(kind: str, words: list[str]) -> dict[str, Any]:
+    """Read ``name=value``; a value is a text where the kind wants one, and otherwise JSON where it reads so."""
     from tidemill.core.errors import OptionError
+    from tidemill.sdk.jobs import list_kinds
 
+    forms: dict[str, Any] = next((one["arguments"] for one in list_kinds() if one["kind"] == kind), {})
     found: dict[str, Any] = {}
     for word in words:
-        name, sign, value = word.partition("=")
+        name, sign, text = word.partition("=")
         if not sign or not name:
             raise OptionError(f"{word!r} is not of the form name=value.", where="NAME=VALUE")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
+        form = forms.get(name, {}).get("type")
+        value = _value(text, plain=form not in (None, "number", "integer", "boolean", "object", "array"))
+        if form == "array":
+            found[name] = [*found.get(name, []), *(value if isinstance(value, list) else [text])]
+        elif name in found:
+            raise OptionError(f"{name} is given twice.", where="NAME=VALUE")
+        else:
             found[name] = value
     return found
+
+
+def _value(text: str, *, plain: bool) -> Any:
+    if plain and not text.startswith('"'):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 
 
-def parse_objective(text: str, base_dir: str | Path | None = None) -> Objective:
+def parse_objective(text: str, base_dir: str | Path | None = None, *, files: bool = True) -> Objective:
     """Read an objective as people write it.
 
     Parameters
@@ -53,6 +53,8 @@ def parse_objective(text: str, base_dir: str | Path | None = None) -> Objective:
         aim it sets how labels are decided. Without any aim, ``auto``: the task's default metric.
     base_dir : path, optional
         Folder that paths of cost matrices start from; default the current one.
+    files : bool
+        False refuses cost matrices that are files, for words of somebody who must not name any.
 
     Returns
     -------
@@ -76,14 +78,14 @@ def parse_objective(text: str, base_dir: str | Path | None = None) -> Objective:
       maximize roc_acu
                ^
     """
-    return _Parser(text, Path(base_dir) if base_dir is not None else Path()).objective()
+    return _Parser(text, Path(base_dir) if base_dir is not None else Path(), files).objective()
 
 
 class _Parser:
     """One pass over the text, from left to right; ``at`` is the next character."""
 
-    def __init__(self, text: str, base_dir: Path) -> None:
-        self.text, self.base_dir, self.at = text, base_dir, 0
+    def __init__(self, text: str, base_dir: Path, files: bool) -> None:
+        self.text, self.base_dir, self.files, self.at = text, base_dir, files, 0
         self.aim: tuple[str, Direction, Selector | None] | None = None
         self.constraints: list[Constraint] = []
         self.matrix: CostMatrix | None = None
@@ -254,6 +256,8 @@ class _Parser:
         return self.marked(start, lambda: CostMatrix(rows, None if labels is None else tuple(labels)))
 
     def matrix_file(self, open_at: int) -> CostMatrix:
+        if not self.files:
+            self.fail("A file can't be named here.", self.at, "Write the matrix itself: cost([[0,5],[1,0]]).")
         if self.peek('"'):
             path = str(self.json_value("a path in double quotes", str))
         else:

@@ -33,9 +33,18 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """Files below a folder."""
+    """Files below a folder.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    within : Path or None
+        A name that leads out of this folder names nothing; with None it may.
+    """
 
     root: Path
+    within: Path | None = None
 
     def names(self) -> list[str]:
         """Names of all image files, sorted; hidden ones are left out."""
@@ -44,17 +53,22 @@ class FolderFiles:
 
     def has(self, name: str) -> bool:
         """True where there is a file of that name, in this folder or below; a path of its own counts, too."""
-        return bool(name) and "\0" not in name and (self.root / name).is_file()
+        return bool(name) and "\0" not in name and self._open(self.root / name) and (self.root / name).is_file()
 
     def read(self, name: str) -> bytes:
         """Bytes of a file."""
         path = self.root / name
+        if not self._open(path):
+            raise ValueError(f"the file lies outside of {self.within}, and must not be read")
         try:
             if path.stat().st_size > MOST_BYTES:
                 raise ValueError(f"the file has more than {MOST_BYTES:,} bytes")
             return path.read_bytes()
         except OSError as error:
             raise ValueError(f"the file can't be read: {error.strerror or error}") from error
+
+    def _open(self, path: Path) -> bool:
+        return self.within is None or path.resolve().is_relative_to(self.within.resolve())
 
 
 @dataclass(frozen=True)

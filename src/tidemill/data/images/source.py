@@ -103,7 +103,9 @@ def is_images(source: Any) -> bool:
     return sum(bool(_ENDING.search(line)) for line in lines) >= max(1.0, 0.9 * len(lines) - 1)
 
 
-def read_images(source: Any, target: str | None = None, *, images: str | Path | None = None) -> ImageTable:
+def read_images(
+    source: Any, target: str | None = None, *, images: str | Path | None = None, within: str | Path | None = None
+) -> ImageTable:
     """Find images and what is known of them.
 
     Parameters
@@ -116,6 +118,8 @@ def read_images(source: Any, target: str | None = None, *, images: str | Path | 
         The column to predict; default ``"label"``.
     images : path, optional
         Folder or archive in which the files of a table lie.
+    within : path, optional
+        Folder that names in a table must not lead out of; without it they may name any file.
 
     Returns
     -------
@@ -149,7 +153,11 @@ def read_images(source: Any, target: str | None = None, *, images: str | Path | 
         return ImageTable(str(path), FilePictures(FolderFiles(path.parent), (path.name,)), _named([path.name]))
     if ending == ".npy":
         return _arrays(_load(path), str(path))
-    return _table(path, target, None if images is None else Path(images).expanduser())
+    return _table(path, target, _place_named(images), _place_named(within))
+
+
+def _place_named(word: str | Path | None) -> Path | None:
+    return None if word is None else Path(word).expanduser()
 
 
 def _named(names: Sequence[str]) -> pa.Table:
@@ -221,7 +229,9 @@ def image_columns(raw: RawTable, without: Collection[str] = ()) -> list[str]:
     return [n for n in raw.table.column_names if n not in without and _names_images(raw, n)]
 
 
-def files_of(source: Any, names: Sequence[str], images: str | Path | None = None) -> Files:
+def files_of(
+    source: Any, names: Sequence[str], images: str | Path | None = None, within: str | Path | None = None
+) -> Files:
     """Find where the files lie that a table names: as `read_images`; for a table in memory in the present folder.
 
     Raises
@@ -229,19 +239,19 @@ def files_of(source: Any, names: Sequence[str], images: str | Path | None = None
     DataError
         Where ``images`` is not there.
     """
-    place = None if images is None else Path(images).expanduser()
+    place, bound = _place_named(images), _place_named(within)
     if isinstance(source, (str, Path)) and Path(source).expanduser().is_file():
-        return _where(Path(source).expanduser(), names, place)
-    return FolderFiles(Path()) if place is None else _place(place)
+        return _where(Path(source).expanduser(), names, place, bound)
+    return FolderFiles(Path(), bound) if place is None else _place(place, bound)
 
 
-def _table(path: Path, target: str | None, images: Path | None) -> ImageTable:
+def _table(path: Path, target: str | None, images: Path | None, within: Path | None) -> ImageTable:
     raw = read(path)
     column = _file_column(raw, target)
     if target is not None and not _holds(raw, target):
         raise NotFoundError.of("column", target, raw.table.column_names)
     names = [str(v or "").strip().replace("\\", "/") for v in raw.table[column].to_pylist()]
-    files = _where(path, names, images)
+    files = _where(path, names, images, within)
     lost = [i for i, name in enumerate(names) if not files.has(name)]
     notices = list(raw.notices)
     if len(lost) == len(names):
@@ -281,21 +291,21 @@ def _names_images(raw: RawTable, name: str) -> bool:
     return bool(cells) and sum(Path(c.strip()).suffix.lower() in IMAGES for c in cells) >= 0.9 * len(cells)
 
 
-def _where(path: Path, names: Sequence[str], images: Path | None) -> Files:
+def _where(path: Path, names: Sequence[str], images: Path | None, within: Path | None) -> Files:
     """Find the place in which the first files lie."""
     if images is not None:
-        return _place(images)
+        return _place(images, within)
     stem = path.name.split(".")[0]
     stems = dict.fromkeys((stem, stem.removesuffix("_labels")))
     places = [path.parent, *(path.parent / s for s in stems), *(path.parent / f"{s}.zip" for s in stems)]
-    found = [_place(p) for p in places if p.exists()]
+    found = [_place(p, within) for p in places if p.exists()]
     sample = names[:_LOOKED_AT]
     return max(found, key=lambda files: sum(files.has(n) for n in sample))  # of equals the first: beside the table
 
 
-def _place(path: Path) -> Files:
+def _place(path: Path, within: Path | None) -> Files:
     if path.is_dir():
-        return FolderFiles(path)
+        return FolderFiles(path, within)
     if not path.exists():
         raise DataError("There is no such folder or archive.", where=str(path))
     return ZipFiles(path)

@@ -79,7 +79,7 @@ class Guard(threading.Thread):
             if found is None or found.attempt != self._job.attempt or found.state not in HELD:
                 self._give_up("The attempt was given up; another may have the job by now.")
             elif found.stop:
-                self._context.ask_to_stop()
+                self._context.ask_to_stop(found.stop)
 
     def end(self) -> None:
         """Fall silent: what is said now must not be heard after how the attempt ended."""
@@ -96,14 +96,30 @@ class Guard(threading.Thread):
         return found
 
 
-def run_attempt(queue: JobQueue, workspace: Path, number: int, attempt: int, call: str, *, look_s: float = 1.0) -> int:
-    """Run an attempt in this process and tell the queue how it ended; gives the exit code."""
+def run_attempt(
+    queue: JobQueue, workspace: Path, number: int, attempt: int, call: str, *, look_s: float = 1.0, cpus: int = 0
+) -> int:
+    """Run an attempt in this process and tell the queue how it ended; gives the exit code.
+
+    Parameters
+    ----------
+    queue, workspace : JobQueue, Path
+        Where the job stands, and keeps its files.
+    number, attempt : int
+        Which attempt at which job.
+    call : str
+        Function of its kind.
+    look_s : float
+        How often its `Guard` looks.
+    cpus : int
+        Cores that its worker gives it; 0 for those that it asked for.
+    """
     try:
         job = queue.begin(number, attempt, os.getpid(), mark_of(os.getpid()))
     except ConflictError as error:
         _say(str(error))
         return GIVEN_UP
-    context = _context(job, workspace)
+    context = _context(job, workspace, cpus or max(1, job.cpus))
     guard = Guard(queue, job, context, _die, look_s=look_s)
     guard.start()
     ending = _ending(call, job, context)
@@ -112,7 +128,7 @@ def run_attempt(queue: JobQueue, workspace: Path, number: int, attempt: int, cal
     return 0 if ending.outcome == "done" else 1
 
 
-def _context(job: Job, workspace: Path) -> JobContext:
+def _context(job: Job, workspace: Path, cpus: int) -> JobContext:
     folder = checkpoint_folder(workspace, job.id)
     folder.mkdir(parents=True, exist_ok=True)
     return JobContext(
@@ -121,11 +137,12 @@ def _context(job: Job, workspace: Path) -> JobContext:
         owner=job.owner,
         workspace=workspace,
         checkpoint=folder,
-        cpus=job.cpus,
+        cpus=cpus,
         memory_bytes=job.memory_bytes,
         devices=job.held,
         device_bytes=job.device_bytes,
         deadline=time.monotonic() + job.left_s(time.time()),
+        spent_s=job.spent_s,
     )
 
 
@@ -202,11 +219,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lease", type=float, default=LEASE_S)
     parser.add_argument("--pause", type=float, default=FIRST_PAUSE_S)
     parser.add_argument("--look", type=float, default=1.0)
+    parser.add_argument("--cpus", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
         with Workspace.open(options.workspace) as workspace:
             queue = JobQueue(workspace.database, lease_s=options.lease, first_pause_s=options.pause)
-            return run_attempt(queue, workspace.path, options.job, options.attempt, options.call, look_s=options.look)
+            return run_attempt(
+                queue, workspace.path, options.job, options.attempt, options.call, look_s=options.look,
+                cpus=options.cpus,
+            )  # fmt: skip
     except TidemillError as error:
         _say(str(error))
         return error.exit_code

@@ -40,6 +40,8 @@ class JobContext:
         What it may hold on each; 0 for all.
     deadline : float
         `time.monotonic` value at which it must have ended; ``inf`` for none.
+    spent_s : float
+        Seconds that earlier attempts took.
     """
 
     job: int
@@ -52,14 +54,21 @@ class JobContext:
     devices: tuple[str, ...] = ()
     device_bytes: int = 0
     deadline: float = float("inf")
+    spent_s: float = 0.0
     clock: Callable[[], float] = time.monotonic
     _asked: threading.Event = field(default_factory=threading.Event, repr=False)
+    _why: str = field(default="", repr=False)
     _told: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def stopping(self) -> bool:
         """True once it was asked to stop: keep what the next attempt needs, and call `stop_here`."""
         return self._asked.is_set()
+
+    @property
+    def out_of_time(self) -> bool:
+        """True where it was asked to stop because its time is over: what it can still finish in seconds counts."""
+        return self.stopping and self._why == "time"
 
     def stop_here(self) -> None:
         """Call it between two steps, with everything kept: ends the job where it was asked to stop.
@@ -91,8 +100,9 @@ class JobContext:
             told["share"] = min(1.0, max(0.0, float(share)))
         self._told = told
 
-    def ask_to_stop(self) -> None:
-        """Make `stopping` true; for the process that runs the job."""
+    def ask_to_stop(self, why: str = "") -> None:
+        """Make `stopping` true; for the process that runs the job, with the reason as in `Job.stop`."""
+        self._why = why
         self._asked.set()
 
     def told(self) -> Mapping[str, Any]:

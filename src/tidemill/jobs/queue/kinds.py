@@ -13,6 +13,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "path": (str,),
     "data": (str,),
+    "weights": (str,),
+    "code": (str,),
+    "objective": (str,),
+    "duration": (str, int, float),
+    "size": (str, int),
     "number": (int, float),
     "integer": (int,),
     "boolean": (bool,),
@@ -29,26 +34,47 @@ class Argument:
     ----------
     type : str
         ``"string"``, ``"path"`` (a file or folder), ``"data"`` (a file, or the name of a dataset version),
-        ``"number"``, ``"integer"``, ``"boolean"``, ``"object"`` or ``"array"``.
+        ``"weights"`` (a file or folder, the name of a study, or of weights elsewhere), ``"code"``
+        (``FILE.py:FUNCTION``; never from another machine, ``local`` or not), ``"objective"``, ``"duration"``
+        (``"2h"``, or seconds), ``"size"`` (``"4GB"``, or bytes), ``"number"``, ``"integer"``, ``"boolean"``,
+        ``"object"`` or ``"array"``.
     about : str
         For people.
     required : bool
         Must be given.
+    items : str
+        Type of the members of an array, or of the values of an object; empty for any.
+    local : bool
+        Only for callers on this machine.
     """
 
     type: str
     about: str
     required: bool = False
+    items: str = ""
+    local: bool = False
 
     def fits(self, value: Any) -> bool:
         """Whether a value has the type; None stands for an argument that is not given."""
         if value is None:
             return not self.required
-        if isinstance(value, bool) and self.type != "boolean":
+        if not _is(self.type, value):
             return False
-        if isinstance(value, float) and not math.isfinite(value):
-            return False
-        return isinstance(value, _TYPES[self.type])
+        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return not self.items or all(_is(self.items, member) for member in members)
+
+    @property
+    def wanted(self) -> str:
+        """Its type in words."""
+        return f"{self.type} of the type {self.items}" if self.items else self.type
+
+
+def _is(form: str, value: Any) -> bool:
+    if isinstance(value, bool) and form != "boolean":
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return isinstance(value, _TYPES[form])
 
 
 @dataclass(frozen=True)
@@ -67,7 +93,10 @@ class Kind:
     arguments : mapping of str to Argument
         What may be given.
     cpus : int
-        Cores where nobody says more.
+        Cores where nobody says how many; 0 for all of the worker that takes the job.
+    review : str
+        ``"package.module:function"``; called with the arguments by name when a job is queued, and raises where their
+        values can't be meant. Empty for none.
     """
 
     name: str
@@ -75,9 +104,23 @@ class Kind:
     about: str
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     cpus: int = 1
+    review: str = ""
 
-    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the arguments if they fit, those that are None left out; raises `OptionError` with all that is wrong."""
+    def check(self, given: Mapping[str, Any], *, afar: bool = False) -> dict[str, Any]:
+        """Give the arguments if they fit, those that are None left out.
+
+        Parameters
+        ----------
+        given : mapping
+            By name.
+        afar : bool
+            True for a caller on another machine.
+
+        Raises
+        ------
+        OptionError
+            With all that is wrong.
+        """
         wrong = []
         for name in given:
             if name not in self.arguments:
@@ -86,7 +129,11 @@ class Kind:
             if argument.required and given.get(name) is None:
                 wrong.append(f"the argument {name!r} is missing")
             elif name in given and not argument.fits(given[name]):
-                wrong.append(f"the argument {name!r} must be of the type {argument.type}, but got {given[name]!r:.80}")
+                wrong.append(
+                    f"the argument {name!r} must be of the type {argument.wanted}, but got {given[name]!r:.80}"
+                )
+            elif afar and argument.local and given.get(name) is not None:
+                wrong.append(f"the argument {name!r} is for callers on the machine itself")
         if wrong:
             raise OptionError(f"The job can't be queued: {'; '.join(wrong)}.", where=self.name)
         return {name: value for name, value in given.items() if value is not None}

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, text, update
 
 from tidemill.core.errors import ConflictError, NotFoundError, OptionError
+from tidemill.core.protocols import Change
 from tidemill.jobs.queue import rules
 from tidemill.jobs.queue.graph import in_order, places_of
 from tidemill.jobs.queue.types import ENDED, HELD, OPEN, Attempt, Claimant, Ending, Job, JobState, Quota, Request, Until
@@ -182,10 +183,7 @@ class JobQueue:
 
     def set_quota(self, owner: str, quota: Quota | None) -> None:
         """Say what an owner (or `EVERYBODY`) may have at a time; None takes it back."""
-        if quota is None:
-            self._records.delete(QUOTA, owner)
-        else:
-            self._records.put(QUOTA, owner, {"running": quota.running, "queued": quota.queued})
+        self._records.put_all([quota_change(owner, quota)])
 
     def quotas(self) -> dict[str, Quota]:
         """All quotas by owner."""
@@ -355,7 +353,7 @@ class JobQueue:
             if found.attempt != job.attempt or found.state not in HELD or found.lease_until >= now:
                 return None
             error = f"Nobody on {found.host} has spoken for it for {self.lease_s:g} s."
-            return self._end(connection, found, Ending("lost", error=error), now)
+            return self._end(connection, found, Ending("lost", error=error, at=found.lease_until), now)
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
@@ -443,14 +441,14 @@ class JobQueue:
 
     def _end(self, connection: Connection, job: Job, ending: Ending, now: float) -> Job:
         verdict = rules.after(job, ending, now, self.first_pause_s)
-        over = verdict.state in ENDED
+        over, at = verdict.state in ENDED, ending.ended_at(now)
         values: dict[str, Any] = {
             "state": verdict.state.value,
             "pid": None,
             "mark": "",
             "held": [],
             "lease_until": 0.0,
-            "spent_s": job.spent_s + max(0.0, now - (job.started_at or now)),
+            "spent_s": job.spent_s + max(0.0, at - (job.started_at or at)),
             "ready_at": verdict.ready_at if verdict.ready_at is not None else job.ready_at,
             "finished_at": now if over else None,
             "result": ending.result if verdict.state is JobState.DONE else None,
@@ -459,11 +457,16 @@ class JobQueue:
         if not _set(connection, _ours(job.id, job.attempt), **values):
             raise ConflictError(f"Attempt {job.attempt} of job {job.id} has ended already.")
         this = and_(job_attempts.c.job_id == job.id, job_attempts.c.number == job.attempt)
-        told = {"finished_at": now, "outcome": ending.outcome, "error": ending.error}
+        told = {"finished_at": at, "outcome": ending.outcome, "error": ending.error}
         connection.execute(update(job_attempts).where(this).values(**told))
         if over:
             _settle(connection, [job.id], now)
         return _one(connection, job.id)
+
+
+def quota_change(owner: str, quota: Quota | None) -> Change:
+    """Give the change of a record by which an owner gets a quota, or loses it, for who has more to write beside it."""
+    return Change(QUOTA, owner, None if quota is None else {"running": quota.running, "queued": quota.queued})
 
 
 _NOTHING_YET: dict[str, Any] = {

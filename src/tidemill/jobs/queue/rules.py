@@ -75,7 +75,7 @@ def after(job: Job, ending: Ending, now: float, first_pause_s: float = FIRST_PAU
         return Verdict(JobState.DONE)
     if job.stop in ("cancel", "force"):
         return Verdict(JobState.CANCELLED, "It was cancelled while it ran.")
-    if job.stop == "time" or job.left_s(now) <= 0:
+    if job.stop == "time" or job.left_s(ending.ended_at(now)) <= 0:
         return Verdict(JobState.FAILED, f"Its time of {job.time_s or 0:g} s is over.")
     if ending.hopeless:
         return Verdict(JobState.FAILED, ending.error)
@@ -97,11 +97,14 @@ class Room:
         Of a worker.
     devices : mapping of str to int
         Bytes by device.
+    whole : int
+        Cores of the worker, free or not.
     """
 
     cpus: int
     memory_bytes: int
     devices: Mapping[str, int]
+    whole: int
 
 
 def room(by: Claimant, others: Sequence[Job], *, idle: bool = False) -> Room:
@@ -127,9 +130,10 @@ def room(by: Claimant, others: Sequence[Job], *, idle: bool = False) -> Room:
             if name in devices:
                 devices[name] -= job.device_bytes or sizes[name]
     return Room(
-        by.capacity.cpus - sum(job.cpus for job in mine),
+        by.capacity.cpus - sum(by.capacity.cores_of(job) for job in mine),
         by.capacity.memory_bytes - sum(job.memory_bytes for job in mine),
         devices,
+        by.capacity.cpus,
     )
 
 
@@ -138,7 +142,7 @@ def place(job: Job | Request, left: Room, devices: Sequence[Device]) -> tuple[st
 
     Of devices with room the fullest are taken, so that small jobs are packed and large ones find an empty one.
     """
-    if job.cpus > left.cpus or job.memory_bytes > left.memory_bytes:
+    if (job.cpus or left.whole) > left.cpus or job.memory_bytes > left.memory_bytes:
         return None
     fitting = [d for d in devices if left.devices[d.name] >= (job.device_bytes or d.usable)]
     if len(fitting) < job.devices:

@@ -69,7 +69,7 @@ class Request:
     priority : int
         A job with one more point counts as if it had come `tidemill.jobs.queue.rules.AGE_S` seconds earlier.
     cpus : int
-        Cores that it uses.
+        Cores that it uses; 0 for all of the worker that takes it.
     memory_bytes : int
         What it will probably hold; 0 where nobody knows.
     devices : int
@@ -102,8 +102,8 @@ class Request:
                 wrong.append(f"its {noun} must be printable text of up to 200 characters, but is {text!r}")
         if abs(self.priority) > MOST_PRIORITY:
             wrong.append(f"its priority must lie within ±{MOST_PRIORITY}, but is {self.priority}")
-        if self.cpus < 1 or self.max_attempts < 1:
-            wrong.append(f"it needs at least one core and one attempt, but has ({self.cpus=}, {self.max_attempts=})")
+        if self.cpus < 0 or self.max_attempts < 1:
+            wrong.append(f"it needs cores and at least one attempt, but has ({self.cpus=}, {self.max_attempts=})")
         if min(self.memory_bytes, self.devices, self.device_bytes) < 0:
             wrong.append("its memory and devices must not be negative")
         if self.device_bytes and not self.devices:
@@ -230,12 +230,26 @@ class Ending:
         Why, in words.
     hopeless : bool
         True where another attempt would end the same way: wrong input.
+    at : float or None
+        When it ended, seconds since 1970, where that is not now: of an attempt that nobody saw end, when it was last
+        spoken for.
     """
 
     outcome: str
     result: Any = None
     error: str | None = None
     hopeless: bool = False
+    at: float | None = None
+
+    def ended_at(self, now: float) -> float:
+        """When it ended; never later than ``now``.
+
+        Examples
+        --------
+        >>> Ending("done").ended_at(9.0), Ending("lost", at=5.0).ended_at(9.0)
+        (9.0, 5.0)
+        """
+        return now if self.at is None else min(now, self.at)
 
 
 @dataclass(frozen=True)
@@ -280,6 +294,10 @@ class Capacity:
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.memory_bytes < 1:
             raise OptionError(f"A worker needs cores and memory, but got ({self.cpus=}, {self.memory_bytes=}).")
+
+    def cores_of(self, job: Job | Request) -> int:
+        """How many cores a job has here."""
+        return job.cpus or self.cpus
 
 
 @dataclass(frozen=True)

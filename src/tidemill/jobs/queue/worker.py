@@ -17,6 +17,7 @@ from tidemill.core.errors import ConflictError, TidemillError, WorkspaceError
 from tidemill.jobs._child import THREAD_VARIABLES
 from tidemill.jobs.queue.folders import job_folder, log_path
 from tidemill.jobs.queue.kinds import Kinds
+from tidemill.jobs.queue.machine import BY_BUS, ORDER, VISIBLE
 from tidemill.jobs.queue.processes import end_group, host_name, kill_group, lives, mark_of, worker_id, worker_lives
 from tidemill.jobs.queue.queue import JobQueue
 from tidemill.jobs.queue.types import HELD, Capacity, Claimant, Ending, Job, JobState
@@ -219,7 +220,9 @@ class Worker:
             return
         with contextlib.suppress(ConflictError):
             error = "Its worker has gone, and its process with it."
-            lost = self.queue.finish(taken.id, taken.attempt, Ending("lost", error=error))
+            # A machine that was off for a night has not worked for a night.
+            ending = Ending("lost", error=error, at=job.lease_until)
+            lost = self.queue.finish(taken.id, taken.attempt, ending)
             self._tell("lost", lost, error)
 
     # ---------------------------------------------------------------------------------------------------------- press
@@ -274,7 +277,7 @@ class Worker:
             sys.executable, "-m", "tidemill.jobs.queue.child", "--workspace", str(self._workspace.path),
             "--job", str(job.id), "--attempt", str(job.attempt), "--call", kind.call,
             "--lease", str(self.queue.lease_s), "--pause", str(self.queue.first_pause_s),
-            "--look", str(min(1.0, self.queue.lease_s / 8)),
+            "--look", str(min(1.0, self.queue.lease_s / 8)), "--cpus", str(self._me.capacity.cores_of(job)),
         ]  # fmt: skip
         with Path(log_path(self._workspace.path, job.id, job.attempt)).open("ab") as log:
             return subprocess.Popen(
@@ -287,11 +290,13 @@ class Worker:
             )
 
     def _environment(self, job: Job) -> Mapping[str, str]:
-        more = {**dict.fromkeys(THREAD_VARIABLES, str(job.cpus)), "TIDEMILL_JOB": str(job.id), "PYTHONUNBUFFERED": "1"}
+        cores = str(self._me.capacity.cores_of(job))
+        more = {**dict.fromkeys(THREAD_VARIABLES, cores), "TIDEMILL_JOB": str(job.id), "PYTHONUNBUFFERED": "1"}
         if job.owner:
             more["TIDEMILL_ACTOR"] = job.owner
-        if self._me.capacity.devices:  # only what it was given; nothing is what it was given, too
-            more["CUDA_VISIBLE_DEVICES"] = ",".join(name.partition(":")[2] for name in job.held)
+        # Only what it was given, by the numbers of `find_devices`; nothing is what it was given, too.
+        more[VISIBLE] = ",".join(name.partition(":")[2] for name in job.held)
+        more[ORDER] = BY_BUS
         return {**os.environ, **more}
 
     def _tell(self, what: str, job: Job | None, words: str) -> None:
