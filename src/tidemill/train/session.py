@@ -476,9 +476,12 @@ class Session:
     # ---------------------------------------------------------------------------------------------------- the end
 
     def _end(self, stop: Stop) -> None:
+        if stop is Stop.CANCELLED:
+            self._save()  # who wants an end may not wait for the evaluation
         evaluated = bool(self._at.curve) and self._at.curve[-1].step == self._at.step
         if not evaluated and self._at.step:
             self._evaluate()
+            self._saved_at = 0  # a checkpoint of this step lacks its point, and maybe the best weights
         self._save()
         self._use_best()
         self._tell("ended", f"Ended after {self._at.step} steps: {stop.value}.", stop=stop.value)
