@@ -215,6 +215,15 @@ def test_who_asks_for_an_end_has_the_checkpoint_before_the_evaluation(tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["step-000000001"]
 
 
+def test_a_loader_that_fails_is_told_with_the_kind_of_its_error() -> None:
+    class Gone(Cloud):
+        def batch(self, indices, *, train, rng):  # type: ignore[no-untyped-def]
+            raise FileNotFoundError("photo.png")
+
+    with pytest.raises(TrialError, match=r"failed at step 1: FileNotFoundError: photo\.png"):
+        train(net(), loss, Gone(), RECIPE, plan=CPU)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_sixteen_bits_learn_nearly_the_same(precision: str) -> None:
     recipe = replace(RECIPE, precision=precision, epochs=8)
