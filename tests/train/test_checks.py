@@ -15,7 +15,8 @@ from tests.train.small import RECIPE, Cloud, loss, net  # noqa: E402  torch must
 from torch import Tensor, nn  # noqa: E402
 
 from tidemill.core.errors import NotFoundError, TrialError  # noqa: E402
-from tidemill.train.checks import CHECKS, Finding, check, refuse  # noqa: E402
+from tidemill.train import device  # noqa: E402
+from tidemill.train.checks import CHECKS, Finding, _Case, check, refuse  # noqa: E402
 from tidemill.train.types import Limits, Placement  # noqa: E402
 
 CPU = Placement(device="cpu")
@@ -97,6 +98,36 @@ def test_memory_that_is_not_there_is_an_error() -> None:
     assert look("P4").state == "ok"
     found = look("P4", net(width=256), limits=Limits(memory_bytes=1))
     assert found.state == "error"
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = net(width=512)
+    each = 1e9 * float(look("P4", module).message.split(" GB needed")[0])
+    monkeypatch.setattr(device, "free_bytes", lambda _device, limit: int(3 * each) if limit is None else limit)
+    assert look("P4", module).state == "ok"
+    found = look("P4", module, plan=replace(CPU, replicas=4))
+    assert found.state == "error"
+    assert "4 replicas (DDP)" in found.message
+    assert look("P4", module, limits=Limits(memory_bytes=int(each / 2))).state == "error"
+
+
+def test_what_is_offloaded_counts_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cuda": 10**12, "cpu": 10**12}
+    monkeypatch.setattr(device, "free_bytes", lambda where, _limit: free[where.type])
+
+    def on_a_gpu(offload: bool) -> tuple[str, str]:
+        # Of its device this check asks only for the kind and what is free.
+        case = _Case(net(width=512), loss, Cloud(), RECIPE, None, None, replace(CPU, offload=offload), Limits(), 0)
+        case.device = torch.device("cuda")
+        return CHECKS["P4"][1](case)
+
+    (_, whole), (state, message) = on_a_gpu(False), on_a_gpu(True)
+    assert state == "ok"
+    assert float(message.split(" GB needed")[0]) < float(whole.split(" GB needed")[0])
+    assert "offloaded to the host" in message
+    free["cpu"] = 10**5
+    assert on_a_gpu(False)[0] == "ok"
+    assert on_a_gpu(True)[0] == "error"
 
 
 def test_a_module_that_is_not_the_same_twice_is_noticed() -> None:

@@ -16,6 +16,7 @@ from tests.train.small import RECIPE, Cloud, Narrow, Net, NormNet, accuracy, los
 from torch import Tensor, nn  # noqa: E402
 
 from tidemill.core.errors import DataError, OptionError, TrialError, TrialMemoryError  # noqa: E402
+from tidemill.train import checkpoint  # noqa: E402
 from tidemill.train.cursor import Cursor  # noqa: E402
 from tidemill.train.runtime import predict, predicted, train  # noqa: E402
 from tidemill.train.schedule import factor, steps_of  # noqa: E402
@@ -179,6 +180,48 @@ def test_a_wish_to_end_is_heard_at_the_next_step(tmp_path: Path) -> None:
     limits = Limits(cancelled=lambda: next(asked))
     trained = train(net(), loss, Cloud(), RECIPE, plan=CPU, limits=limits, folder=tmp_path)
     assert (trained.stop, trained.step) == (Stop.CANCELLED, 3)
+
+
+def test_the_last_evaluation_is_in_the_checkpoint_of_its_step(tmp_path: Path) -> None:
+    """Also where a checkpoint that was due has been written after that step already."""
+    asked = iter([False, False, True])
+    recipe = replace(RECIPE, checkpoint_s=1e-9)
+    check = Cloud(30, seed=5)
+    module = net()
+    trained = train(
+        module, loss, Cloud(), recipe, validation=check, plan=CPU, folder=tmp_path,
+        limits=Limits(cancelled=lambda: next(asked)),
+    )  # fmt: skip
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert (found[1].step, found[1].best) == (3, trained.best)
+    assert any(name.startswith("best.") for name in found[1].tensors)
+    again = net(seed=9)
+    paused = train(
+        again, loss, Cloud(), recipe, validation=check, plan=CPU, folder=tmp_path, limits=Limits(epochs=3 * 13 / 50)
+    )
+    assert paused.curve == trained.curve
+    for mine, theirs in zip(again.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_who_asks_for_an_end_has_the_checkpoint_before_the_evaluation(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    train(
+        net(), loss, Cloud(), RECIPE, validation=Cloud(30, seed=5), plan=CPU, folder=tmp_path,
+        limits=Limits(cancelled=lambda: True), on_event=heard.append,
+    )  # fmt: skip
+    assert [e.kind for e in heard if e.kind in ("point", "checkpoint")] == ["checkpoint", "point", "checkpoint"]
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000000001"]
+
+
+def test_a_loader_that_fails_is_told_with_the_kind_of_its_error() -> None:
+    class Gone(Cloud):
+        def batch(self, indices, *, train, rng):  # type: ignore[no-untyped-def]
+            raise FileNotFoundError("photo.png")
+
+    with pytest.raises(TrialError, match=r"failed at step 1: FileNotFoundError: photo\.png"):
+        train(net(), loss, Gone(), RECIPE, plan=CPU)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

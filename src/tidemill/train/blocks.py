@@ -72,14 +72,22 @@ def recomputing(module: nn.Module, policy: str) -> Iterator[None]:
             del block.forward  # the class's own shows again
 
 
+def keeps_statistics(block: nn.Module) -> bool:
+    """Whether passes leave statistics of batches behind."""
+    return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in block.modules())
+
+
 def _twice(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _still(block)
 
+    # A compiler can take a block apart that is recomputed without more ado.
+    more: dict[str, Any] = {"context_fn": contexts} if keeps_statistics(block) else {}
+
     def covered(*args: Any, **kwargs: Any) -> Any:
         if not is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **more, **kwargs)
 
     return covered
 

@@ -246,10 +246,12 @@ def _seal(part: Path, final: Path, progress: Progress) -> None:
         json.dump(progress.to_json(), text)
         _sync(text.fileno(), text.flush)
     _sync_folder(part)
-    if final.exists():  # the same step again, after a resume that did nothing
-        shutil.rmtree(final)
+    before = final.with_name(f".part-before-{final.name}")
+    if final.exists():  # the same step again, now with its evaluation
+        os.replace(final, before)
     os.replace(part, final)
     _sync_folder(final.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _sync(handle: int, flush: Any) -> None:

@@ -22,7 +22,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -289,13 +289,20 @@ def _memory(case: _Case) -> _Answer:
         )  # fmt: skip
     except TidemillError as error:
         return "skipped", str(error)
-    hardware = PRESETS["h100" if case.device.type == "cuda" else "cpu"]  # memory does not depend on its speed
+    # Memory does not depend on its speed; the processes are those of this machine.
+    hardware = replace(PRESETS["h100" if case.device.type == "cuda" else "cpu"], devices=placement.world)
     size = placement.micro_batch or ledger.least
-    filled = Placement(case.device.type, placement.replicas, placement.shards, size, placement.recompute)
-    need = estimate(filled, case.recipe.batch, ledger, run, hardware, case.precision, Correction()).memory_bytes
-    free = devices.free_bytes(case.device, case.limits.memory_bytes)
-    words = f"{need / 1e9:.2f} GB needed with pieces of {size}, {free / 1e9:.2f} GB free"
-    if need > free:
+    filled = replace(placement, device=case.device.type, micro_batch=size)
+    found = estimate(filled, case.recipe.batch, ledger, run, hardware, case.precision, Correction())
+    need, free = found.memory_bytes, devices.free_bytes(case.device, case.limits.memory_bytes)
+    words, lacks = f"{need / 1e9:.2f} GB needed with pieces of {size}, {free / 1e9:.2f} GB free", need > free
+    # Processes on processors share the machine's memory, and so does what is offloaded to it.
+    shared = found.host_bytes + (placement.world * need if case.device.type == "cpu" and placement.world > 1 else 0)
+    if shared:
+        here = devices.free_bytes(torch.device("cpu"), None)
+        words += f"; {shared / 1e9:.2f} GB of this machine for {placement.describe()}, {here / 1e9:.2f} GB free"
+        lacks = lacks or shared > here
+    if lacks:
         return "error", f"{words}. Plan with more shards or recomputation: tidemill plan."
     return "ok", words + "."
 

@@ -15,7 +15,6 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from pickle import PicklingError
@@ -29,6 +28,7 @@ from tidemill.core.budget import available_cpus
 from tidemill.core.errors import OptionError, TidemillError, TrialError
 from tidemill.train.device import find_device
 from tidemill.train.place import Group
+from tidemill.train.torchrun import PATIENCE, backends_of
 from tidemill.train.types import Event, OnEvent, Placement, Trained
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from tidemill.train.session import Task
 
-_PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others in one exchange; a checkpoint to a slow disk is the longest."""
 _LOOK_S = 0.2
 _LAST_S = 3.0
 
@@ -194,11 +192,11 @@ def _work(rank: int, placement: Placement, task: Task, folder: str, pipe: Connec
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        backends_of(device),
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=placement.world,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
     )
     # What has travelled lies in memory that all processes share: each trains a copy of its own.
     task = replace(task, module=copy.deepcopy(task.module))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from tidemill.train.device import find_device
 from tidemill.train.evaluate import as_array, outputs_of, stack
 from tidemill.train.place import Group
 from tidemill.train.session import Session, Task
+from tidemill.train.torchrun import Launch, check_world, ending_on_sigterm, joined, launch_of
 from tidemill.train.types import Event, Limits, Loss, OnEvent, Placement, Recipe, Samples, Score, Trained
 
 
@@ -41,6 +44,12 @@ def train(
     too, up to rounding, where the module's passes don't depend on how a batch is cut (dropout and batch
     normalisation do).
 
+    Under torchrun, or a launcher that sets the same environment, every process calls this with the same arguments
+    and is one of the group: the default process group where there is one, else one that is made for the training. The
+    first process alone tells events. All weights are in each process's module afterwards; in a group of the program's
+    own, shards stay shards. SIGTERM ends the training there after its step, with a checkpoint (`Stop.CANCELLED`),
+    unless the program handles it itself.
+
     Parameters
     ----------
     module : nn.Module
@@ -62,7 +71,7 @@ def train(
     folder : Path, optional
         For checkpoints; without it nothing is written and nothing resumed.
     plan : Placement, optional
-        Where; without it one process, on a GPU if there is one.
+        Where; without it one process, on a GPU if there is one, or, started by torchrun, a replica in each process.
     on_event : callable, optional
         Told what happens.
 
@@ -74,7 +83,8 @@ def train(
     Raises
     ------
     OptionError
-        For a GPU that is not there, or a folder of another training.
+        For a GPU that is not there, a folder of another training, or a plan for another number of processes than
+        torchrun has started.
     TrialError
         Where the loss is not a number (the batch is kept in ``folder``), the device or a process failed.
     TrialMemoryError
@@ -98,14 +108,11 @@ def train(
     ('done', 160, 2.0)
     """
     task = Task(module, loss, samples, recipe, validation, score, limits or Limits(), seed, folder)
-    placement = plan or Placement()
-    if placement.offload and find_device(placement.device).type == "cpu":
-        raise OptionError("Only what runs on a GPU can be offloaded to the host.", hint="Leave `offload` out.")
-    if placement.world == 1 and not placement.offload:
-        return Session(task, Group(find_device(placement.device), placement), on_event).run()
-    if dist.is_available() and dist.is_initialized():  # started by torchrun or the like: we are one of the group
-        return _in_group(task, placement, on_event)
-    return _with_smaller_pieces(task, placement, on_event)
+    launch = launch_of(os.environ)
+    if launch is None:
+        return _placed(task, plan, on_event)
+    with ending_on_sigterm(task.limits) as limits:
+        return _launched(replace(task, limits=limits), plan, launch, on_event)
 
 
 def predict(module: nn.Module, samples: Samples, *, micro_batch: int = 256, device: str = "auto") -> NDArray[Any]:
@@ -142,20 +149,47 @@ def predicted(
         yield indices, as_array(outputs)
 
 
-def _in_group(task: Task, placement: Placement, on_event: OnEvent | None) -> Trained:
-    if dist.get_world_size() != placement.world:
-        raise OptionError(
-            f"The plan is for {placement.world} processes, but this group has {dist.get_world_size()}.",
-            hint="Start as many as the plan says, or plan for what there is: tidemill plan.",
-        )
-    local = dist.get_rank() % max(1, _local_world())
-    return Session(task, Group(find_device(placement.device, local), placement), on_event).run()
+def _placed(task: Task, plan: Placement | None, on_event: OnEvent | None) -> Trained:
+    """Train where the plan says: here, as one of the group that is there, or in processes of our own."""
+    there = dist.get_world_size() if _is_in_group() else 1
+    placement = plan or Placement(replicas=there)
+    _check_offload(placement)
+    if _is_in_group() and (there > 1 or placement.world > 1 or placement.offload):
+        check_world(placement, there)
+        local = os.environ.get("LOCAL_RANK", str(dist.get_rank() % int(os.environ.get("LOCAL_WORLD_SIZE", there))))
+        return Session(task, Group(find_device(placement.device, int(local)), placement), on_event).run()
+    if placement.world == 1 and not placement.offload:
+        return Session(task, Group(find_device(placement.device), placement), on_event).run()
+    return _with_smaller_pieces(task, placement, on_event)
 
 
-def _local_world() -> int:
-    import os
+def _launched(task: Task, plan: Placement | None, launch: Launch, on_event: OnEvent | None) -> Trained:
+    """Train as one of the processes that a launcher has started, in a group made for it where there is none."""
+    if launch.world == 1 or _is_in_group():
+        return _placed(task, plan, on_event)
+    placement = plan or Placement(replicas=launch.world)
+    _check_offload(placement)
+    check_world(placement, launch.world)
+    device = find_device(placement.device, launch.local_rank)
+    with joined(launch, device):
+        group = Group(device, placement)
+        # What was cut into shards can't be put together in its place.
+        own = replace(task, module=copy.deepcopy(task.module)) if group.is_sharded else task
+        session = Session(own, group, on_event)
+        trained = session.run()
+        if own is not task:
+            task.module.load_state_dict(session.whole_state())
+    task.module.eval()
+    return trained
 
-    return int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
+
+def _check_offload(placement: Placement) -> None:
+    if placement.offload and find_device(placement.device).type == "cpu":
+        raise OptionError("Only what runs on a GPU can be offloaded to the host.", hint="Leave `offload` out.")
+
+
+def _is_in_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def _with_smaller_pieces(task: Task, placement: Placement, on_event: OnEvent | None) -> Trained:

@@ -18,6 +18,7 @@ from tidemill.train import checkpoint
 from tidemill.train import device as devices
 from tidemill.train.blocks import recomputing
 from tidemill.train.checkpoint import Progress
+from tidemill.train.compilation import Compilation, News
 from tidemill.train.cursor import cursor_of, generator
 from tidemill.train.evaluate import evaluate, stack
 from tidemill.train.feed import Feed
@@ -40,7 +41,10 @@ from tidemill.train.types import (
 )
 from tidemill.train.work import Worker, no_memory
 
-_FAILURES = (RuntimeError, MemoryError, ValueError, TypeError, IndexError)
+_FAILURES = (
+    RuntimeError, MemoryError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
+    OSError,
+)  # fmt: skip
 """What modules, losses and loaders raise when something is wrong with them."""
 _MARGIN = 1.2
 """How much longer than the last ones a step and an evaluation may take, when the deadline is foreseen."""
@@ -117,6 +121,7 @@ class Session:
         self._resident = devices.resident_bytes() - _size(task.module)
         self._flags = (False, False, False)
         self._rate = 0.0
+        self._compilation = Compilation(self.recipe.compile, task.module, group, _FAILURES)
 
     def run(self) -> Trained:
         """Train to the end, to a pause, or to a limit; the module holds the weights to use afterwards."""
@@ -127,6 +132,7 @@ class Session:
             stack.enter_context(recomputing(self.task.module, self.group.placement.recompute))
             feed = Feed(self.task.samples, self.group.device, self.task.seed)
             stack.callback(feed.close)
+            stack.callback(self._compilation.close)
             with self._explaining():
                 self._placed = self._place()
             self._worker = Worker(
@@ -136,6 +142,7 @@ class Session:
             with self._explaining():
                 self._choose_micro_batch()
             self._tell("started", f"Training on {self.group.device}: {self.group.placement.describe()}.")
+            self._hear(self._compilation.begin(self._rehearse))
             stop = self._loop()
             self._end(stop)
         return self._trained(stop)
@@ -148,6 +155,7 @@ class Session:
             if stop is not None:
                 return stop
             self._step()
+            self._weigh_compiler()
             self._exchange()
             if self._evaluation_is_due():
                 self._evaluate()
@@ -161,6 +169,9 @@ class Session:
                 done = self._worker.step(self._at.step, self._micro_batch, self._place_of_step())
                 break
             except _FAILURES as error:
+                if self._may_be_the_compiler(error):
+                    self._hear(self._compilation.give_up(error))
+                    continue
                 trouble = self._explained(error)
                 if trouble is not None:
                     raise trouble from error
@@ -177,6 +188,34 @@ class Session:
         self._at = replace(self._at, step=self._at.step + 1, scale=self._worker.scale)
         if not done.moved:
             self._tell("warning", f"Gradients overflowed; the loss is scaled by {self._worker.scale:g} from now on.")
+
+    def _weigh_compiler(self) -> None:
+        """Compile where it may pay, and be eager again where it doesn't."""
+        steps = min(self._end_step, self._pause) - self._at.step
+        deadline = self.task.limits.deadline
+        left_s = math.inf if deadline is None else deadline - self._clock()
+        self._hear(self._compilation.after(self._step_s, steps, left_s, self._rehearse))
+
+    def _rehearse(self) -> float:
+        """Make the passes of a step, in both sizes of its pieces, without moving anything; give the seconds."""
+        began = self._clock()
+        share = -(-self.recipe.batch // self.group.world)
+        inner = self._placed.inner.train()
+        with unchanged_buffers(inner), self._placed.accumulating(last=False):
+            for size in filter(None, (self._micro_batch, share % self._micro_batch)):
+                self._worker.trial(size)
+        return self._clock() - began
+
+    def _hear(self, news: News | None) -> None:
+        """Tell what became of the compiler; from here on steps take another time."""
+        if news is not None:
+            self._tell("warning" if news.failed else "compiled", news.message)
+            self._trained_s, self._trained_samples, self._warm_clock = 0.0, 0, self._clock()
+
+    def _may_be_the_compiler(self, error: BaseException) -> bool:
+        """Whether eager passes may do; of several processes one alone can't make a step anew."""
+        alone = self.group.world == 1 and not self.group.is_sharded
+        return alone and self._compilation.is_on and not (devices.is_out_of_memory(error) or devices.is_lost(error))
 
     def _exchange(self) -> None:
         """Let all processes see the same reasons: time, a wish to end, a checkpoint that is due."""
@@ -291,17 +330,18 @@ class Session:
         """Measure the weights that stand in the module."""
         inner = self._placed.inner
         inner.eval()
-        total, count, given, wanted = evaluate(
-            inner,
-            validation,
-            self.task.loss,
-            self.task.score,
-            micro_batch=2 * self._micro_batch,
-            device=self.group.device,
-            precision=self._worker.precision,
-            rank=self.group.rank,
-            world=self.group.world,
-        )
+        with self._compilation.eager():
+            total, count, given, wanted = evaluate(
+                inner,
+                validation,
+                self.task.loss,
+                self.task.score,
+                micro_batch=2 * self._micro_batch,
+                device=self.group.device,
+                precision=self._worker.precision,
+                rank=self.group.rank,
+                world=self.group.world,
+            )
         self._placed.settle()
         inner.train()
         total, count_all = self.group.sum([total, count])
@@ -471,14 +511,23 @@ class Session:
         if devices.is_lost(error):
             return devices.lost(error, group.device, self._at.step + 1, resumable=self.task.folder is not None)
         line = str(error).strip().splitlines()
-        return TrialError(f"The module failed at step {self._at.step + 1}: {line[0][:300] if line else error!r}.")
+        what = line[0][:300] if line else ""
+        if not line or not isinstance(error, (RuntimeError, ValueError)):  # their words alone say little
+            what = f"{type(error).__name__}: {what}"
+        return TrialError(f"The module failed at step {self._at.step + 1}: {what}.", hint=self._without_compiler())
+
+    def _without_compiler(self) -> str | None:
+        return "It was compiled: try compile='never'." if self._compilation.is_on else None
 
     # ---------------------------------------------------------------------------------------------------- the end
 
     def _end(self, stop: Stop) -> None:
+        if stop is Stop.CANCELLED:
+            self._save()  # who wants an end may not wait for the evaluation
         evaluated = bool(self._at.curve) and self._at.curve[-1].step == self._at.step
         if not evaluated and self._at.step:
             self._evaluate()
+            self._saved_at = 0  # a checkpoint of this step lacks its point, and maybe the best weights
         self._save()
         self._use_best()
         self._tell("ended", f"Ended after {self._at.step} steps: {stop.value}.", stop=stop.value)

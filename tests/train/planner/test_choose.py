@@ -134,6 +134,18 @@ def test_a_model_too_large_for_a_device_is_sharded(facts: Facts) -> None:
     assert any(kind_of(r.placement).startswith("one process") and "needs" in r.reason for r in found.rejected)
 
 
+def test_after_a_plan_that_ran_out_of_memory_comes_one_that_takes_less(facts: Facts) -> None:
+    hardware = machine(20)
+    seen = [decide(facts, BATCH, hardware)]
+    for _ in range(3):
+        seen.append(decide(facts, BATCH, hardware, dropped=[found.placement for found in seen]))
+        assert seen[-1].estimate.memory_bytes < seen[-2].estimate.memory_bytes
+        assert seen[-1].estimate.step_s >= seen[0].estimate.step_s / 1.05
+    leanest = min(seen[0].rejected, key=lambda other: other.estimate.memory_bytes).placement
+    with pytest.raises(TrialMemoryError, match="may be used"):
+        decide(facts, BATCH, hardware, dropped=[replace(leanest, micro_batch=1, shards=1, recompute="blocks")])
+
+
 def test_nothing_fits_is_said_with_numbers(facts: Facts) -> None:
     with pytest.raises(TrialMemoryError, match=r"No placement on described fits: the leanest.*needs .* MB"):
         decide(facts, BATCH, machine(0.001))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.errors import DataError, NotFoundError, OptionError, TrialMemoryError
 from tidemill.train.planner.hardware import PRESETS, Hardware, detect, preset, read_hardware
 
 
@@ -57,3 +58,19 @@ def test_this_machine_is_measured() -> None:
     assert found.rate("fp32") > 1e8
     assert found.memory_rate > 1e8
     assert Hardware.from_json(found.to_json()) == found
+
+
+def test_a_full_device_is_measured_with_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
+    room, empty_like = 2**20, torch.empty_like
+
+    def little(tensor: Any) -> Any:
+        if tensor.numel() > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 MiB")
+        return empty_like(tensor)
+
+    monkeypatch.setattr(torch, "empty_like", little)
+    assert detect().memory_rate > 1e8
+    room = 1000
+    with pytest.raises(TrialMemoryError, match="The device cpu is full"):
+        detect()

@@ -6,8 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import Cloud, loss, net  # noqa: E402  torch must be there first
+from tests.train.small import Cloud, Narrow, loss, net  # noqa: E402  torch must be there first
 
+from tidemill.core.errors import TrialMemoryError  # noqa: E402
 from tidemill.train.planner.choose import plan  # noqa: E402
 from tidemill.train.planner.hardware import preset  # noqa: E402
 from tidemill.train.planner.probe import Probe, probe  # noqa: E402
@@ -28,3 +29,12 @@ def test_a_corrected_plan_says_what_was_measured() -> None:
     assert second.estimate.memory_bytes == pytest.approx(known.memory_bytes, rel=1e-3)
     third = known.correction(second)
     assert (third.runs, third.memory, third.time) == (2, pytest.approx(3.0, rel=1e-3), pytest.approx(2.0))
+
+
+def test_a_plan_that_went_on_with_smaller_pieces_did_not_fit() -> None:
+    module, cloud, recipe = Narrow(most=20), Cloud(200), Recipe(batch=32)
+    given = cloud.batch(torch.arange(2).numpy(), train=False, rng=None)
+    found = plan(module, loss, given, recipe, preset("cpu"))
+    assert found.placement.micro_batch == 32
+    with pytest.raises(TrialMemoryError, match="pieces of 16 samples in place of 32"):
+        probe(found, module, loss, cloud, recipe)

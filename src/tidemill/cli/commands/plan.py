@@ -18,7 +18,8 @@ def plan(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE.py:FUNCTION", help="A function that returns a module, a loss, samples and maybe a recipe."
+            metavar="FILE.py:FUNCTION",
+            help="A function that returns a module, a loss, samples and maybe a recipe and validation samples.",
         ),
     ],
     hardware: Annotated[
@@ -31,16 +32,26 @@ def plan(
     out: Annotated[Path | None, typer.Option("--out", help="Write the plan there, as JSON.")] = None,
     validation: Annotated[bool, typer.Option("--validation", help="There will be evaluations.")] = False,
     probe: Annotated[bool, typer.Option("--probe", help="Run three steps, and remember how far off it was.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Also run the checks P1 to P10.")] = False,
-    skip: Annotated[list[str] | None, typer.Option("--skip", help="Leave a check out: P3.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also run the checks P1 to P10 on the plan; an error in one is one here.")
+    ] = False,
+    skip: Annotated[list[str] | None, typer.Option("--skip", help="With --check: leave a check out, as P3.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="With --check: where checkpoints will be.")] = None,
+    time_: Annotated[
+        str | None, typer.Option("--time", help="With --check: how long the training may take, as 2h.")
+    ] = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
     """Say where a deep model would be trained, and why: memory, time, and what was not chosen."""
     with for_people(as_json):
         from tidemill.cli import show
-        from tidemill.sdk.plan import check_training, plan_training
+        from tidemill.core.errors import OptionError
+        from tidemill.sdk.plan import check_training, plan_training, refuse_training
 
+        alone = [word for word, value in (("--skip", skip), ("--folder", folder), ("--time", time_)) if value]
+        if alone and not check:
+            raise OptionError(f"{alone[0]} is for the checks.", hint="Add --check, or leave it out.")
         recipe: dict[str, Any] = {"batch": batch, "optimizer": optimizer, "precision": precision}
         found = plan_training(
             source,
@@ -53,11 +64,20 @@ def plan(
             **recipe,
         )
         if check:
-            found["checks"] = check_training(source, skip=skip or (), given=given, **recipe)
+            found["checks"] = check_training(
+                source,
+                skip=skip or (),
+                folder=folder,
+                time=time_,
+                placement=found["placement"],
+                hardware=hardware,
+                **recipe,
+            )
         if as_json:
             show.emit_json(found)
         else:
             _show(found)
+        refuse_training(found.get("checks", ()))
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -85,6 +105,8 @@ def _show(found: dict[str, Any]) -> None:
         print(note)
     if "probe" in found:
         done = found["probe"]
+        for other in done["dropped"]:
+            print(f"Dropped: {_words(other)}. {other['reason']}")
         print(f"Three steps took {1000 * done['step_s']:.2f} ms each and {show.size(done['memory_bytes'])}.")
     if found.get("checks"):
         columns = ("code", "subject", "state", "message")

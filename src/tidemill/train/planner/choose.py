@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -135,8 +135,13 @@ def decide(
     *,
     correction: Correction | None = None,
     placement: Placement | None = None,
+    dropped: Sequence[Placement] = (),
 ) -> Plan:
-    """Choose by what is known; arguments as in `plan`."""
+    """Choose by what is known; arguments as in `plan`.
+
+    Placements that were tried and ran out of memory are ``dropped``: these, and all that would take as much of a
+    device as the leanest of them, are chosen no more.
+    """
     fix = correction or Correction()
 
     def valued(options: Iterable[Placement]) -> list[_Option]:
@@ -147,6 +152,7 @@ def decide(
 
     options = valued(every_placement(batch, facts.ledger, hardware))
     capacity = _SHARE * (hardware.memory_bytes - hardware.context_bytes)
+    capacity = min([capacity, *(o.estimate.memory_bytes - 1 for o in valued(dropped))])
     fitting = [o for o in options if _fits(o.estimate, capacity, hardware)]
     if placement is not None:
         best = valued([_filled(placement, batch, facts, hardware)])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 
 from tidemill.core.budget import available_cpus, parse_size_bytes
-from tidemill.core.errors import DataError, NotFoundError, OptionError
+from tidemill.core.errors import DataError, NotFoundError, OptionError, TrialMemoryError
 
 _SIZES = ("memory_bytes", "host_memory_bytes")
 _GB, _TB = 10**9, 10**12
+_HALVINGS = 6
+"""How often what a device is measured with is halved where it does not fit."""
 
 
 @dataclass(frozen=True)
@@ -251,17 +253,43 @@ def detect() -> Hardware:
 def _matmul_rate(device: Any, dtype: Any) -> float:
     import torch
 
-    size = 512 if device.type == "cpu" else 4096
-    a = torch.ones((size, size), dtype=dtype, device=device)
-    return 2.0 * size**3 / _seconds(lambda: a @ a, device)
+    def rate(size: int) -> float:
+        a = torch.ones((size, size), dtype=dtype, device=device)
+        return 2.0 * size**3 / _seconds(lambda: a @ a, device)
+
+    return _fitting(rate, 512 if device.type == "cpu" else 4096, device)
 
 
 def _copy_rate(device: Any) -> float:
     import torch
 
-    a = torch.ones(16 * 2**20 if device.type == "cpu" else 256 * 2**20, device=device)
-    b = torch.empty_like(a)
-    return 2.0 * a.nbytes / _seconds(lambda: b.copy_(a), device)
+    def rate(size: int) -> float:
+        a = torch.ones(size, device=device)
+        b = torch.empty_like(a)
+        return 2.0 * a.nbytes / _seconds(lambda: b.copy_(a), device)
+
+    return _fitting(rate, 16 * 2**20 if device.type == "cpu" else 256 * 2**20, device)
+
+
+def _fitting(rate: Callable[[int], float], size: int, device: Any) -> float:
+    """Measure with tensors of a size, and with smaller ones where a device that others use has no room for them.
+
+    Raises
+    ------
+    TrialMemoryError
+        Where not even small ones fit.
+    """
+    import torch
+
+    for _ in range(_HALVINGS):
+        try:
+            return rate(size)
+        except torch.OutOfMemoryError:
+            size //= 2
+    raise TrialMemoryError(
+        f"The device {device} is full: there is no room to measure how fast it is.",
+        hint="End what else runs there, or describe the hardware: --hardware, with a preset or a file.",
+    )
 
 
 def _seconds(call: Any, device: Any) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from tidemill.core.errors import TrialMemoryError
 from tidemill.train.planner.estimate import Correction
 from tidemill.train.planner.plan import Plan
 from tidemill.train.runtime import train
@@ -52,8 +53,14 @@ def probe(plan: Plan, module: nn.Module, loss: Loss, samples: Samples, recipe: R
     Raises
     ------
     TrialMemoryError
-        Where the plan does not fit after all.
+        Where the plan does not fit after all, also where it would with smaller pieces.
     """
     short = replace(recipe, epochs=_STEPS * recipe.batch / len(samples), evaluate_every=1e9, patience=None)
     done = train(copy.deepcopy(module), loss, samples, short, seed=seed, plan=plan.placement)
+    taken, planned = done.placement.micro_batch, plan.placement.micro_batch
+    if planned is not None and taken is not None and taken < planned:  # a training helps itself; this is another plan
+        raise TrialMemoryError(
+            f"The plan ran out of memory: it went on with pieces of {taken} samples in place of {planned}.",
+            hint="Plan with less: shards, recomputation, or smaller pieces.",
+        )
     return Probe(memory_bytes=done.peak_bytes, step_s=recipe.batch / done.samples_per_s)
