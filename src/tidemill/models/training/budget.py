@@ -6,6 +6,8 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from tidemill.models.training.signals import Signals
+
 
 @dataclass
 class TrainBudget:
@@ -36,6 +38,12 @@ class TrainBudget:
     reached: float | None = None
     """Set by a training that was to come to its end and had no time for it: the passes after which its schedule, made
     shorter, was through."""
+    interrupted: float | None = None
+    """Set by a training that was asked to end: the share of its schedule that it had behind it, 0 to 1."""
+    signals: Signals | None = None
+    """What the search says while it trains, and hears."""
+    before: int = 0
+    """Steps of the parts of the training that came before, where it has several; points are told with them."""
     cache: str | None = None
     """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
 
@@ -43,6 +51,10 @@ class TrainBudget:
     def limited(self) -> bool:
         """Whether there is a deadline."""
         return not math.isinf(self.deadline)
+
+    def asked_to_end(self) -> bool:
+        """Whether the training should end at its next step, and hand over what it has."""
+        return self.signals is not None and self.signals.asked_to_end()
 
     def left_s(self) -> float:
         """Seconds left; never negative."""
