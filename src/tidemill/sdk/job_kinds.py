@@ -36,6 +36,7 @@ KINDS = (
             "families": Argument("array", "Only these families."),
             "schedule": Argument("string", "full, rows or rungs."),
             "epochs": Argument("integer", "With rungs: epochs of a whole training."),
+            "brackets": Argument("integer", "With rungs: on how many of them trials begin."),
             "seed": Argument("integer", "Seed."),
         },
     ),
