@@ -52,6 +52,22 @@ def test_a_report_holds_every_section(
     assert "nan" not in " ".join(page.sections.values()).lower().split()
 
 
+def test_learning_curves_are_drawn_where_there_are_some(cancer: ReportFacts, tmp_path: Path) -> None:
+    curves = {f"crnn-{n}": [(float(step), 1.0 / step + 0.01 * n) for step in range(1, 20)] for n in range(60)}
+    curves["short-1"], curves["odd-2"] = [(1.0, 0.5)], [(1.0, float("nan")), (2.0, float("inf"))]
+    page, _ = written(replace(cancer, curves=curves), tmp_path)
+    assert set(page.sections) == CLASSES | {"curves"}
+    assert page.figures == 9
+    names = list(page.sections)
+    assert names.index("curves") == names.index("progress") + 1
+    (told,) = [words for words in page.labels if words.startswith("Learning curves of 40 trials")]
+    assert "crnn-0 from 1.0000 to 0.0526" in told
+    assert "crnn-9" in told
+    assert "crnn-10" not in told, "others have no name"
+    page, _ = written(replace(cancer, curves={"short-1": curves["short-1"], "odd-2": curves["odd-2"]}), tmp_path)
+    assert "curves" not in page.sections
+
+
 def test_it_begins_with_the_answer_in_plain_words(cancer: ReportFacts, tmp_path: Path) -> None:
     page, _ = written(cancer, tmp_path)
     assert next(iter(page.sections)) == "answer"

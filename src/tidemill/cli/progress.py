@@ -1,10 +1,13 @@
-"""How a running search shows itself: live on a terminal, plain lines elsewhere, JSON for programs."""
+"""How a running search shows itself: live on a terminal, plain lines elsewhere, JSON for programs.
+
+On a terminal the curves of nets that are being trained are drawn, too.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +15,11 @@ from tidemill.cli import show
 
 if TYPE_CHECKING:
     from tidemill.search.events import Event
+    from tidemill.search.signals import CurvePoint
 
 Listener = Callable[["Event"], None]
+_MOST_CURVES = 8
+"""So many trainings that are under way are drawn."""
 
 
 @contextmanager
@@ -44,6 +50,7 @@ class _State:
         self.heard_at = self.begin
         self.running = ""
         self.values: list[float] = []
+        self.curves: dict[str, list[CurvePoint]] = {}
         self.finished = self.failed = 0
         self.best: tuple[str, float, str | None] | None = None
 
@@ -59,6 +66,18 @@ class _State:
             self.running = event.trial.name
         if event.kind == "finished" and event.best is not None:
             self.values.append(event.best)
+        if event.kind == "paused":
+            self.values.extend(_score_of(event))
+        self._follow(event)
+
+    def _follow(self, event: Event) -> None:
+        """Keep the curves of what is being trained."""
+        if event.trial is None:
+            return
+        if event.kind == "point" and event.point is not None:
+            self.curves.setdefault(event.trial.name, []).append(event.point)
+        elif event.kind in ("finished", "paused", "failed"):
+            self.curves.pop(event.trial.name, None)
 
     def time_left(self) -> str:
         now = time.monotonic()
@@ -71,6 +90,24 @@ class _State:
             return ""
         metric, value, trial = self.best
         return f"best {metric} {show.number(value)} ({trial})"
+
+
+def _score_of(event: Event) -> list[float]:
+    """The metric of the trial that an event is about, where it has one."""
+    score = None if event.trial is None else event.trial.scores.get(event.metric)
+    return [] if score is None else [score]
+
+
+def _on_rung(scores: Mapping[str, float]) -> str:
+    """Where a trial paused, by its scores.
+
+    Examples
+    --------
+    >>> _on_rung({"valid@3": 0.5, "valid@9": 0.25, "accuracy": 0.25})
+    ' after 9 epochs'
+    """
+    rungs = [int(name.removeprefix("valid@")) for name in scores if name.startswith("valid@")]
+    return f" after {max(rungs)} epochs" if rungs else ""
 
 
 class _Lines:
@@ -90,12 +127,14 @@ class _Lines:
             return f"{event.stage}: {event.message}" if event.message else event.stage
         if event.kind == "notice":
             return event.message
-        if event.trial is None or event.kind == "started":
+        if event.trial is None or event.kind in ("started", "point"):
             return ""
+        shown = "".join(f" {event.metric} {show.number(score)}" for score in _score_of(event))
         if event.kind == "finished":
-            score = event.trial.scores.get(event.metric)
-            shown = "" if score is None else f" {event.metric} {show.number(score)}"
             return f"{event.trial.name}{shown} · {self._state.best_in_words()}, {self._state.time_left()}"
+        if event.kind == "paused" and event.trial.error is None:
+            where = _on_rung(event.trial.scores)
+            return f"{event.trial.name}{shown} · paused{where}, {self._state.time_left()}"
         return f"{event.trial.name} {event.kind}: {event.trial.error or event.message}"
 
 
@@ -135,4 +174,8 @@ class _Live:
             Text(event.stage, style="bold"), f"{state.finished} trials done, {state.failed} failed", state.time_left()
         )
         grid.add_row(Text(state.running), state.best_in_words(), show.sparkline(state.values))
+        for name, curve in list(state.curves.items())[-_MOST_CURVES:]:
+            last = curve[-1]
+            at = f"epoch {last.epoch:.3g}: {show.number(last.value)}"
+            grid.add_row(Text(name), at, show.sparkline([point.value for point in curve]))
         return grid

@@ -64,6 +64,8 @@ class ReportFacts:
         Names of the trials that are not dominated in quality against latency.
     history : sequence of (float, float)
         Seconds since the start, and the metric of each finished trial, in order of finish.
+    curves : mapping of str to sequence of (float, float)
+        Learning curves by trial, best trial first: steps, and the validation loss or error there.
     evidence : sequence of Evidence
         First the one that the figures are drawn from.
     predict : Predict or None
@@ -94,6 +96,7 @@ class ReportFacts:
     history: Sequence[tuple[float, float]]
     evidence: Sequence[Evidence]
     predict: Predict | None = None
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     findings: Sequence[Mapping[str, Any]] = ()
     constraints: Sequence[Mapping[str, Any]] = ()
     steps: Sequence[str] = ()

@@ -86,6 +86,8 @@ def sections_of(analysis: Analysis, easel: Easel) -> list[Section]:
         overview.pareto(analysis, easel),
         overview.progress(analysis, easel),
     ]
+    learned = overview.curves(analysis, easel)
+    out += [learned] if learned is not None else []
     if analysis.evidence is not None and analysis.facts.task.kind is TaskKind.MULTILABEL:
         out.append(labels.by_label(analysis))
     elif analysis.evidence is not None and analysis.decisions is not None:

@@ -257,6 +257,7 @@ def _search(
             test_share=options.test_size or 0.0,
             schedule=options.schedule,
             epochs=options.epochs or modality.epochs,
+            brackets=options.brackets or 1,
         )
         with _executor(modality, options, budget, settings) as executor:
             tell = _teller(name, "", begin, on_event)

@@ -45,6 +45,7 @@ FIT_OPTIONS = {
     "families": Argument("array", "Only these families.", items="string"),
     "schedule": Argument("string", "full, rows or rungs."),
     "epochs": Argument("integer", "With rungs: epochs of a whole training."),
+    "brackets": Argument("integer", "With rungs: on how many of them trials begin."),
     "sheet": Argument("string", "Sheet of an Excel file."),
     "images": Argument("path", "Folder or zip archive with the image files that a table names."),
     "image_size": Argument("integer", "Images are resized to so many pixels a side."),

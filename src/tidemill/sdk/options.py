@@ -57,6 +57,9 @@ class FitOptions:
         ``"rungs"``, for nets, for a few epochs first, and for more where it keeps up.
     epochs : int or None
         With ``"rungs"``: epochs of a whole training.
+    brackets : int or None
+        With ``"rungs"``: on how many rungs, from the lowest, trials begin; None for the lowest alone. More of them
+        hedge against first epochs that say little, and cost more.
     database, sheet : str or None
         URL for an SQL query; sheet of an Excel file.
     name : str or None
@@ -110,6 +113,7 @@ class FitOptions:
     families: tuple[str, ...] | None = None
     schedule: str = "full"
     epochs: int | None = None
+    brackets: int | None = None
     database: str | None = None
     sheet: str | None = None
     name: str | None = None
@@ -142,6 +146,8 @@ class FitOptions:
             )
         if self.epochs is not None and (self.schedule != "rungs" or self.epochs < 1):
             raise OptionError("Epochs are for --schedule rungs, and at least 1.", where="--epochs")
+        if self.brackets is not None and (self.schedule != "rungs" or self.brackets < 1):
+            raise OptionError("Brackets are for --schedule rungs, and at least 1.", where="--brackets")
         if self.test is not None and self.test_size:
             raise OptionError("A test file and a test share exclude each other.", where="--test, --test-size")
         self._check_engine()

@@ -52,6 +52,7 @@ def facts_of(study: Study, deadline: float | None = None, bundle: Bundle | None 
         leaderboard=_board(study, choice.candidate.weights, metric.name),
         pareto=[str(row["trial"]) for row in study.pareto()],
         history=_history(study, metric.name),
+        curves=_curves(study),
         evidence=_evidence(study),
         predict=study.modality.predict(study, bundle),
         findings=[
@@ -112,6 +113,14 @@ def _history(study: Study, metric: str) -> list[tuple[float, float]]:
     begin = study.search.record.created_at
     ended = [t for t in study.search.whole.values() if t.finished_at is not None and metric in t.scores]
     return sorted((float(t.finished_at or begin) - begin, t.scores[metric]) for t in ended)
+
+
+def _curves(study: Study) -> dict[str, list[tuple[float, float]]]:
+    """Learning curves by trial: whole ones as on the leaderboard, then those that paused or were left behind."""
+    ranked = {row["number"]: place for place, row in enumerate(study.leaderboard())}
+    known = [t for t in study.search.trials() if t.curve]
+    known.sort(key=lambda t: (ranked.get(t.number, len(ranked)), t.number))
+    return {t.name: [(float(step), value) for step, value in t.curve] for t in known}
 
 
 def _evidence(study: Study) -> list[Evidence]:

@@ -203,6 +203,7 @@ class Study:
             "scores": trial.scores,
             "folds": trial.folds,
             "fidelity": trial.fidelity,
+            "curve": [list(point) for point in trial.curve],
             "seed": trial.seed,
             "cost": (trial.cost + self.search.shared).to_json(),
             "usage": trial.usage.to_json(),

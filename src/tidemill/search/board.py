@@ -13,6 +13,10 @@ from tidemill.search.rungs.losses import levels_of, rung_losses
 
 MODELS = "models"
 """Under this name the scores of a whole trial say how many models it is made of."""
+ASKED = "asked"
+"""Why a training stopped that was asked to end, among what a trial answers (``stopped``)."""
+INTERRUPTED = "interrupted_at"
+"""Under this name the scores of a trial say that its training was asked to end, and what share of it was over then."""
 DONE = (TrialState.COMPLETE, TrialState.FAILED, TrialState.REJECTED, TrialState.PAUSED)
 
 
@@ -24,6 +28,21 @@ def is_whole(trial: Trial) -> bool:
 def loss_of(trial: Trial, metric: Metric) -> float | None:
     """Mean loss over the folds of a whole trial."""
     return metric.loss(float(np.mean(trial.fold_scores))) if is_whole(trial) and trial.fold_scores else None
+
+
+def better(before: Trial, again: Trial, metric: Metric) -> Trial:
+    """What counts of a trial that was interrupted and run again: the better one, and the first where the second failed.
+
+    One that was interrupted and is not run again afterwards, for it came off worse, says no longer that it was.
+    """
+    loss, old = loss_of(again, metric), loss_of(before, metric)
+    if loss is None or old is None:
+        return before if loss is None else again
+    if loss <= old:
+        return again
+    if INTERRUPTED in again.scores:
+        return before
+    return replace(before, scores={name: value for name, value in before.scores.items() if name != INTERRUPTED})
 
 
 def losses(trials: Sequence[Trial], metric: Metric) -> dict[int, float]:

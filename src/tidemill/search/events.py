@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidemill.core.trial import Trial
+from tidemill.search.signals import CurvePoint
 
 STAGES = ("prepare", "baselines", "portfolio", "search", "ensemble", "done")
 """Stages of a search, in order."""
@@ -19,8 +20,9 @@ class Event:
     Parameters
     ----------
     kind : str
-        ``"stage"``, ``"started"``, ``"finished"``, ``"paused"``, ``"failed"``, ``"rejected"`` (these five are about
-        ``trial``), ``"notice"`` (something to know, in ``message``), ``"tick"`` (nothing new but the time).
+        ``"stage"``, ``"started"``, ``"point"`` (a net that is being trained was evaluated, see ``point``),
+        ``"finished"``, ``"paused"``, ``"failed"``, ``"rejected"`` (these six are about ``trial``), ``"notice"``
+        (something to know, in ``message``), ``"tick"`` (nothing new but the time).
     stage : str
         One of `STAGES`.
     study : str
@@ -41,6 +43,8 @@ class Event:
         Seconds since the job began.
     left_s : float or None
         Seconds left for trials; None without a time limit.
+    point : CurvePoint or None
+        What was measured, of a ``"point"``.
     """
 
     kind: str
@@ -57,6 +61,7 @@ class Event:
     best: float | None = None
     best_trial: str | None = None
     left_s: float | None = None
+    point: CurvePoint | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON, the trial in short."""
@@ -75,6 +80,7 @@ class Event:
             "running": self.running,
             "best": self.best,
             "best_trial": self.best_trial,
+            "point": None if self.point is None else asdict(self.point),
             "trial": None
             if trial is None
             else {

@@ -34,6 +34,7 @@ from tidemill.search.material import Material
 from tidemill.search.modality import IMAGE, LINE, SETTING, TABLE, TEXT
 from tidemill.search.runner import ANSWERS, SHARE, Limits, Runner
 from tidemill.search.settings import SearchSettings
+from tidemill.search.signals import Switchboard
 from tidemill.search.splits import Splits
 from tidemill.search.study import ENCODER, HASTE, SCHEMA, Study
 from tidemill.store.workspace import Workspace
@@ -146,7 +147,8 @@ def run_search(
     Returns
     -------
     Study
-        With ``best`` to ship. Its state is ``"complete"``, or ``"interrupted"`` after Ctrl-C.
+        With ``best`` to ship. Its state is ``"complete"``, or ``"interrupted"`` after Ctrl-C; nets that were being
+        trained by processes of this machine are then taken as far as they came.
 
     Raises
     ------
@@ -240,6 +242,8 @@ def _run(
         with table.assigned(scratch, task, objective, question.lines) as given:
             assignment = _equipped(given, budget, limits)
             kind, more = _conductor(workspace, table, settings, scratch)
+            # Trainings say how they go by files, which other machines don't see.
+            near = table.modality in PAUSING and not isinstance(executor, RayExecutor)
             runner = kind(
                 study=name,
                 metadata=workspace.metadata,
@@ -260,6 +264,7 @@ def _run(
                 call=table.call,
                 proof_rows=allowance.proof_rows,
                 share=getattr(table, "share", SHARE),
+                signals=Switchboard(scratch / "signals") if near else None,
                 **more,
             )
             return runner.run()
@@ -293,7 +298,7 @@ def _conductor(
     from tidemill.search.rungs.runner import RungRunner
     from tidemill.search.rungs.schedule import RungSchedule
 
-    schedule = RungSchedule(Ladder.of(settings.epochs))
+    schedule = RungSchedule(Ladder.of(settings.epochs), brackets=settings.brackets)
     families = import_module(PAUSING[table.modality]).families(settings.families or None)
     pausing = frozenset(name for name, family in families.items() if getattr(family, "fidelity", "") == "epochs")
     return RungRunner, {"schedule": schedule, "folder": workspace.path / "rungs" / scratch.name, "pausing": pausing}

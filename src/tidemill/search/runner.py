@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tidemill.core.objective import Objective
 from tidemill.core.protocols import ArtifactStore, Executor, MetadataStore, Outcome, Step
 from tidemill.core.space import Space
 from tidemill.core.trial import Config, Cost, Trial, TrialState
-from tidemill.search.board import MODELS, Board
+from tidemill.search.board import ASKED, INTERRUPTED, MODELS, Board, better
 from tidemill.search.evaluate import CALL, Assignment, Race
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.latency import Speed
@@ -25,6 +26,7 @@ from tidemill.search.ledger import put_result
 from tidemill.search.material import Foresight, Gatekeeper
 from tidemill.search.samplers.chain import ChainSampler
 from tidemill.search.settings import SearchSettings
+from tidemill.search.signals import CurvePoint, Switchboard
 
 PROVEN = 2
 """Time for the proof is kept as if the best trials, so many, were shipped together, or the best of so many families."""
@@ -42,6 +44,8 @@ BONUS = 0.04
 """A trial whose folds took no longer than this share of the time trains them again, dealt anew."""
 GRACE_S = 2.0
 """A worker that doesn't stop by itself is ended so much after its limit."""
+HAND_OVER_S = 15.0
+"""After Ctrl-C trainings have so long to finish their step, to be judged, and to hand over what they have."""
 RACE_SLACK = {"portfolio": 4.0, "tpe": 1.5, "random": 1.5}
 """How far behind a trial may be after its first fold; baselines and given configs don't race."""
 
@@ -121,6 +125,8 @@ class Runner:
         Rows that the export after the search is going to be proven on; time is kept for them.
     share : float
         Share of the time that is left which one trial may take, as long as it isn't the last.
+    signals : Switchboard, optional
+        By which trainings are asked to end, where the trials' call takes `tidemill.models.training.signals.Signals`.
     """
 
     study: str
@@ -143,10 +149,12 @@ class Runner:
     clock: Callable[[], float] = time.monotonic
     proof_rows: int = 0
     share: float = SHARE
+    signals: Switchboard | None = None
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _ends: dict[int, float] = field(default_factory=dict, init=False)
     _limits_s: dict[int, float] = field(default_factory=dict, init=False)
     _again: list[Trial] = field(default_factory=list, init=False)
+    _handed_over: dict[int, Trial] = field(default_factory=dict, init=False)
     _next: int = field(default=0, init=False)
     _refused: int = field(default=0, init=False)
     _stage: str = field(default="baselines", init=False)
@@ -157,15 +165,18 @@ class Runner:
     def __post_init__(self) -> None:
         known = self.metadata.trials(self.study)
         self.board = Board(get_metric(self.objective.metric), known)
-        self._again = [t for t in known if t.state is TrialState.RUNNING]
+        self._handed_over = {t.number: t for t in known if INTERRUPTED in t.scores}
+        under_way = [t for t in known if t.state is TrialState.RUNNING or t.number in self._handed_over]
+        self._again = [replace(t, state=TrialState.RUNNING) for t in under_way]
         self._next = 1 + max((t.number for t in known), default=-1)
         self.forecast.learn(known)
 
     def run(self) -> bool:
         """Run trials until the limits; return False where a person interrupted.
 
-        Trials that were under way when a person interrupted stay unfinished in the ledger; a resumed study runs them
-        again.
+        Then trainings that can be asked to end hand over what they have, as trials that were interrupted
+        (`tidemill.search.board.INTERRUPTED`); who interrupts once more doesn't wait for them. Other trials that were
+        under way stay unfinished in the ledger. A resumed study runs both again.
         """
         self._tell("stage")
         try:
@@ -175,16 +186,39 @@ class Runner:
                 self._fill()
                 if not self._running:
                     return True
-                for outcome in self.executor.wait(self._pause_s()):
+                outcomes = self.executor.wait(self._pause_s())
+                self._tell_points()
+                for outcome in outcomes:
                     self._settle(outcome)
                 self._end_late()
                 self._tell("tick")
         except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                self._hand_over()
             self._tell("notice", message="Interrupted; going on with what is there.")
             return False
         finally:
             for ticket in list(self._running):
                 self.executor.cancel(ticket)
+
+    def _hand_over(self) -> None:
+        """Ask all trainings to end, and wait some seconds for what they have."""
+        if self.signals is None or not self._running:
+            return
+        self.signals.ask_to_end()
+        most = f"at most {HAND_OVER_S:.0f} s; to end at once, interrupt again"
+        self._tell("notice", message=f"Interrupted; waiting for what is being trained ({most}).")
+        until = self.clock() + HAND_OVER_S
+        while self._running and (now := self.clock()) < until:
+            pause_s = min(0.5, until - now)
+            outcomes = self.executor.wait(pause_s)
+            for outcome in outcomes:
+                if outcome.error is None:
+                    self._settle(outcome)
+                else:  # it had nothing yet: a resumed study runs it again
+                    self._running.pop(outcome.ticket, None)
+            if not outcomes and self.clock() - now < 0.5 * pause_s:  # nothing is under way in this process
+                return
 
     # ------------------------------------------------------------------------------------------------ choosing
 
@@ -249,7 +283,8 @@ class Runner:
     def _start(self, trial: Trial) -> None:
         self._enter(trial.origin)
         time_s = self._time_s(trial)
-        probe = self._class(trial.config) not in self._probed and trial.number not in self.board
+        measured = trial.number in self.board and self.board[trial.number].cost.latency_ms is not None
+        probe = self._class(trial.config) not in self._probed and not measured
         step = Step(
             call=self.call,
             arguments={
@@ -272,7 +307,8 @@ class Runner:
         )
         trial = replace(trial, started_at=time.time())
         self.board.put(trial)
-        self.metadata.put_trial(trial)
+        if trial.number not in self._handed_over:  # there, what it had stands until there is more
+            self.metadata.put_trial(trial)
         ticket = self.executor.submit(step)
         self._running[ticket] = trial
         if time_s is not None:
@@ -282,6 +318,8 @@ class Runner:
 
     def _more(self, trial: Trial) -> dict[str, Any]:
         """Further arguments of a trial's call, for searches that have some."""
+        if self.signals is not None:
+            return {"signals": self.signals.line(trial.number)}
         known = self._probed.get(self._class(trial.config))
         return {"measured": known[1]} if known is not None and self.call == CALL else {}
 
@@ -372,23 +410,27 @@ class Runner:
         speed = self._speed(trial.config, result)
         if speed is not None:
             self._speeds[trial.number] = speed
+        asked = result["stopped"] == ASKED
         self._keep(
             replace(
                 trial,
                 state=TrialState.COMPLETE,
                 fold_scores=tuple(result["fold_scores"]),
-                scores=result["scores"],
+                scores={**result["scores"], **({INTERRUPTED: result["fidelity"]} if asked else {})},
                 cost=_with_speed(result["cost"], speed, measured=result["probe"] is not None),
                 curve=result["curve"],
                 fidelity=result["fidelity"],
                 usage=replace(trial.usage, placement=result.get("placement")),
                 folds=result["folds"],
                 artifacts=artifacts,
-                error=_STOPPED.get(result["stopped"]),
+                error=_STOPPED.get(result["stopped"], "").format(result["fidelity"]) or None,
             )
         )
 
     def _keep(self, trial: Trial) -> None:
+        before = self._handed_over.pop(trial.number, None)
+        if before is not None:
+            trial = better(before, trial, self.board.metric)
         self.metadata.put_trial(trial)
         self.board.put(trial)
         self.forecast.learn([trial])
@@ -419,7 +461,15 @@ class Runner:
             self._stage = stage
             self._tell("stage")
 
-    def _tell(self, kind: str, trial: Trial | None = None, message: str = "") -> None:
+    def _tell_points(self) -> None:
+        """Tell what the trainings that are under way have measured since the last time."""
+        if self.signals is None:
+            return
+        for trial in self._running.values():
+            for point in self.signals.news(trial.number):
+                self._tell("point", trial, point=point)
+
+    def _tell(self, kind: str, trial: Trial | None = None, message: str = "", point: CurvePoint | None = None) -> None:
         best = self.board.best()
         self.on_event(
             Event(
@@ -429,6 +479,7 @@ class Runner:
                 metric=self.objective.metric,
                 elapsed_s=self.clock() - self.limits.began,
                 trial=trial,
+                point=point,
                 message=message or (trial.error or "" if trial is not None else ""),
                 finished=self.board.count(TrialState.COMPLETE),
                 failed=self.board.count(TrialState.FAILED),
@@ -450,7 +501,10 @@ def _with_speed(cost: Cost, speed: Speed | None, *, measured: bool) -> Cost:
 
 
 _STAGES = {"baseline": "baselines", "given": "baselines", "leader": "portfolio", "portfolio": "portfolio"}
-_STOPPED = {"race": "Stopped after its first fold: clearly behind."}
+_STOPPED = {
+    "race": "Stopped after its first fold: clearly behind.",
+    ASKED: "Interrupted after {:.0%} of its training.",
+}
 _KINDS = {TrialState.COMPLETE: "finished", TrialState.PAUSED: "paused", TrialState.REJECTED: "rejected"}
 
 

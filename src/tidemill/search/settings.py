@@ -37,6 +37,8 @@ class SearchSettings:
         and the better ones on, where trainings can pause.
     epochs : int
         Epochs of a whole training on rungs.
+    brackets : int
+        On how many rungs, from the lowest, trials begin (Hyperband); at most all but the highest.
     ensemble_rounds : int
         Rounds of greedy selection.
     ensemble_size_bytes : int
@@ -59,6 +61,7 @@ class SearchSettings:
     race: bool = True
     schedule: str = "full"
     epochs: int = 27
+    brackets: int = 1
     ensemble_rounds: int = 40
     ensemble_size_bytes: int = 40_000_000
     rejections: int = 64
@@ -77,6 +80,8 @@ class SearchSettings:
             wrong.append(f"`schedule` must be one of {', '.join(SCHEDULES)}, but got {self.schedule!r}")
         if self.epochs < 1:
             wrong.append(f"`epochs` must be at least 1, but got {self.epochs}")
+        if self.brackets < 1:
+            wrong.append(f"`brackets` must be at least 1, but got {self.brackets}")
         if wrong:
             raise OptionError("; ".join(wrong) + ".")
 

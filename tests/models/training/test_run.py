@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tidemill.core.errors import TrialTimeoutError  # noqa: E402
 from tidemill.models.training.budget import TrainBudget  # noqa: E402
 from tidemill.models.training.losses import CrossEntropy  # noqa: E402
 from tidemill.models.training.run import limits_of, train  # noqa: E402
+from tidemill.models.training.signals import END, Signals  # noqa: E402
 from tidemill.train import runtime  # noqa: E402
 from tidemill.train.types import Placement, Recipe, Stop  # noqa: E402
 
@@ -75,6 +77,41 @@ def test_before_the_last_rung_no_schedule_may_be_shortened() -> None:
     assert limits_of(TrainBudget(epochs=4, of=4)).shorten
     assert not limits_of(TrainBudget(epochs=2, of=4)).shorten
     assert limits_of(TrainBudget()).shorten
+
+
+def test_a_training_that_is_asked_to_end_hands_over_what_it_has(tmp_path: Path) -> None:
+    signals = Signals(str(tmp_path), 3)
+
+    class Ending(Rows):
+        """Somebody asks after some steps."""
+
+        steps = 0
+
+        def batch(self, rows: np.ndarray, *, train: bool, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
+            self.steps += train
+            if self.steps == 6:
+                (tmp_path / END).touch()
+            return super().batch(rows, train=train, rng=rng)
+
+    before, after = net(), net()
+    budget = TrainBudget(device="cpu", signals=signals)
+    train(after, CrossEntropy(), Ending(), replace(RECIPE, epochs=1000.0), budget, 0, checks=Rows())
+    assert budget.interrupted is not None
+    assert 6 <= 4000 * budget.interrupted <= 9, "in steps, of which the loader is a little ahead"
+    assert budget.curve
+    assert not torch.equal(before.weight, after.weight)
+    (tmp_path / END).unlink()
+    train(net(), CrossEntropy(), Rows(), RECIPE, budget, 0, checks=Rows())
+    assert budget.interrupted is None
+
+
+@pytest.mark.parametrize("score", [None, FewestWrong()])
+def test_points_are_told_as_they_stand_on_the_curve(tmp_path: Path, score: Any) -> None:
+    budget = TrainBudget(device="cpu", signals=Signals(str(tmp_path), 3), before=100)
+    train(net(), CrossEntropy(), Rows(), RECIPE, budget, 0, checks=Rows(), score=score)
+    told = [json.loads(line) for line in (tmp_path / "3.points").read_text().splitlines()]
+    assert [(step - 100, value) for step, _, value in told] == budget.curve
+    assert [epoch for _, epoch, _ in told] == [1.0, 2.0, 3.0, 4.0]
 
 
 class Sleepy(Rows):

@@ -44,3 +44,13 @@ def test_a_training_that_was_shortened_is_not_a_whole_one(
     assert result["fidelity"] == pytest.approx(fidelity)
     assert np.isnan(result["oof"][:3]).all()
     assert result["fold_scores"][0] == pytest.approx(float(np.sqrt(np.mean((y[3:] - 0.5) ** 2))))
+
+
+@pytest.mark.parametrize("rung", [None, Rung(2, 4, "f")])
+def test_a_training_that_was_asked_to_end_says_what_share_of_it_was_over(rung: Rung | None) -> None:
+    budget, x, y = TrainBudget(interrupted=0.3), np.zeros(6), np.arange(6.0)
+    result = judged(
+        Half(), HeldOutAssignment(TASK.to_json(), {}, (), "rmse"), Rows(np.arange(3), np.arange(3, 6)), x, None, y,
+        family="half", budget=budget, rung=rung, started=0.0, measure=None,
+    )  # fmt: skip
+    assert (result["fidelity"], result["stopped"]) == (0.3, "asked")

@@ -112,3 +112,34 @@ def test_a_study_of_several_labels_a_row_climbs_rungs(tmp_path: Path) -> None:
         assert ((scores >= 0) & (scores <= 1)).all()
         found = study.reobjective("minimize log_loss")
         assert np.isfinite(found.value)
+
+
+@pytest.mark.slow
+def test_where_no_epoch_count_fits_into_the_time_there_is_a_net_all_the_same(tmp_path: Path) -> None:
+    from tidemill.bundle.images.encoder import ImageEncoder
+    from tidemill.core.schema import Schema
+    from tidemill.models.vision._base import ImageProfile
+    from tidemill.search.fit import run_search
+    from tidemill.search.images.executor import open_executor
+    from tidemill.search.images.material import ImageMaterial
+    from tidemill.search.settings import SearchSettings
+    from tidemill.store.workspace import Workspace
+
+    x, y = images()
+    task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")
+    material = ImageMaterial(
+        encoder=ImageEncoder(12, 12, 1), schema=Schema(()), profile=ImageProfile.of(x, mirrored=False), x=x, y=y,
+        rows=np.arange(len(y)), columns={},
+    )  # fmt: skip
+    settings = SearchSettings(schedule="rungs", epochs=1_000_000, families=("resnet9",))
+    budget = Budget(time_s=90.0, cpus=1)
+    with Workspace.open(tmp_path / "ws") as workspace, open_executor(budget, settings) as executor:
+        study = run_search(
+            workspace, "short", material, task, parse_objective("maximize accuracy"), budget, settings,
+            executor=executor,
+        )  # fmt: skip
+        whole = [t for t in study.trials() if t.state is TrialState.COMPLETE]
+    assert len(whole) == 1
+    assert whole[0].scores["ended_after"] > 0
+    steps = [step for step, _ in whole[0].curve]
+    assert steps == sorted(set(steps)), "one training, gone on with in place"

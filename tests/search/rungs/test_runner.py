@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.search.test_runner import TASK, FakeExecutor, ToyFamily
 
-from tidemill.core.errors import TrialError
+from tidemill.core.errors import TrialError, TrialTimeoutError
 from tidemill.core.metrics import get_metric
 from tidemill.core.objective import parse_objective
 from tidemill.core.pack import pack
@@ -95,6 +95,8 @@ def make(
     interrupt_after: int = 10**9,
     objective: str = "minimize rmse",
     listener: Callable[[Event], None] = lambda event: None,
+    brackets: int = 1,
+    losses: Callable[[Sequence[Trial]], Mapping[int, float]] | None = None,
 ) -> RungRunner:
     if study not in [r.name for r in workspace.metadata.studies()]:
         workspace.metadata.create_study(StudyRecord(study, TASK.to_json(), objective, [], {}, "", {}, "running", 0.0))
@@ -102,7 +104,7 @@ def make(
     wanted, metric = parse_objective(objective).resolve(TASK), get_metric("rmse")
     sampler = ChainSampler(
         [BaselineSampler(({"family": "linear"}, {"family": "trees"}))],
-        TPESampler(0, lambda known: rung_losses(known, LADDER.levels, metric)),
+        TPESampler(0, losses or (lambda known: rung_losses(known, LADDER.levels, metric))),
     )
     return RungRunner(
         study=study,
@@ -120,7 +122,7 @@ def make(
         rows=np.arange(5),
         on_event=listener,
         clock=executor.clock,
-        schedule=RungSchedule(LADDER),
+        schedule=RungSchedule(LADDER, brackets=brackets),
         folder=workspace.path / "rungs" / study,
     )
 
@@ -273,6 +275,46 @@ def test_in_a_hurry_the_leader_goes_to_its_end_in_one_leg_with_all_the_time_that
     assert given[0][1] < 0.5 * 5.0, "others get their share"
 
 
+@dataclass
+class Slow(Training):
+    """Trainings that come to no rung in time, and keep what they have; the last leg is shortened."""
+
+    given: list[tuple[int, float]] = field(default_factory=list)
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        rung = arguments["rung"]
+        self.given.append((rung.epochs, arguments["time_s"]))
+        kept = Path(rung.folder) / "steps"
+        if rung.epochs < LADDER.most:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text("7")
+            return TrialTimeoutError("Its time was over before its rung.")
+        assert kept.read_text() == "7", "it goes on from where it was"
+        return {**super().__call__(arguments), "fidelity": 0.02}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_no_first_rung_is_reached_in_time_there_is_an_answer_all_the_same(
+    workspace: Workspace, workers: int
+) -> None:
+    training, told_of = Slow(), []
+    runner = make(workspace, training, trials=None, time_s=40.0, workers=workers, listener=told_of.append)
+    assert runner.run()
+    trials = workspace.metadata.trials("s")
+    whole = [t for t in trials if t.state is TrialState.COMPLETE]
+    assert len(whole) == 1
+    assert whole[0].scores["ended_after"] == pytest.approx(0.02 * LADDER.most)
+    assert whole[0].error == "Shortened to the time that was left: 0.2 of 9 epochs."
+    assert whole[0].usage.wall_s == pytest.approx(2.0), "of both legs"
+    notices = [e for e in told_of if e.kind == "notice"]
+    assert ["was not on its first rung in time" in e.message for e in notices] == [True]
+    assert [e.kind for e in told_of].index("notice") < [e.kind for e in told_of].index("finished")
+    ends = [time_s for epochs, time_s in training.given if epochs == LADDER.most]
+    assert len(ends) == 1, "others have failed once there is something"
+    assert ends[0] > 0.6 * 40.0, "with all the time that is left"
+    assert not list((workspace.path / "rungs" / "s").glob("*/steps"))
+
+
 def test_what_breaks_a_bound_is_rejected_unseen(workspace: Workspace) -> None:
     training = Training()
     make(workspace, training, objective="minimize rmse; params <= 50").run()
@@ -286,3 +328,31 @@ def test_a_trial_comes_back_from_the_ledger_with_its_way(workspace: Workspace) -
     make(workspace, Training()).run()
     kept: list[Trial] = list(workspace.metadata.trials("s"))
     assert all(t.curve and t.scores for t in kept if t.state is TrialState.PAUSED)
+
+
+def test_what_both_brackets_found_reaches_the_sampler(workspace: Workspace) -> None:
+    training, metric = Training(), get_metric("rmse")
+    learned: list[Mapping[int, float]] = []
+
+    def losses(known: Sequence[Trial]) -> Mapping[int, float]:
+        learned.append(rung_losses(known, LADDER.levels, metric))
+        return learned[-1]
+
+    assert make(workspace, training, trials=20, brackets=2, losses=losses).run()
+    trials = workspace.metadata.trials("s")
+    first = [min(int(name.removeprefix("valid@")) for name in t.scores if name.startswith("valid@")) for t in trials]
+    assert {epochs: first.count(epochs) for epochs in set(first)} == {1: 13, 3: 7}, "9 and 5 of 14 begin there"
+    seen = {first[number] for number in learned[-1]}
+    assert seen == {1, 3}
+    assert all(np.isfinite(value) for value in learned[-1].values())
+    low = [n for n in learned[-1] if first[n] == 1 and "valid@3" not in trials[n].scores]
+    assert low, "whoever stayed on the lowest rung is compared with those that began on the next"
+    assert all(learned[-1][n] != trials[n].scores["valid@1"] for n in low)
+
+
+def test_brackets_change_what_is_asked_for(workspace: Workspace) -> None:
+    one, two = Training(), Training()
+    assert make(workspace, one, study="one", trials=20).run()
+    assert make(workspace, two, study="two", trials=20, brackets=2).run()
+    assert {t[1:] for t in one.trained} == {(0, 1), (1, 3), (3, 9)}
+    assert (0, 3) in {t[1:] for t in two.trained}

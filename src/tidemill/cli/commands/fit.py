@@ -101,6 +101,10 @@ def fit(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="With --schedule rungs: epochs of a whole training.")
     ] = None,
+    brackets: Annotated[
+        int | None,
+        typer.Option("--brackets", min=1, help="With --schedule rungs: trials begin on so many rungs; default 1."),
+    ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder or zip archive with the image files that a table names.")
     ] = None,
@@ -160,6 +164,7 @@ def fit(
             families=tuple(family) if family else None,
             schedule=schedule,
             epochs=epochs,
+            brackets=brackets,
             images=images,
             image_size=image_size,
             ignore_case=ignore_case,

@@ -74,7 +74,14 @@ def show_trial(
             if as_json:
                 show.emit_json(facts)
             else:
+                curve = facts.pop("curve", [])
                 show.table([{"what": k, "value": _plain(v)} for k, v in facts.items()])
+                if len(curve) > 1:
+                    values = [value for _, value in curve]
+                    ends = (
+                        f"{show.number(values[0])} at step {curve[0][0]} to {show.number(values[-1])} at {curve[-1][0]}"
+                    )
+                    print(f"Learning curve: {show.sparkline(values)}  {ends}")
 
 
 def _plain(value: object) -> str:

@@ -172,6 +172,10 @@ class _Course:
             self.run(recipe, budget, new=False)
             return
         budget.curve += first.curve
+        if first.interrupted is not None:
+            budget.interrupted = _BEFORE_JOINS * first.interrupted
+            return
+        second.before = done = first.curve[-1][0] if first.curve else 0
         known = copy.deepcopy(self.net.state_dict())
         cuts = cuts_of(self.net, self.samples)
         own = self.samples
@@ -182,8 +186,9 @@ class _Course:
             more.run(replace(recipe, epochs=(1 - _BEFORE_JOINS) * recipe.epochs), second, new=False)
         except TrialTimeoutError:  # the first part took all the time; what it learned stays
             return
-        done = first.curve[-1][0] if first.curve else 0
         budget.curve += [(done + step, error) for step, error in second.curve]
+        if second.interrupted is not None:
+            budget.interrupted = _BEFORE_JOINS + (1 - _BEFORE_JOINS) * second.interrupted
         if self.checks is not None and _least(second) > _least(first):
             self.net.load_state_dict(known)
 

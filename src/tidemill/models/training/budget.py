@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from tidemill.models.training.signals import Signals
 from tidemill.train.types import Placement
 
 
@@ -61,6 +62,12 @@ class TrainBudget:
     shorter, was through."""
     placed: str | None = None
     """Set by a training: its placement, in a few words."""
+    interrupted: float | None = None
+    """Set by a training that was asked to end: the share of its schedule that it had behind it, 0 to 1."""
+    signals: Signals | None = None
+    """What the search says while it trains, and hears."""
+    before: int = 0
+    """Steps of the parts of the training that came before, where it has several; points are told with them."""
     cache: str | None = None
     """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
 
@@ -68,6 +75,10 @@ class TrainBudget:
     def limited(self) -> bool:
         """Whether there is a deadline."""
         return not math.isinf(self.deadline)
+
+    def asked_to_end(self) -> bool:
+        """Whether the training should end at its next step, and hand over what it has."""
+        return self.signals is not None and self.signals.asked_to_end()
 
     def left_s(self) -> float:
         """Seconds left; never negative."""

@@ -11,13 +11,15 @@ from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.placing import settle
 from tidemill.train import runtime
-from tidemill.train.types import Limits, Loss, Point, Recipe, Samples, Score, Stop
+from tidemill.train.types import Event, Limits, Loss, OnEvent, Point, Recipe, Samples, Score, Stop
 
 
 def limits_of(budget: TrainBudget) -> Limits:
-    """The deadline of a budget and its rung, where it has them; before another rung no schedule may be shortened."""
+    """The deadline of a budget, its rung, and who asks it to end; before another rung no schedule may be shortened."""
     last = budget.of is None or (budget.epochs is not None and budget.epochs >= budget.of)
-    return Limits(deadline=budget.deadline if budget.limited else None, epochs=budget.epochs, shorten=last)
+    asked = None if budget.signals is None else budget.signals.asked_to_end
+    deadline = budget.deadline if budget.limited else None
+    return Limits(deadline=deadline, epochs=budget.epochs, cancelled=asked, shorten=last)
 
 
 def train(
@@ -34,7 +36,8 @@ def train(
     """Train a net within its time, or up to the rung that its budget names, where the budget's placement says.
 
     Where there is no rung, or it is the last, and no time for all of it, what is left of its schedule is gone through
-    in the time that there is; of a rung, the budget says after how many passes it ended.
+    in the time that there is; of a rung, the budget says after how many passes it ended. A training that is asked to
+    end does so after a step, with what it has (`TrainBudget.interrupted`).
 
     Parameters
     ----------
@@ -63,12 +66,13 @@ def train(
     plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     trained = runtime.train(
         net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed, folder=folder,
-        plan=plan,
+        plan=plan, on_event=_teller(budget, by_score=score is not None),
     )  # fmt: skip
-    shown = [(p.step, _loss_of(p) if score is None else _error_of(p)) for p in trained.curve]
+    shown = [(p.step, _value_of(p, by_score=score is not None)) for p in trained.curve]
     budget.curve += [(step, value) for step, value in shown if value is not None]
     shortened = budget.of is not None and trained.stop is Stop.SHORTENED
     budget.reached = trained.epoch if shortened else None
+    budget.interrupted = min(1.0, trained.epoch / recipe.epochs) if trained.stop is Stop.CANCELLED else None
     if budget.epochs is not None and trained.stop is Stop.TIME:
         raise TrialTimeoutError(
             "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."
@@ -77,9 +81,25 @@ def train(
         raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
 
 
-def _loss_of(point: Point) -> float | None:
+def _teller(budget: TrainBudget, *, by_score: bool) -> OnEvent | None:
+    """Tell the search of every point, where it listens."""
+    signals = budget.signals
+    if signals is None:
+        return None
+
+    def hear(event: Event) -> None:
+        point = event.detail.get("point")
+        if not isinstance(point, Point):
+            return
+        value = _value_of(point, by_score=by_score)
+        if value is not None:
+            signals.tell(budget.before + point.step, point.epoch, value)
+
+    return hear
+
+
+def _value_of(point: Point, *, by_score: bool) -> float | None:
+    """What stands on the curve: the validation loss, or with a score, which is an error turned around, that error."""
+    if by_score:
+        return None if point.score is None else -float(point.score)
     return float(point.loss) if point.loss is not None and math.isfinite(point.loss) else None
-
-
-def _error_of(point: Point) -> float | None:
-    return None if point.score is None else -float(point.score)

@@ -195,13 +195,17 @@ def fit_net(
         recipe, share = planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget, coarse)
         if budget.limited:  # both courses are shortened to their time
             early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
+    done = 0.0
     if coarse:
         first = replace(recipe, epochs=coarse * recipe.epochs, evaluate_every=1e9, floor=_COARSE_FLOOR)
         half = replace(samples, halved=True)
-        runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, plan=plan)
+        seen = runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, plan=plan)
+        done = coarse * min(1.0, seen.epoch / first.epochs)
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
     score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None
     train_within(net, loss, samples, recipe, budget, seed, checks=checks, score=score)
+    if budget.interrupted is not None:
+        budget.interrupted = done + (1 - coarse) * budget.interrupted
     net.eval()
     if score is not None and checks is not None:
         calibrate(net, net.last, checks)

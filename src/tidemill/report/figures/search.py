@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.report.figures._base import ACCENT, INK, MUTED, SECOND, Drawing, Easel, label, legend
+from tidemill.report.figures._base import (
+    ACCENT,
+    INK,
+    MOST_LINES,
+    MUTED,
+    SECOND,
+    Drawing,
+    Easel,
+    label,
+    legend,
+    look,
+)
 from tidemill.report.words import metric_words, score
 
 Floats = NDArray[np.float64]
@@ -99,6 +110,24 @@ def draw_history(easel: Easel, history: Sequence[tuple[float, float]], metric: s
         return canvas.done(
             f"{len(values)} trials over {times[-1]:.0f} seconds; {metric} from {score(values[0])} to {score(best[-1])}."
         )
+
+
+def draw_curves(easel: Easel, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Drawing:
+    """Draw the learning curves of trials; the first ones have colours and names."""
+    named = list(curves)[:MOST_LINES]
+    with easel.canvas(8.6, 3.2) as canvas:
+        ax = canvas.ax
+        for name in list(curves)[MOST_LINES:]:
+            ax.plot(*zip(*curves[name], strict=True), color=MUTED, alpha=0.45, linewidth=0.9)
+        for i, name in enumerate(named):
+            ax.plot(*zip(*curves[name], strict=True), label=label(name, 24), **look(i))
+        _clip_outliers(ax, np.array([v for some in curves.values() for _, v in some]), greater_is_better=False)
+        ax.set_xlabel("Steps")
+        ax.set_ylabel("Validation loss or error")
+        ax.set_xlim(left=0)
+        legend(ax, loc="upper right")
+        ends = ", ".join(f"{name} from {score(curves[name][0][1])} to {score(curves[name][-1][1])}" for name in named)
+        return canvas.done(f"Learning curves of {len(curves)} trials: {ends}.")
 
 
 def _apart(order: Sequence[int], x: Floats, y: Floats, most: int = 3) -> list[int]:

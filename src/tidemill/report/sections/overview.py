@@ -11,10 +11,11 @@ from tidemill.core.task import TaskKind
 from tidemill.report.analysis import Analysis
 from tidemill.report.blocks import Block, Cell, Figure, Items, Note, Section, Table, Text
 from tidemill.report.figures._base import Easel
-from tidemill.report.figures.search import draw_history, draw_pareto, usable
+from tidemill.report.figures.search import draw_curves, draw_history, draw_pareto, usable
 from tidemill.report.words import count, interval, metric_words, number, percent, quoted, score, seconds, size
 
 MOST_TRIALS = 30
+MOST_CURVES = 40
 
 
 def done(analysis: Analysis) -> Section:
@@ -137,3 +138,20 @@ def progress(analysis: Analysis, easel: Easel) -> Section:
         "time may help; if it has long been flat, it hardly will. Very bad trials may lie outside of the picture."
     )
     return Section("progress", "Score over time", [Figure(drawing, caption)])
+
+
+def curves(analysis: Analysis, easel: Easel) -> Section | None:
+    """How the validation loss of trials fell while they were trained; None where no trial has a curve."""
+    kept = {
+        name: [(step, value) for step, value in points if np.isfinite(value)]
+        for name, points in analysis.facts.curves.items()
+    }
+    shown = dict([(name, points) for name, points in kept.items() if len(points) > 1][:MOST_CURVES])
+    if not shown:
+        return None
+    caption = (
+        "Each line is one trial; the best ones are named. Lower is better. A line that still falls at its end would "
+        "gain from a longer training; one that rises again has begun to learn its rows by heart. Heights can be "
+        "compared within a family; another one may measure its loss otherwise."
+    )
+    return Section("curves", "Learning curves", [Figure(draw_curves(easel, shown), caption)])

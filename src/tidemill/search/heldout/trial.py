@@ -20,7 +20,8 @@ from tidemill.core.pack import pack
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.training.budget import Resources, TrainBudget
-from tidemill.search.board import MODELS
+from tidemill.models.training.signals import Signals
+from tidemill.search.board import ASKED, MODELS
 from tidemill.search.evaluate import Assignment, Race, all_scores, scorer
 from tidemill.search.latency import Speed
 from tidemill.search.rungs.ladder import Rung
@@ -151,6 +152,7 @@ class HeldOutTrial:
         race: Race | None = None,
         probe: bool = False,
         rung: Rung | None = None,
+        signals: Signals | None = None,
     ) -> dict[str, Any]:
         """Train a config and say what came of it.
 
@@ -173,6 +175,9 @@ class HeldOutTrial:
         rung : Rung, optional
             Train up to there and pause; what was trained before goes on in place. Of no account for families whose
             trainings can't pause: these come to their end.
+        signals : Signals, optional
+            Where the training says how it goes, and hears that it should end. Then it is judged as it is, and not
+            measured: somebody waits.
 
         Returns
         -------
@@ -195,14 +200,15 @@ class HeldOutTrial:
         x_test = self.read(files["x_test"]) if "x_test" in files else None
         answers = len(rows.held_out) + (0 if x_test is None else len(x_test))
         deadline = deadline_of(started, time_s, answers, probe=probe)
-        mine = assignment.resources
+        mine, cache = assignment.resources, files.get("cache")
         budget = TrainBudget(
-            deadline, threads, mine.device, mine.memory_bytes, mine.placement, cache=files.get("cache")
+            deadline, threads, mine.device, mine.memory_bytes, mine.placement, cache=cache, signals=signals
         )
         budget = limited(budget, rung)
         with nullcontext() if named in self.light else torch_threads(threads):
             train, valid = self.data(x, y, rows.train), self.data(x, y, rows.held_out)
             model = family.fit(config, task, profile, train, valid, budget, seed)
+            probe = probe and budget.interrupted is None
             return judged(
                 model, assignment, rows, x, x_test, y, family=named, budget=budget, rung=rung, started=started,
                 measure=(lambda: self.measure(model, x, rows.held_out)) if probe else None, answer=self.answer,
@@ -317,12 +323,19 @@ def judged(
         "curve": tuple(budget.curve),
         "placement": budget.placed,
         "folds": 1,
-        "fidelity": 1.0 if rung is None else (budget.reached or rung.epochs) / rung.of,
-        "stopped": None,
+        "fidelity": _fidelity(budget, rung),
+        "stopped": None if budget.interrupted is None else ASKED,
         "fold_s": (time.monotonic() - started,),
         "probe": None if measure is None else measure(),
         "probe_flops": model.cost.flops,
     }
+
+
+def _fidelity(budget: TrainBudget, rung: Rung | None) -> float:
+    """Share of a whole training that was gone through."""
+    if budget.interrupted is not None:
+        return budget.interrupted
+    return 1.0 if rung is None else (budget.reached or rung.epochs) / rung.of
 
 
 def measure_graph(write: Callable[[], bytes], feed: Mapping[str, NDArray[Any]], predict: Callable[[], Any]) -> Speed:

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.core.protocols import Outcome
 from tidemill.core.trial import Trial, TrialState, Usage
+from tidemill.search.board import INTERRUPTED, is_whole
 from tidemill.search.rungs.ladder import Rung
 from tidemill.search.rungs.losses import ENDED_AFTER, VALID_AT, comparable, losses_at, standing_of
 from tidemill.search.rungs.schedule import RungSchedule
@@ -35,6 +38,8 @@ class RungRunner(Runner):
 
     With a time limit the last leg has all the time that is left. Where that is too little, the rest of its schedule is
     shortened, so that its learning rate comes to its end; its scores then say after how many epochs (``ended_after``).
+    Where the time was too short for the first rung and nobody has trained anything that could be shipped, that trial
+    goes on to such an end at once.
 
     Parameters
     ----------
@@ -53,13 +58,18 @@ class RungRunner(Runner):
     _under_way: dict[int, int] = field(default_factory=dict, init=False)
     _paused: dict[int, Trial] = field(default_factory=dict, init=False)
     _given_up: set[int] = field(default_factory=set, init=False)
+    _late: set[int] = field(default_factory=set, init=False)
+    _sent_up: set[int] = field(default_factory=set, init=False)
     _dry: bool = field(default=False, init=False)
     _open: int = field(default=0, init=False)
 
     def run(self) -> bool:
-        """Run legs until the limits; where no trial came to the end, the best one is taken as it is."""
+        """Run legs until the limits; where no trial came to the end, the best one is taken as it is.
+
+        A leg that was interrupted counts as no end; what it handed over competes with that best one.
+        """
         finished = super().run()
-        if self.board.best() is None:
+        if not any(is_whole(t) and INTERRUPTED not in t.scores for t in self.board.trials):
             self._take_paused()
         return finished
 
@@ -95,9 +105,14 @@ class RungRunner(Runner):
     def _take_up(self, trial: Trial, level: int | None = None) -> Trial:
         """Let a trial go on, by default to the level above the last that it has finished."""
         reached = self._losses(trial)
-        if reached:
+        handed_over = self._handed_over.get(trial.number)
+        if handed_over is not None:
+            self._paused[trial.number] = handed_over
+        elif reached:
             self._paused[trial.number] = replace(trial, state=TrialState.PAUSED)
         top = self.schedule.ladder.top
+        if trial.number in self._sent_up:
+            level = top
         if level is None:
             level = min(1 + max(reached, default=-1), top) if self._pauses(trial) else top
         return self._leg(replace(trial, state=TrialState.RUNNING), level)
@@ -137,12 +152,14 @@ class RungRunner(Runner):
         """The rung that a leg is to reach, for the trial's call."""
         levels = self.schedule.ladder.levels
         _, level = self._legs[self._under_way[trial.number]]
-        return {"rung": Rung(levels[level], levels[-1], str(self.folder / str(trial.number)))}
+        rung = Rung(levels[level], levels[-1], str(self.folder / str(trial.number)))
+        return {**({} if self.signals is None else super()._more(trial)), "rung": rung}
 
     def _time_s(self, trial: Trial) -> float | None:
         """All that is left, where a trial that paused comes to its end now: nobody carries it on."""
         _, level = self._legs[self._under_way[trial.number]]
-        if self._strict or level < self.schedule.ladder.top or not self._losses(trial):
+        goes_on = bool(self._losses(trial)) or trial.number in self._sent_up
+        if self._strict or level < self.schedule.ladder.top or not goes_on:
             return super()._time_s(trial)
         return self._left_s()
 
@@ -210,9 +227,31 @@ class RungRunner(Runner):
 
     # ------------------------------------------------------------------------------------------------------ keeping
 
+    def _settle(self, outcome: Outcome) -> None:
+        trial = self._running.get(outcome.ticket)
+        if trial is not None and isinstance(outcome.error, TrialTimeoutError):
+            self._late.add(trial.number)
+        super()._settle(outcome)
+
+    def _must_go_on(self, trial: Trial) -> bool:
+        """Whether a first leg that was not over in time is all that there is to make an answer of."""
+        late = trial.state is TrialState.FAILED and trial.number in self._late
+        return late and not self._sent_up and not any("checkpoint" in t.artifacts for t in self.board.trials)
+
+    def _send_up(self, trial: Trial) -> None:
+        """Let a trial go on to its end, which comes with the end of the time, from what it has in its folder."""
+        self._sent_up.add(trial.number)
+        self._again.append(replace(trial, state=TrialState.RUNNING, error=None, traceback=None))
+        message = f"{trial.name} was not on its first rung in time: it goes on to an end in the time that is left."
+        self._tell("notice", trial, message)
+
     def _keep(self, trial: Trial) -> None:
         leg = self._under_way.pop(trial.number, None)
         before = self._paused.pop(trial.number, None)
+        self._handed_over.pop(trial.number, None)
+        if leg is not None and self._must_go_on(trial):
+            self._send_up(trial)
+            return
         if leg is not None and trial.state is TrialState.COMPLETE:
             trial = self._after_leg(trial, self._legs[leg][1])
         elif before is not None and trial.state is TrialState.FAILED:
@@ -220,7 +259,7 @@ class RungRunner(Runner):
             self._given_up.add(trial.number)
             trial = replace(before, error=trial.error, traceback=trial.traceback)
         super()._keep(trial)
-        if trial.state in (TrialState.COMPLETE, TrialState.FAILED):
+        if trial.state in (TrialState.COMPLETE, TrialState.FAILED) and INTERRUPTED not in trial.scores:
             rmtree(self.folder / str(trial.number), ignore_errors=True)
 
     def _after_leg(self, trial: Trial, level: int) -> Trial:
@@ -229,26 +268,34 @@ class RungRunner(Runner):
         kept = {name: value for name, value in before.scores.items() if name.startswith(VALID_AT)}
         first = trial.curve[0][0] if trial.curve else math.inf
         value = float(np.mean(trial.fold_scores)) if trial.fold_scores else math.nan
+        whole = replace(
+            trial,
+            scores={**trial.scores, **kept},
+            curve=(*(point for point in before.curve if point[0] < first), *trial.curve),
+            usage=_sum(before.usage, trial.usage),
+        )
+        if INTERRUPTED in trial.scores:  # it goes on where the study is resumed
+            return whole
         last = level == self.schedule.ladder.top
         ended = trial.fidelity * levels[-1] if last else levels[level]
         short = last and trial.fidelity < 1.0
         said = {ENDED_AFTER: ended} if short else {f"{VALID_AT}{levels[level]}": value}
         return replace(
-            trial,
+            whole,
             state=TrialState.COMPLETE if last else TrialState.PAUSED,
-            scores={**trial.scores, **kept, **said},
-            curve=(*(point for point in before.curve if point[0] < first), *trial.curve),
-            usage=_sum(before.usage, trial.usage),
+            scores={**whole.scores, **said},
             fidelity=ended / levels[-1],
             error=f"Shortened to the time that was left: {ended:.1f} of {levels[-1]} epochs." if short else None,
         )
 
     def _take_paused(self) -> None:
         """Ship the best of what there is, rather than nothing."""
-        standings = [self._standing(t) for t in self.board.trials if "checkpoint" in t.artifacts]
+        levels, metric = self.schedule.ladder.levels, self.board.metric
+        # All that is known counts here, also what the next leg may not know of yet.
+        standings = [standing_of(t, levels, metric) for t in self.board.trials if "checkpoint" in t.artifacts]
         ranked = comparable(standings, enough=1)
-        if ranked:
-            best = self.board[min(ranked, key=lambda n: (ranked[n], n))]
+        best = self.board[min(ranked, key=lambda n: (ranked[n], n))] if ranked else None
+        if best is not None and best.state is not TrialState.COMPLETE:
             super()._keep(replace(best, state=TrialState.COMPLETE, error="Its training was not brought to its end."))
 
 
