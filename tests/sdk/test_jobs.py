@@ -273,7 +273,7 @@ def test_a_matrix_of_costs_is_kept_with_the_job_and_from_afar_names_no_file(
         {"images": "/etc"},
         {"images": "../artifacts"},
         {"test": "/etc/passwd"},
-        {"weights": ["ok.safetensors", "/root/net"]},
+        {"weights": ["ok.safetensors", "/etc/net"]},
         {"weights": ["../scratch/net"]},
         {"within": "/"},
         {"engine": "ray"},
