@@ -92,7 +92,7 @@ def train(
 
     placement = _placement(context, source, plan, recipe)
     torch.manual_seed(seed)
-    module, loss, samples, base = load_definition(source)
+    module, loss, samples, base, validation = load_definition(source)
     if any(tensor.is_meta for tensor in module.parameters()):
         raise OptionError("The module lies on the meta device and has no weights.", where=source)
     how = _recipe(base, recipe)
@@ -107,8 +107,8 @@ def train(
         context.progress(event.step / (how.epochs * per_epoch), event.message)
 
     trained = runtime.train(
-        module, loss, samples, how, limits=limits, seed=seed, folder=context.checkpoint / _RUN, plan=placement,
-        on_event=hear,
+        module, loss, samples, how, validation=validation, limits=limits, seed=seed, folder=context.checkpoint / _RUN,
+        plan=placement, on_event=hear,
     )  # fmt: skip
     if trained.stop is Stop.CANCELLED and not context.out_of_time:
         raise JobStopped
