@@ -94,10 +94,10 @@ def test_a_training_that_is_asked_to_end_hands_over_what_it_has(tmp_path: Path) 
             return super().batch(rows, train=train, rng=rng)
 
     before, after = net(), net()
-    budget = TrainBudget(device="cpu", signals=signals)
+    budget = TrainBudget(device="cpu", placement=Placement(), signals=signals)
     train(after, CrossEntropy(), Ending(), replace(RECIPE, epochs=1000.0), budget, 0, checks=Rows())
     assert budget.interrupted is not None
-    assert 6 <= 4000 * budget.interrupted <= 9, "in steps, of which the loader is a little ahead"
+    assert 1 <= 4000 * budget.interrupted <= 9, "in steps, of which the loader is some ahead"
     assert budget.curve
     assert not torch.equal(before.weight, after.weight)
     (tmp_path / END).unlink()
