@@ -25,6 +25,8 @@ ENGINE = {
     "ray_address": Argument("string", "With ray: host:port of the cluster's head, or auto.", local=True),
 }
 """Arguments of kinds that run on an executor."""
+WITHIN = Argument("path", "Folder that names of images in a table must not lead out of.")
+"""Argument ``within`` of kinds that read tables; for callers from afar it is set for them."""
 
 FIT_OPTIONS = {
     "name": Argument("string", "Name of the study; default job-N."),
@@ -52,7 +54,7 @@ FIT_OPTIONS = {
     "ignore_case": Argument("boolean", "Read lines of text in lower case."),
     "weights": Argument("array", "Trained weights to begin from, or to read columns by.", items="weights"),
     "decode": Argument("string", "greedy, beam or beam:WIDTH."),
-    "within": Argument("path", "Folder that names of images in a table must not lead out of."),
+    "within": WITHIN,
     "seed": Argument("integer", "Seed."),
     **ENGINE,
 }

@@ -8,7 +8,7 @@ from typing import Any
 from tidemill.core.errors import OptionError
 from tidemill.jobs.queue.context import JobContext
 from tidemill.jobs.queue.kinds import Argument, Kind, Kinds
-from tidemill.sdk.job_fit import ENGINE, FIT_OPTIONS
+from tidemill.sdk.job_fit import ENGINE, FIT_OPTIONS, WITHIN
 
 ENTRY_POINTS = "tidemill.job_kinds"
 """Packages outside register a `Kind`, or a list of them, under any name in this group."""
@@ -51,13 +51,19 @@ KINDS = (
         "predict",
         "tidemill.sdk.job_kinds:predict",
         "Predict a file's rows into a CSV file.",
-        {"bundle": _BUNDLE, "data": _DATA, "out": Argument("path", "The CSV file.", required=True), **ENGINE},
+        {
+            "bundle": _BUNDLE,
+            "data": _DATA,
+            "out": Argument("path", "The CSV file.", required=True),
+            "within": WITHIN,
+            **ENGINE,
+        },
     ),
     Kind(
         "evaluate",
         "tidemill.sdk.job_kinds:evaluate",
         "Compare predictions with the known target of a file.",
-        {"bundle": _BUNDLE, "data": _DATA},
+        {"bundle": _BUNDLE, "data": _DATA, "within": WITHIN},
     ),
     Kind(
         "drift",
@@ -107,19 +113,22 @@ def predict(
     out: str,
     engine: str = "inprocess",
     ray_address: str | None = None,
+    within: str | None = None,
 ) -> dict[str, Any]:
     """Predict as ``tidemill predict`` does."""
     from tidemill.sdk.bundles import predict_to_csv
+    from tidemill.sdk.job_rows import rows_for
 
-    rows = predict_to_csv(bundle, _rows(context, data), out, engine=engine, ray_address=ray_address)
-    return {"rows": rows, "out": out}
+    rows = rows_for(context, bundle, data, within)
+    return {"rows": predict_to_csv(bundle, rows, out, engine=engine, ray_address=ray_address), "out": out}
 
 
-def evaluate(context: JobContext, *, bundle: str, data: str) -> dict[str, Any]:
+def evaluate(context: JobContext, *, bundle: str, data: str, within: str | None = None) -> dict[str, Any]:
     """Evaluate as ``tidemill evaluate`` does."""
     from tidemill.sdk.bundles import evaluate as run
+    from tidemill.sdk.job_rows import rows_for
 
-    return dict(run(bundle, _rows(context, data)))
+    return dict(run(bundle, rows_for(context, bundle, data, within)))
 
 
 def drift(context: JobContext, *, a: str, b: str, out: str | None = None) -> dict[str, Any]:
@@ -134,11 +143,3 @@ def gc(context: JobContext, *, dataset: str | None = None, dry_run: bool = False
     from tidemill.sdk.data.govern import gc as run
 
     return run(dataset, dry_run=dry_run, workspace=context.workspace, actor=context.owner or None)
-
-
-def _rows(context: JobContext, data: str) -> Any:
-    """The rows of a dataset version where one is named, else the file."""
-    from tidemill.sdk.sources import read_version
-
-    named = read_version(data, context.workspace, actor=context.owner or None)
-    return data if named is None else named.raw.table

@@ -53,12 +53,12 @@ class FolderFiles:
 
     def has(self, name: str) -> bool:
         """True where there is a file of that name, in this folder or below; a path of its own counts, too."""
-        return bool(name) and "\0" not in name and self._open(self.root / name) and (self.root / name).is_file()
+        return bool(name) and "\0" not in name and not self.leads_out(name) and (self.root / name).is_file()
 
     def read(self, name: str) -> bytes:
         """Bytes of a file."""
         path = self.root / name
-        if not self._open(path):
+        if self.leads_out(name):
             raise ValueError(f"the file lies outside of {self.within}, and must not be read")
         try:
             if path.stat().st_size > MOST_BYTES:
@@ -67,8 +67,9 @@ class FolderFiles:
         except OSError as error:
             raise ValueError(f"the file can't be read: {error.strerror or error}") from error
 
-    def _open(self, path: Path) -> bool:
-        return self.within is None or path.resolve().is_relative_to(self.within.resolve())
+    def leads_out(self, name: str) -> bool:
+        """True where a name leads out of the folder that it must stay in, whether there is such a file or not."""
+        return self.within is not None and not (self.root / name).resolve().is_relative_to(self.within.resolve())
 
 
 @dataclass(frozen=True)
