@@ -17,6 +17,7 @@ from tests.models.text.test_folders import fake
 import tidemill as tm
 from tidemill.bundle.fusion.embedding import Embedding
 from tidemill.bundle.fusion.runtime import FusedBundle
+from tidemill.bundle.gaps import Gap
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import DataError, OptionError, SearchError, TidemillError
 from tidemill.models.fusion.features import TooSlowError
@@ -229,6 +230,16 @@ def test_columns_that_name_images_become_numbers_too(tmp_path: Path, monkeypatch
     assert right >= 85, "the colour tells the class"
     (table.parent / "few.csv").write_text("".join(table.read_text().splitlines(keepends=True)[:7]))
     assert bundle.evaluate(table.parent / "few.csv")["accuracy"] > 0.5
+    gaps: list[Gap] = []
+    far = tmp_path / "far.csv"
+    far.write_bytes(table.read_bytes())
+    assert bundle.evaluate(far, images=table.parent, on_gap=gaps.append)["accuracy"] > 0.9
+    (gap,) = gaps
+    assert str(gap).startswith("2 of 90 images can't be read and count as missing: 9.png: it is no image")
+    assert gap.named[1] == "gone.png: there is no such file"
+    assert len(bundle.predict_records(far, images=table.parent, on_unreadable=unread.append)) == 90
+    assert len(unread) == 4
+    assert bundle.predict(table.parent / "few.csv", images=table.parent).shape == (6,)
     result.study.close()
 
     # The images are in the workspace: the study is exported again where the files are gone.

@@ -23,6 +23,7 @@ from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.objective import Objective, evaluate_costs, parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
 from tidemill.data.checks import Finding
+from tidemill.data.images.named import file_name
 from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED, PackFiles, Place, pack_files
 from tidemill.data.images.pictures import FilePictures, Pictures, Unreadable
 from tidemill.data.images.source import files_of, image_columns
@@ -303,16 +304,16 @@ def _pictures(
         parts = [
             _stored(workspace, raw, name)
             if f"{name}{PACKED}" in raw.table.column_names
-            else _named(raw, place, name, options.images)
+            else _named(raw, place, name, options.images, beside=raw is base.test_raw)
             for raw, place in tables
         ]
         out[name] = parts[0] if len(parts) == 1 else JoinedPictures.of(*parts)
     return out
 
 
-def _named(raw: RawTable, source: Any, column: str, images: Any) -> FilePictures:
-    names = [str(cell or "").strip().replace("\\", "/") for cell in raw.table[column].to_pylist()]
-    files = files_of(source, [name for name in names if name], images)
+def _named(raw: RawTable, source: Any, column: str, images: Any, *, beside: bool) -> FilePictures:
+    names = [file_name(cell) for cell in raw.table[column].to_pylist()]
+    files = files_of(source, [name for name in names if name], images, beside=beside)
     if not any(files.has(name) for name in names if name):
         raise DataError(
             f"None of the files that the column {column!r} names is there, the first is "

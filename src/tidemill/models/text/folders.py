@@ -33,6 +33,17 @@ def is_text_encoder(place: str | Path) -> bool:
     return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in _VOCABULARIES)
 
 
+def looks_like_hub(place: str) -> bool:
+    """Say whether a word that is no folder here looks like a name of the Hugging Face hub.
+
+    Examples
+    --------
+    >>> looks_like_hub("sentence-transformers/all-MiniLM-L6-v2"), looks_like_hub("minilm")
+    (True, False)
+    """
+    return "/" in place and _HUB.fullmatch(place) is not None and not Path(place).expanduser().exists()
+
+
 def find_encoder(place: str) -> str:
     """Find the folder of an encoder; what is no folder but looks like a name of the Hugging Face hub is fetched.
 
@@ -57,7 +68,7 @@ def find_encoder(place: str) -> str:
     """
     folder = Path(place).expanduser()
     if not folder.exists():
-        if _HUB.fullmatch(place) and "/" in place:
+        if looks_like_hub(place):
             return _fetched(place)
         raise NotFoundError(
             f"There are no weights at {place!r}.",
