@@ -266,3 +266,31 @@ def test_encoders_are_searched_and_shipped_in_one_graph(table: Path, tmp_path: P
         command = [sys.executable, str(bundle.path / "run.py"), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
         subprocess.run(command, check=True)
         assert (tmp_path / "out.csv").read_text().splitlines()[1].startswith("a,")
+
+
+def test_a_study_of_texts_is_a_beginning_for_another(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="encoders need the extra `text`")
+    pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+    place, heard = tmp_path / "w", []
+    words = {**QUICK, "families": ("sentence",), "workspace": place}
+    with tm.fit(table, "animal", weights=(str(encoder(tmp_path / "bert")),), name="first", **words) as study:
+        assert study.modality.name == "text"
+        assert study.search.trials()[0].state.value == "complete"
+    shutil.rmtree(tmp_path / "bert")
+    with tm.fit(table, "animal", weights=("first",), name="next", on_event=heard.append, **words) as study:
+        assert study.modality.name == "text"
+        (trial,) = study.search.trials()
+        assert trial.state.value == "complete"
+        folder = Path(str(trial.config["sentence.weights"]))
+        assert (place / "scratch").resolve() in folder.resolve().parents
+        assert folder.name == "first"
+    told = [e.message for e in heard if e.kind == "notice"]
+    assert sum("The encoder 'first' was trained by a study of this workspace, with answers" in t for t in told) == 1
+    shutil.rmtree(place / "scratch")
+    with tm.fit(None, workspace=place, resume="next", trials=2, cpus=1, in_process=True) as more:
+        assert len(more.search.trials()) == 2
+        assert folder.is_dir()
+    columns = {"a": [1, 2, 3, 4] * 9, "y": ["p", "q"] * 18}
+    tm.fit(columns, "y", name="numbers", **{**words, "families": ("linear",)}).close()
+    with pytest.raises(DataError, match="The study 'numbers' is not about texts"):
+        tm.fit(table, "animal", weights=("numbers",), kind="text-classification", **words)
