@@ -13,7 +13,7 @@ from PIL import Image
 import tidemill as tm
 from tidemill.core.errors import DataError, MissingExtraError, OptionError
 from tidemill.core.task import TaskKind
-from tidemill.sdk.images import choose_encoder, prepare_images
+from tidemill.sdk.images import CAPTURED, choose_encoder, prepare_images
 from tidemill.sdk.options import FitOptions
 
 QUICK: dict[str, Any] = {"trials": 1, "families": ("probe",), "cpus": 1, "in_process": True}
@@ -122,9 +122,17 @@ def test_columns_that_a_model_for_images_does_not_see_are_named(tmp_path: Path) 
     (told,) = [n for n in prepare_images(table, "digit", FitOptions()).notices if "left out" in n]
     assert told.startswith("2 columns are left out, because a model for images sees the image alone: 'price', 'said'.")
     assert "name encoders with --weights" in told
+    table.write_text(table.read_text().replace("price,said", "capture.at,capture.reason"))
+    assert not any("left out" in n for n in prepare_images(table, "digit", FitOptions()).notices)
+    table.write_text(table.read_text().replace("capture.at,capture.reason", "price,said"))
     asked = prepare_images(table, "digit", FitOptions(kind="image-classification"))
     (told,) = [n for n in asked.notices if "left out" in n]
     assert "--weights" not in told, "whoever said so needs no advice"
+
+
+def test_columns_of_captured_images_begin_as_endpoints_write_them() -> None:
+    capture = pytest.importorskip("tidemill.deploy.watch.capture", reason="serving is an extra", exc_type=ImportError)
+    assert capture.META == CAPTURED
 
 
 def test_test_images_lie_where_a_person_said(tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ _SAMPLE = 200
 _UNITS = {"width": "px", "height": "px", "brightness": "of 1", "contrast": "of 1"}
 _BLOB_UNIT, _PACK_UNIT = f"{BLOB}image", f"{BLOB}images"
 """Units of a column that names the bytes of one image, as `tidemill data add` keeps them, or a pack of many."""
+CAPTURED = "capture."
+"""How columns begin that an endpoint writes beside captured images: nothing to learn from, and nothing to tell of. As
+`tidemill.deploy.watch.capture.META`, which needs the extra `serve`."""
 OFFSET, LENGTH = "offset", "length"
 """Columns beside the name of a pack."""
 
@@ -431,7 +434,7 @@ def image_schema(table: ImageTable, target: str, options: FitOptions) -> Schema:
 
 def told_left_out(schema: Schema, options: FitOptions) -> list[str]:
     """Say which columns a model for images doesn't see, and what would make use of them."""
-    names = [c.name for c in schema if c.type is SemanticType.IGNORED]
+    names = [c.name for c in schema if c.type is SemanticType.IGNORED and not c.name.startswith(CAPTURED)]
     if not names:
         return []
     shown = ", ".join(map(repr, names[:NAMED])) + (", …" if len(names) > NAMED else "")
