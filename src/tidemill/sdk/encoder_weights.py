@@ -10,7 +10,7 @@ from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
 from tidemill.models.fusion.folders import is_encoder
 from tidemill.models.fusion.own import NO_ENCODER, write_encoder
-from tidemill.models.text.folders import find_encoders
+from tidemill.models.text.folders import find_encoders, looks_like_hub
 from tidemill.models.vision.weights import FILE
 from tidemill.sdk.image_weights import best_trial, study_named
 from tidemill.search.modality import IMAGE, TEXT
@@ -23,7 +23,7 @@ _READING = (IMAGE, TEXT)
 
 
 def names_encoder(workspace: Workspace, word: str) -> bool:
-    """Whether a person named an encoder of columns: a folder that holds one, or a study of images or texts.
+    """Whether a person named an encoder of columns: a folder that holds one, a name of the hub, or a study with one.
 
     Raises
     ------
@@ -31,7 +31,9 @@ def names_encoder(workspace: Workspace, word: str) -> bool:
         As `tidemill.sdk.image_weights.study_named`.
     """
     name = study_named(workspace, word)
-    return is_encoder(word) if name is None else Study.open(workspace, name).modality.name in _READING
+    if name is None:
+        return is_encoder(word) or looks_like_hub(word)
+    return Study.open(workspace, name).modality.name in _READING
 
 
 def encoders_at_hand(workspace: Workspace, named: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from tidemill.models.fusion.folders import is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
-from tidemill.models.text.folders import find_encoder, pool_of
+from tidemill.models.text.folders import fetched, find_encoder, looks_like_hub, pool_of
 from tidemill.models.vision.features import FeatureCache
 from tidemill.sdk.encoder_weights import encoders_at_hand
 from tidemill.sdk.options import FitOptions
@@ -401,12 +401,13 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     """The first encoder of texts, and the first of images."""
     of_texts: str | None = None
     of_images: str | None = None
-    for place in weights:
-        if is_image_encoder(place):
-            of_images = of_images or place
-            continue
+    for word in weights:
         try:
-            of_texts = of_texts or find_encoder(place)
+            place = fetched(word) if looks_like_hub(word) else word
+            if is_image_encoder(place):
+                of_images = of_images or place
+            else:
+                of_texts = of_texts or find_encoder(place)
         except (NotFoundError, DataError) as error:
             tell(error.message)
     return of_texts, of_images
