@@ -59,7 +59,7 @@ def test_what_is_not_read_or_measured_is_counted_and_named(tmp_path: Path, capsy
     assert run(["predict", bundle, str(table), *place]) == 0
     told = capsys.readouterr()
     assert len(told.out.splitlines()) == 5
-    assert told.err.splitlines() == ["not read: gone.png: there is no such file", "1 images can't be read."]
+    assert told.err.splitlines() == ["not read: gone.png: there is no such file", "1 image can't be read."]
     assert run(["predict", bundle, str(table), *place, "--json"]) == 0
     told = capsys.readouterr()
     assert [row["prediction"] is None for row in json.loads(told.out)] == [False, True, False, False]

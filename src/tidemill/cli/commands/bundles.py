@@ -56,7 +56,8 @@ def _say_unread(unread: list[str]) -> None:
     for text in unread:
         print(f"not read: {text}", file=sys.stderr)
     if unread:
-        print(f"{len(unread):,} images can't be read.", file=sys.stderr)
+        noun = "image" if len(unread) == 1 else "images"
+        print(f"{len(unread):,} {noun} can't be read.", file=sys.stderr)
 
 
 def evaluate(
