@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.bundle.small import write_csv
 
+from tidemill.bundle.gaps import Gap
 from tidemill.bundle.runtime import Bundle
 from tidemill.bundle.write import write_bundle
 from tidemill.core.errors import DataError, NotFoundError, OptionError
@@ -132,6 +133,9 @@ def test_evaluate_leaves_out_rows_without_truth(written: Written) -> None:
     bundle = Bundle.open(written("regression"))
     columns = {k: v.tolist() for k, v in small_columns(4).items()}
     with_gaps = bundle.evaluate({**columns, "y": [1.0, None, 2.0, None]})
+    gaps: list[Gap] = []
+    bundle.evaluate({**columns, "y": [1.0, None, 2.0, None]}, on_gap=gaps.append)
+    assert list(map(str, gaps)) == ["2 of 4 rows have no target 'y' (2) and are left out."]
     without = bundle.evaluate({k: v[::2] for k, v in {**columns, "y": [1.0, None, 2.0, None]}.items()})
     assert with_gaps == without
     with pytest.raises(DataError, match="No row has a known target"):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.sdk.test_images import digits
 
 from tidemill.cli.main import run
@@ -42,6 +43,34 @@ def test_a_folder_of_photos_becomes_a_bundle_that_predicts(tmp_path: Path, capsy
     assert out.read_text().splitlines()[0] == "file,prediction,proba_0,proba_1,proba_2,proba_3"
     assert run(["evaluate", str(bundle), str(photos), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+
+
+def test_what_is_not_read_or_measured_is_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.bundle.images.made import make
+
+    bundle, photos, table = str(make(tmp_path / "tone.tm").path), tmp_path / "photos", tmp_path / "new.csv"
+    photos.mkdir()
+    for i in range(3):
+        Image.new("L", (4, 4), 80 * i).save(photos / f"{i}.png")
+    table.write_text("file,tone\n0.png,dark\ngone.png,dark\n1.png,zebra\n2.png,light\n")
+    assert run(["predict", bundle, str(table)]) == 2
+    assert "say --images FOLDER" in capsys.readouterr().err
+    place = ["--images", str(photos)]
+    assert run(["predict", bundle, str(table), *place]) == 0
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 5
+    assert told.err.splitlines() == ["not read: gone.png: there is no such file", "1 image can't be read."]
+    assert run(["predict", bundle, str(table), *place, "--json"]) == 0
+    told = capsys.readouterr()
+    assert [row["prediction"] is None for row in json.loads(told.out)] == [False, True, False, False]
+    assert "not read: gone.png" in told.err
+    assert run(["predict", bundle, str(table), *place, "--json", "--out", str(tmp_path / "out.csv")]) == 0
+    assert json.loads(capsys.readouterr().out)["not_read"] == ["gone.png: there is no such file"]
+    assert run(["evaluate", bundle, str(table), *place, "--json"]) == 0
+    told = capsys.readouterr()
+    counted = [(gap["count"], gap["of"], gap["first"]) for gap in json.loads(told.out)["gaps"]]
+    assert counted == [(1, 3, ["gone.png: there is no such file"]), (1, 4, ["1.png"])]
+    assert "1 of 4 images have a target that is no known class (1: 'zebra') and are left out: 1.png." in told.err
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_rows_that_can_not_be_learned_from_are_dropped_with_a_notice():
     kept = drop_unlabelled(raw, task)
     assert (
         kept.notices[1]
-        == "3 of 7 rows have no target 'y' (2) or a target that is no known class (1); they are left out."
+        == "3 of 7 rows have no target 'y' (2) or a target that is no known class (1: 'c'); they are left out."
     )
     assert encode_target(kept, task).tolist() == [0, 1, 0, 1]
     assert drop_unlabelled(kept, task) is kept
@@ -116,7 +116,7 @@ def test_infinite_targets_are_dropped_with_a_notice():
     task = infer_task(raw, infer_schema(raw, "y"))
     kept = drop_unlabelled(raw, task)
     assert kept.rows == 3
-    assert "no finite number (1)" in kept.notices[0]
+    assert "no finite number (1: 'inf')" in kept.notices[0]
 
 
 def test_labels_of_another_storage_type_are_recognised():

@@ -17,8 +17,9 @@ from tests.models.text.test_folders import fake
 import tidemill as tm
 from tidemill.bundle.fusion.embedding import Embedding
 from tidemill.bundle.fusion.runtime import FusedBundle
+from tidemill.bundle.gaps import Gap
 from tidemill.bundle.verify import verify
-from tidemill.core.errors import DataError, OptionError, SearchError, TidemillError
+from tidemill.core.errors import DataError, NotFoundError, OptionError, SearchError, TidemillError
 from tidemill.models.fusion.features import TooSlowError
 from tidemill.sdk import fusion
 from tidemill.sdk.fit import fit_to_bundle
@@ -229,6 +230,16 @@ def test_columns_that_name_images_become_numbers_too(tmp_path: Path, monkeypatch
     assert right >= 85, "the colour tells the class"
     (table.parent / "few.csv").write_text("".join(table.read_text().splitlines(keepends=True)[:7]))
     assert bundle.evaluate(table.parent / "few.csv")["accuracy"] > 0.5
+    gaps: list[Gap] = []
+    far = tmp_path / "far.csv"
+    far.write_bytes(table.read_bytes())
+    assert bundle.evaluate(far, images=table.parent, on_gap=gaps.append)["accuracy"] > 0.9
+    (gap,) = gaps
+    assert str(gap).startswith("2 of 90 images can't be read and count as missing: 9.png: it is no image")
+    assert gap.named[1] == "gone.png: there is no such file"
+    assert len(bundle.predict_records(far, images=table.parent, on_unreadable=unread.append)) == 90
+    assert len(unread) == 4
+    assert bundle.predict(table.parent / "few.csv", images=table.parent).shape == (6,)
     result.study.close()
 
     # The images are in the workspace: the study is exported again where the files are gone.
@@ -251,11 +262,29 @@ def test_images_beside_columns_are_embedded_and_images_alone_are_not(tmp_path: P
     with Workspace.open(tmp_path / "w") as workspace:
         for source, options, name in (
             (table, FitOptions(weights=weights), "fused"),
+            (table, FitOptions(weights=("nobody/an-encoder",)), "fused"),
             (table, FitOptions(), "image"),
             (table, FitOptions(weights=weights, kind="image-classification"), "image"),
             (alone, FitOptions(weights=weights), "image"),
         ):
             assert modality_asked(workspace, source, "animal", options)[0].name == name
+
+
+def test_a_name_of_the_hub_stands_for_its_folder_whatever_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {"some/vit": image_weights(tmp_path / "vit"), "some/bert": str(fake(tmp_path / "bert"))}
+    monkeypatch.setattr(fusion, "fetched", folders.__getitem__)
+    told: list[str] = []
+    assert fusion._folders(["some/vit", "some/bert"], told.append) == (folders["some/bert"], folders["some/vit"])
+    assert told == []
+
+    def broken(name: str) -> str:
+        raise NotFoundError("There is no network.")
+
+    monkeypatch.setattr(fusion, "fetched", broken)
+    assert fusion._folders(["some/vit"], told.append) == (None, None)
+    assert told == ["There is no network."]
 
 
 def test_a_table_that_names_images_which_are_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

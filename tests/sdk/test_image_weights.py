@@ -96,3 +96,21 @@ def test_a_discriminant_sees_through_it_and_is_shipped_without_it(place: Path) -
         origin = origin_of(weights_at_hand(study.workspace, ["seen"])[0])
         assert origin is not None
         assert origin.family == "quicknet", "a view through another net is no beginning"
+
+
+def test_a_backbone_that_was_tuned_is_a_beginning(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="backbones need the extra `text`")
+    from tests.models.fusion.made import vit
+
+    words = {**ONE, "trials": 1, "families": ("backbone",), "workspace": place / "w"}
+    with tm.fit(place / "photos", weights=(vit(tmp_path / "vit"),), name="tuned", **words) as study:
+        assert study.search.trials()[0].state.value == "complete"
+    shutil.rmtree(tmp_path / "vit")
+    with tm.fit(place / "photos", weights=("tuned",), name="on", **words) as study:
+        (trial,) = study.search.trials()
+        assert trial.state.value == "complete"
+        folder = Path(str(trial.config["backbone.weights"]))
+        assert (folder / "config.json").is_file()
+        assert "scratch" in folder.parts
+        study.best.export(place / "on.tm")
+    assert verify(place / "on.tm") == []

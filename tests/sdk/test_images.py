@@ -13,7 +13,7 @@ from PIL import Image
 import tidemill as tm
 from tidemill.core.errors import DataError, MissingExtraError, OptionError
 from tidemill.core.task import TaskKind
-from tidemill.sdk.images import choose_encoder, prepare_images
+from tidemill.sdk.images import CAPTURED, choose_encoder, prepare_images
 from tidemill.sdk.options import FitOptions
 
 QUICK: dict[str, Any] = {"trials": 1, "families": ("probe",), "cpus": 1, "in_process": True}
@@ -103,7 +103,71 @@ def test_a_class_that_stands_in_the_test_alone_is_left_out_and_told(tmp_path: Pa
     found = prepare_images(train, None, FitOptions(test=test))
     assert found.task.classes == ("0", "1", "2")
     assert len(found.test) == 40 - strange
-    assert any(f"{strange} of 40 images have no label that can be used" in n and "3/" in n for n in found.notices)
+    words = f"{strange} of 40 images have a target that is no known class ({strange}: '3'), and are left out: '3/"
+    assert any(words in n for n in found.notices)
+
+
+def table_of(folder: Path, place: Path, count: int = 60) -> Path:
+    """A table that names digits of a folder, beside a number and a text."""
+    rows = sorted(digits(folder, count).glob("*/*.png"))
+    place.write_text(
+        "price,said,file,digit\n"
+        + "".join(f"{i % 7}.5,sold as seen {i},{p.relative_to(folder)},d{p.parent.name}\n" for i, p in enumerate(rows))
+    )
+    return place
+
+
+def test_columns_that_a_model_for_images_does_not_see_are_named(tmp_path: Path) -> None:
+    table = table_of(tmp_path / "photos", tmp_path / "photos" / "ads.csv")
+    (told,) = [n for n in prepare_images(table, "digit", FitOptions()).notices if "left out" in n]
+    assert told.startswith("2 columns are left out, because a model for images sees the image alone: 'price', 'said'.")
+    assert "name encoders with --weights" in told
+    table.write_text(table.read_text().replace("price,said", "capture.at,capture.reason"))
+    assert not any("left out" in n for n in prepare_images(table, "digit", FitOptions()).notices)
+    table.write_text(table.read_text().replace("capture.at,capture.reason", "price,said"))
+    asked = prepare_images(table, "digit", FitOptions(kind="image-classification"))
+    (told,) = [n for n in asked.notices if "left out" in n]
+    assert "--weights" not in told, "whoever said so needs no advice"
+
+
+def test_columns_of_captured_images_begin_as_endpoints_write_them() -> None:
+    capture = pytest.importorskip("tidemill.deploy.watch.capture", reason="serving is an extra", exc_type=ImportError)
+    assert capture.META == CAPTURED
+
+
+def test_test_images_lie_where_a_person_said(tmp_path: Path) -> None:
+    table = table_of(tmp_path / "photos", tmp_path / "train.csv")
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:41]) + "\n")
+    (tmp_path / "test.csv").write_text("\n".join([lines[0], *lines[41:]]) + "\n")
+    words = FitOptions(images=tmp_path / "photos", test=tmp_path / "test.csv", kind="image-classification")
+    assert len(prepare_images(table, "digit", words).test) > 0
+
+
+def test_a_backbone_sees_larger_images_and_a_line_says_what_it_does_not_see(tmp_path: Path) -> None:
+    from tests.sdk.test_fusion import image_weights
+
+    for label in "ab":
+        for i in range(20):
+            (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (300, 200 + i), (i, 99, 7)).save(tmp_path / "photos" / label / f"{i}.png")
+    folder = image_weights(tmp_path / "vit")
+
+    def prepared(side: object, **words: Any) -> Any:
+        (tmp_path / "vit" / "config.json").write_text(json.dumps({"model_type": "vit", "image_size": side}))
+        return prepare_images(tmp_path / "photos", None, FitOptions(test_size=0.0, weights=(folder,), **words))
+
+    assert prepare_images(tmp_path / "photos", None, FitOptions()).x.shape[2:] == (64, 64)
+    assert prepared(96).x.shape[2:] == (96, 96), "as it was made for"
+    assert prepared([112, 112]).x.shape[2:] == (112, 112)
+    large = prepared(224)
+    assert large.x.shape[2:] == (128, 128), "a processor has its bounds"
+    assert any("was made for 224: --image-size 224 shows it more" in n for n in large.notices)
+    assert not any("--image-size" in n for n in prepared(224, image_size=224).notices)
+    small = digits(tmp_path / "small", 40)
+    found = prepare_images(small, None, FitOptions(test_size=0.0, weights=(folder,)))
+    assert found.x.shape[2:] == (8, 8), "images have no more than their own pixels"
+    assert not any("--image-size" in n for n in found.notices)
 
 
 def test_copies_and_contradictions_are_found(tmp_path: Path) -> None:

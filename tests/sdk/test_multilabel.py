@@ -18,6 +18,7 @@ from tests.models.text.made import texts
 import tidemill as tm
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import DataError, NotFoundError, ObjectiveError, OptionError
+from tidemill.core.schema import SemanticType
 from tidemill.core.task import TaskKind
 from tidemill.sdk.images import prepare_images
 from tidemill.sdk.options import FitOptions
@@ -200,8 +201,12 @@ def test_rare_labels_and_contradictions_are_found(tmp_path: Path) -> None:
         ({"positive": "sea"}, OptionError, "no positive class"),
         ({"objective": "maximize roc_auc[sea]"}, ObjectiveError, "can't be asked of one class"),
         ({"objective": "maximize mcc"}, ObjectiveError, "'mcc' does not fit a multilabel task"),
-        ({"kind": "multilabel", "families": None}, OptionError, "not from the columns of a table"),
-        ({"kind": None, "families": None, "separator": ";"}, OptionError, "A separator is for several labels a row"),
+        (
+            {"kind": "multilabel", "families": None, "types": {"review": SemanticType.CATEGORY}},
+            OptionError,
+            "not from the columns of a table",
+        ),
+        ({"kind": "table-classification", "families": None, "separator": ";"}, OptionError, "several labels a row"),
         ({"kind": "text-classification", "separator": ";"}, OptionError, "--separator, without --kind text-multilabel"),
         ({"separator": ""}, OptionError, "A separator must be a sign"),
     ],

@@ -16,6 +16,7 @@ from tests.models.text.made import encoder, texts
 
 import tidemill as tm
 from tidemill.core.errors import DataError, MissingExtraError, NotFoundError, OptionError
+from tidemill.core.schema import SemanticType
 from tidemill.core.task import TaskKind
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.texts import prepare_texts
@@ -81,7 +82,7 @@ def test_copies_contradictions_and_rare_classes_are_found(tmp_path: Path) -> Non
 def test_a_class_that_only_the_test_knows_is_told(table: Path, tmp_path: Path) -> None:
     test = reviews(tmp_path / "t.csv", 30, seed=5, more=(("a strange bird", "z"),))
     found = prepare_texts(table, "animal", FitOptions(test=test, **CLASSIFY))
-    assert any("1 of 31 rows have a target that is no known class (1)" in n for n in found.notices)
+    assert any("1 of 31 rows have a target that is no known class (1: 'z')" in n for n in found.notices)
     assert len(found.test) == 30
 
 
@@ -116,13 +117,57 @@ def test_without_the_extra_it_says_what_to_install(
         tm.fit(table, "animal", workspace=tmp_path / "w", weights=("e",), **{**QUICK, **CLASSIFY})
 
 
-def test_without_a_kind_a_table_stays_a_table(table: Path, tmp_path: Path) -> None:
+def test_a_text_that_stands_alone_is_learned_from_as_texts(table: Path, tmp_path: Path) -> None:
     from tidemill.sdk.modality.choose import modality_asked
     from tidemill.store.workspace import Workspace
 
+    beside = tmp_path / "beside.csv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    beside.write_text("\n".join([rows[0] + ",n", *(f"{r},{i % 9}.5" for i, r in enumerate(rows[1:]))]) + "\n")
+    frame = {"said": texts(60)[0].tolist(), "y": ["a", "b", "c"] * 20}
+    cases: list[tuple[Any, str, dict[str, Any], str]] = [
+        (table, "animal", {}, "text"),
+        (table, "animal", CLASSIFY, "text"),
+        (table, "animal", {"kind": "multiclass"}, "text"),
+        (table, "animal", {"kind": "table-classification"}, "table"),
+        (table, "animal", {"types": {"review": SemanticType.CATEGORY}}, "table"),
+        (table, "animal", {"families": ("lightgbm",)}, "table"),
+        (table, "animal", {"families": ("ngrams",)}, "text"),
+        (table, "animal", {"schedule": "rows"}, "table"),
+        (table, "animal", {"keep_all_features": True}, "table"),
+        (beside, "animal", {}, "table"),
+        (beside, "animal", CLASSIFY, "text"),
+        (beside, "animal", {"types": {"n": SemanticType.IGNORED}}, "text"),
+        (frame, "y", {}, "text"),
+        (table, "no such column", {}, "table"),
+        (tmp_path / "none.csv", "animal", {}, "table"),
+    ]
     with Workspace.open(tmp_path / "w") as workspace:
-        assert modality_asked(workspace, table, "animal", FitOptions())[0].name == "table"
-        assert modality_asked(workspace, table, "animal", FitOptions(**CLASSIFY))[0].name == "text"
+        for source, target, words, name in cases:
+            assert modality_asked(workspace, source, target, FitOptions(**words))[0].name == name, words
+
+
+def test_a_version_of_a_table_is_told_apart_like_its_file(table: Path, tmp_path: Path) -> None:
+    from tidemill.sdk.modality.choose import modality_asked
+    from tidemill.store.workspace import Workspace
+
+    with tm.fit(table, "animal", workspace=tmp_path / "w", **QUICK) as study:
+        assert study.modality.name == "text"
+    with Workspace.open(tmp_path / "w") as workspace:
+        assert modality_asked(workspace, "reviews", None, FitOptions())[0].name == "text"
+        modality, asked = modality_asked(workspace, "reviews", None, FitOptions(kind="table-classification"))
+        assert (modality.name, asked.target, asked.options.kind) == ("table", "animal", "multiclass")
+
+
+def test_a_name_of_the_hub_is_an_encoder_like_its_folder(table: Path, tmp_path: Path) -> None:
+    from tidemill.sdk.modality.choose import modality_asked
+    from tidemill.store.workspace import Workspace
+
+    # Texts that look like names of classes are texts where there is an encoder of texts.
+    short = {"said": ["red fox", "blue whale", "green frog"] * 20, "y": ["a", "b", "c"] * 20}
+    with Workspace.open(tmp_path / "w") as workspace:
+        for weights, name in (((), "table"), (("nobody/an-encoder",), "text"), (("nowhere",), "fused")):
+            assert modality_asked(workspace, short, "y", FitOptions(weights=weights))[0].name == name
 
 
 def test_weights_of_an_encoder_choose_texts_where_there_is_nothing_else(tmp_path: Path) -> None:
@@ -221,3 +266,31 @@ def test_encoders_are_searched_and_shipped_in_one_graph(table: Path, tmp_path: P
         command = [sys.executable, str(bundle.path / "run.py"), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
         subprocess.run(command, check=True)
         assert (tmp_path / "out.csv").read_text().splitlines()[1].startswith("a,")
+
+
+def test_a_study_of_texts_is_a_beginning_for_another(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="encoders need the extra `text`")
+    pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+    place, heard = tmp_path / "w", []
+    words = {**QUICK, "families": ("sentence",), "workspace": place}
+    with tm.fit(table, "animal", weights=(str(encoder(tmp_path / "bert")),), name="first", **words) as study:
+        assert study.modality.name == "text"
+        assert study.search.trials()[0].state.value == "complete"
+    shutil.rmtree(tmp_path / "bert")
+    with tm.fit(table, "animal", weights=("first",), name="next", on_event=heard.append, **words) as study:
+        assert study.modality.name == "text"
+        (trial,) = study.search.trials()
+        assert trial.state.value == "complete"
+        folder = Path(str(trial.config["sentence.weights"]))
+        assert (place / "scratch").resolve() in folder.resolve().parents
+        assert folder.name == "first"
+    told = [e.message for e in heard if e.kind == "notice"]
+    assert sum("The encoder 'first' was trained by a study of this workspace, with answers" in t for t in told) == 1
+    shutil.rmtree(place / "scratch")
+    with tm.fit(None, workspace=place, resume="next", trials=2, cpus=1, in_process=True) as more:
+        assert len(more.search.trials()) == 2
+        assert folder.is_dir()
+    columns = {"a": [1, 2, 3, 4] * 9, "y": ["p", "q"] * 18}
+    tm.fit(columns, "y", name="numbers", **{**words, "families": ("linear",)}).close()
+    with pytest.raises(DataError, match="The study 'numbers' is not about texts"):
+        tm.fit(table, "animal", weights=("numbers",), kind="text-classification", **words)

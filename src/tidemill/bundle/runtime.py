@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tidemill.bundle import manifest
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
 from tidemill.bundle.evidence import Evidence, point_values
+from tidemill.bundle.gaps import Gap, OnGap, ignore
 from tidemill.bundle.latency import session
 from tidemill.bundle.parity import CHUNK, count_rows, feed_of
 from tidemill.bundle.runner.answers import answer_header, write_answers
@@ -26,7 +27,7 @@ from tidemill.core.decision import codes_of, lists_of
 from tidemill.core.errors import BundleError, DataError, NotFoundError, OptionError
 from tidemill.core.schema import Columns, Schema
 from tidemill.core.task import Task, TaskKind
-from tidemill.data.coerce import encode_target, known_rows, to_columns
+from tidemill.data.coerce import encode_target, known_rows, to_columns, unknown_targets
 from tidemill.data.ingest import RawTable, read
 
 _CHECKED = (NAME, "1/model.onnx")
@@ -235,7 +236,9 @@ class Bundle:
 
     def predict_records(self, data: Any) -> list[dict[str, Any]]:
         """Predict into one dictionary for each row: ``prediction``, then ``proba_<label>`` for each class."""
-        outputs = self.answer(self.columns(data))
+        return self._records(self.answer(self.columns(data)))
+
+    def _records(self, outputs: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
         if LABEL not in outputs:
             return [{"prediction": value} for value in outputs[PREDICTION].tolist()]
         names = answer_header(self.task.classes)
@@ -245,24 +248,41 @@ class Bundle:
             for label, row in zip(labels, outputs[PROBABILITIES].tolist(), strict=True)
         ]
 
-    def evaluate(self, data: Any) -> dict[str, float]:
+    def evaluate(self, data: Any, *, on_gap: OnGap = ignore) -> dict[str, float]:
         """Compare predictions with the truth in the data: every metric of the task by name.
 
         Rows whose target is missing or is no class of the task are left out. A metric that has no value on these
         rows (ROC AUC where there is one class) is absent.
+
+        Parameters
+        ----------
+        data
+            As `predict` takes it, with the target.
+        on_gap : callable
+            Told how many rows are left out, and why.
 
         Raises
         ------
         DataError
             If the target column is absent, or no row has a target.
         """
-        raw = self._read(data)
+        raw, y = self._with_truth(self._read(data), on_gap)
+        return self._compared(y, self.answer(self._physical(raw, data)))
+
+    def _with_truth(self, raw: RawTable, on_gap: OnGap) -> tuple[RawTable, NDArray[Any]]:
+        """Rows with a known target, and their encoded target."""
         y = encode_target(raw, self.task)
         known = known_rows(self.task, y)
         if not known.any():
             raise DataError(f"No row has a known target {self.task.target!r}.", where=raw.source)
-        raw, y = raw.take(known), y[known]
-        outputs = self.answer(self._physical(raw, data))
+        if known.all():
+            return raw, y
+        what = f"have {unknown_targets(raw, self.task, known)} and are left out"
+        on_gap(Gap(int((~known).sum()), len(known), "rows", what))
+        return raw.take(known), y[known]
+
+    def _compared(self, y: NDArray[Any], outputs: dict[str, NDArray[Any]]) -> dict[str, float]:
+        """Every metric of the task by name, for outputs of the graph."""
         if LABEL not in outputs:
             evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
             return point_values(evidence, self.task, self.spec.decision, None)

@@ -26,6 +26,9 @@ Objective = Annotated[
     ),
 ]
 Decode = Annotated[str, typer.Option("--decode", help="How a bundle reads lines of text: greedy, beam, or beam:WIDTH.")]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Folder or zip archive with the image files that a table names.")
+]
 Engine = Annotated[
     str, typer.Option("--engine", help="Where it runs: process, inprocess, or ray for a cluster (extra ray).")
 ]

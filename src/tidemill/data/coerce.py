@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ _EXPECTED = {
     SemanticType.BOOLEAN: "true or false",
     SemanticType.DATETIME: "a date",
 }
+_NAMED, _LONGEST = 5, 60
+"""So many targets that can't be used are named, each in so many characters."""
 
 
 def to_columns(raw: RawTable | pa.Table, schema: Schema, *, strict: bool = True) -> Columns:
@@ -185,13 +188,43 @@ def drop_unlabelled(raw: RawTable, task: Task) -> RawTable:
     keep = known_rows(task, y)
     if keep.all():
         return raw
-    empty = int((label_texts(raw.table[task.target]) == "").sum())
-    other = int((~keep).sum()) - empty
-    parts = [f"no target {task.target!r} ({empty:,})"] * bool(empty)
-    if other:
-        parts.append(f"a target that is {'no known class' if y.dtype == np.int64 else 'no finite number'} ({other:,})")
-    raw.notices.append(f"{int((~keep).sum()):,} of {raw.rows:,} rows have {' or '.join(parts)}; they are left out.")
+    raw.notices.append(
+        f"{int((~keep).sum()):,} of {raw.rows:,} rows have {unknown_targets(raw, task, keep)}; they are left out."
+    )
     return raw.take(keep)
+
+
+def unknown_targets(raw: RawTable | pa.Table, task: Task, known: NDArray[np.bool_]) -> str:
+    """Say what stands in the target of rows that can't be used: nothing, or what; it is counted, and the first named.
+
+    Parameters
+    ----------
+    raw : RawTable or pyarrow.Table
+        All rows.
+    task : Task
+        The question.
+    known : ndarray of bool
+        Rows that can be used, as `known_rows` finds them.
+
+    Examples
+    --------
+    >>> table = pa.table({"y": ["a", "c", None, "c", "b"]})
+    >>> task = Task(TaskKind.BINARY, "y", ("a", "b"))
+    >>> unknown_targets(table, task, known_rows(task, encode_target(table, task)))
+    "no target 'y' (1) or a target that is no known class (2: 'c')"
+    """
+    table, _ = _parts(raw)
+    if task.kind is TaskKind.MULTILABEL:
+        return f"no target {task.target!r} ({int((~known).sum()):,})"
+    texts = Counter(label_texts(table[task.target])[~known].tolist())
+    empty = texts.pop("", 0)
+    parts = [f"no target {task.target!r} ({empty:,})"] * bool(empty)
+    if texts:
+        what = "no known class" if task.kind.is_classification else "no finite number"
+        shown = ", ".join(repr(text[:_LONGEST]) for text, _ in texts.most_common(_NAMED))
+        more = ", …" if len(texts) > _NAMED else ""
+        parts.append(f"a target that is {what} ({texts.total():,}: {shown}{more})")
+    return " or ".join(parts)
 
 
 def known_rows(task: Task, y: NDArray[Any]) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tidemill.bundle.gaps import OnGap, ignore
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.schema import SemanticType
 
@@ -37,6 +38,7 @@ def predict_to_csv(
     data: Any,
     out: str | Path | None,
     *,
+    images: str | Path | None = None,
     on_unreadable: Callable[[str], None] | None = None,
     engine: str = "inprocess",
     ray_address: str | None = None,
@@ -49,8 +51,10 @@ def predict_to_csv(
         The bundle, and what it shall answer.
     out : path or None
         The file; None is standard output.
+    images : path, optional
+        Folder or archive in which the image files lie that a table names; default beside the table.
     on_unreadable : callable, optional
-        Told of each image that can't be read; its cells are empty.
+        Told of each image that can't be read; its cells are empty, or it counts as missing beside other columns.
     engine : str
         ``"inprocess"``; or ``"process"`` for processes of this machine, or ``"ray"`` for the nodes of a cluster, some
         thousand rows at a time. The answers are the same.
@@ -65,9 +69,10 @@ def predict_to_csv(
     Raises
     ------
     OptionError
-        Where the engine can't be used; images are predicted in this process.
+        Where the engine can't be used (images are predicted in this process), or ``images`` has no use.
     """
     opened, target = load(bundle), sys.stdout if out is None else Path(out)
+    _refuse_images(opened, images)
     elsewhere = engine != "inprocess" or ray_address is not None
     if opened.schema.has_images:
         if elsewhere:
@@ -77,8 +82,8 @@ def predict_to_csv(
         from tidemill.bundle.images.runtime import ImageBundle
 
         assert isinstance(opened, ImageBundle)
-        return opened.to_csv(data, target, on_unreadable=on_unreadable)
-    if any(c.type is SemanticType.IMAGE for c in opened.schema.embedded):
+        return opened.to_csv(data, target, images=images, on_unreadable=on_unreadable)
+    if _has_pictures(opened):
         if elsewhere:
             from tidemill.core.errors import OptionError
 
@@ -86,7 +91,7 @@ def predict_to_csv(
         from tidemill.bundle.fusion.runtime import FusedBundle
 
         assert isinstance(opened, FusedBundle)
-        return opened.to_csv(data, target, on_unreadable=on_unreadable)
+        return opened.to_csv(data, target, images=images, on_unreadable=on_unreadable)
     if elsewhere:
         from tidemill.sdk.batch import open_engine, to_csv
 
@@ -95,14 +100,78 @@ def predict_to_csv(
     return opened.to_csv(data, target)
 
 
-def predict_to_records(bundle: str | Path, data: Any) -> list[dict[str, Any]]:
-    """Predict a file's rows as one dictionary for each row, with the CSV's column names."""
-    return load(bundle).predict_records(data)
+def predict_to_records(
+    bundle: str | Path,
+    data: Any,
+    *,
+    images: str | Path | None = None,
+    on_unreadable: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Predict a file's rows as one dictionary for each row, with the CSV's column names.
+
+    The parameters are those of `predict_to_csv`.
+    """
+    opened = load(bundle)
+    _refuse_images(opened, images)
+    if opened.schema.has_images:
+        from tidemill.bundle.images.runtime import ImageBundle
+
+        assert isinstance(opened, ImageBundle)
+        return opened.predict_records(data, images=images, on_unreadable=on_unreadable)
+    if _has_pictures(opened):
+        from tidemill.bundle.fusion.runtime import FusedBundle
+
+        assert isinstance(opened, FusedBundle)
+        return opened.predict_records(data, images=images, on_unreadable=on_unreadable)
+    return opened.predict_records(data)
 
 
-def evaluate(bundle: str | Path, data: Any) -> dict[str, float]:
-    """Compare predictions with the known target of a file; every metric of the task by name."""
-    return load(bundle).evaluate(data)
+def evaluate(
+    bundle: str | Path, data: Any, *, images: str | Path | None = None, on_gap: OnGap = ignore
+) -> dict[str, float]:
+    """Compare predictions with the known target of a file; every metric of the task by name.
+
+    Parameters
+    ----------
+    bundle, data
+        The bundle, and rows with their target.
+    images : path, optional
+        As in `predict_to_csv`.
+    on_gap : callable
+        Told what can't be used as it should: rows without a known target, images that can't be read.
+
+    Raises
+    ------
+    DataError
+        Where no row can be judged.
+    OptionError
+        Where ``images`` has no use.
+    """
+    opened = load(bundle)
+    _refuse_images(opened, images)
+    if opened.schema.has_images:
+        from tidemill.bundle.images.runtime import ImageBundle
+
+        assert isinstance(opened, ImageBundle)
+        return opened.evaluate(data, images=images, on_gap=on_gap)
+    if _has_pictures(opened):
+        from tidemill.bundle.fusion.runtime import FusedBundle
+
+        assert isinstance(opened, FusedBundle)
+        return opened.evaluate(data, images=images, on_gap=on_gap)
+    return opened.evaluate(data, on_gap=on_gap)
+
+
+def _has_pictures(bundle: Bundle) -> bool:
+    """Whether some columns of a table are images."""
+    return any(c.type is SemanticType.IMAGE for c in bundle.schema.embedded)
+
+
+def _refuse_images(bundle: Bundle, images: str | Path | None) -> None:
+    if images is not None and not bundle.schema.has_images and not _has_pictures(bundle):
+        from tidemill.core.errors import OptionError
+
+        raise OptionError("This bundle looks at no images.", where="--images", hint="Leave it out.")
 
 
 def export(bundle: str | Path, target: str, out: str | Path) -> Path:

@@ -23,6 +23,7 @@ from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.objective import Objective, evaluate_costs, parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
 from tidemill.data.checks import Finding
+from tidemill.data.images.named import file_name
 from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED, PackFiles, Place, pack_files
 from tidemill.data.images.pictures import FilePictures, Pictures, Unreadable
 from tidemill.data.images.source import files_of, image_columns
@@ -35,7 +36,7 @@ from tidemill.models.fusion.folders import is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
-from tidemill.models.text.folders import find_encoder, pool_of
+from tidemill.models.text.folders import fetched, find_encoder, looks_like_hub, pool_of
 from tidemill.models.vision.features import FeatureCache
 from tidemill.sdk.encoder_weights import encoders_at_hand
 from tidemill.sdk.options import FitOptions
@@ -303,16 +304,17 @@ def _pictures(
         parts = [
             _stored(workspace, raw, name)
             if f"{name}{PACKED}" in raw.table.column_names
-            else _named(raw, place, name, options)
+            else _named(raw, place, name, options, beside=raw is base.test_raw)
             for raw, place in tables
         ]
         out[name] = parts[0] if len(parts) == 1 else JoinedPictures.of(*parts)
     return out
 
 
-def _named(raw: RawTable, source: Any, column: str, options: FitOptions) -> FilePictures:
-    names = [str(cell or "").strip().replace("\\", "/") for cell in raw.table[column].to_pylist()]
-    files = files_of(source, [name for name in names if name], options.images, options.within)
+def _named(raw: RawTable, source: Any, column: str, options: FitOptions, *, beside: bool) -> FilePictures:
+    names = [file_name(cell) for cell in raw.table[column].to_pylist()]
+    there = [name for name in names if name]
+    files = files_of(source, there, options.images, options.within, beside=beside)
     if not any(files.has(name) for name in names if name):
         raise DataError(
             f"None of the files that the column {column!r} names is there, the first is "
@@ -400,12 +402,13 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     """The first encoder of texts, and the first of images."""
     of_texts: str | None = None
     of_images: str | None = None
-    for place in weights:
-        if is_image_encoder(place):
-            of_images = of_images or place
-            continue
+    for word in weights:
         try:
-            of_texts = of_texts or find_encoder(place)
+            place = fetched(word) if looks_like_hub(word) else word
+            if is_image_encoder(place):
+                of_images = of_images or place
+            else:
+                of_texts = of_texts or find_encoder(place)
         except (NotFoundError, DataError) as error:
             tell(error.message)
     return of_texts, of_images

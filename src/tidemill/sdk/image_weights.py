@@ -11,6 +11,7 @@ from tidemill.core.errors import DataError, NotFoundError
 from tidemill.core.metrics import get_metric
 from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
+from tidemill.models.fusion.own import write_encoder
 from tidemill.models.vision.weights import FILE, NOT_BEGUN_FROM, write_weights
 from tidemill.search.board import loss_of
 from tidemill.search.modality import IMAGE, LINE
@@ -54,7 +55,7 @@ def save_weights(study: Study, folder: Path) -> Path:
     study : Study
         A study of images.
     folder : Path
-        For ``model.safetensors``; to be named with ``--weights``.
+        For ``model.safetensors``, and, where a backbone was best, its description; to be named with ``--weights``.
 
     Returns
     -------
@@ -68,6 +69,9 @@ def save_weights(study: Study, folder: Path) -> Path:
     """
     trial = _best(study)
     state = unpack(study.workspace.artifacts.get(trial.artifacts["checkpoint"]))["models"][0]
+    if "description" in state:  # a backbone, which goes on as what `save_pretrained` writes
+        write_encoder(state, folder)
+        return folder / FILE
     return write_weights(state, folder)
 
 

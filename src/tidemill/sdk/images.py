@@ -16,7 +16,7 @@ from tidemill.core.errors import DataError, OptionError
 from tidemill.core.schema import Column, Columns, Schema, SemanticType
 from tidemill.core.task import Task, TaskKind
 from tidemill.data.checks import Finding
-from tidemill.data.coerce import encode_target, group_codes, known_rows
+from tidemill.data.coerce import encode_target, group_codes, known_rows, unknown_targets
 from tidemill.data.images.files import BlobFiles, Files
 from tidemill.data.images.packs import PackFiles, Place, content_places, pack_files
 from tidemill.data.images.pictures import FilePictures, JoinedPictures, Pictures, Unreadable, look
@@ -27,6 +27,7 @@ from tidemill.data.problem import infer_task
 from tidemill.data.versions import DatasetVersion, write_version
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
+from tidemill.models.fusion.folders import side_of_images
 from tidemill.sdk.image_weights import weights_at_hand
 from tidemill.sdk.looking import NAMED, decoded, in_both, marks_of
 from tidemill.sdk.options import FitOptions
@@ -36,12 +37,21 @@ from tidemill.store.workspace import Workspace
 
 MOST_SIDE = 64
 """Images are resized to at most so many pixels a side where nobody says otherwise: a processor can learn from these."""
+MOST_FOR_BACKBONE = 128
+"""The same where there are weights of a backbone that was made for larger ones, which always works at its own size.
+What is quick beside it takes, for an image of 64, 128 and 224 pixels a side, 96, 418 and 1,326 million operations
+(``probe``, the first answer), and 218, 233 and 712 (``quicknet``)."""
+_MOST_BYTES = 1 << 30
+"""So much memory may larger images take together, which are held as models see them."""
 _LEAST_SIDE = 8
 _SAMPLE = 200
 """Images that tell size and colour of all."""
 _UNITS = {"width": "px", "height": "px", "brightness": "of 1", "contrast": "of 1"}
 _BLOB_UNIT, _PACK_UNIT = f"{BLOB}image", f"{BLOB}images"
 """Units of a column that names the bytes of one image, as `tidemill data add` keeps them, or a pack of many."""
+CAPTURED = "capture."
+"""How columns begin that an endpoint writes beside captured images: nothing to learn from, and nothing to tell of. As
+`tidemill.deploy.watch.capture.META`, which needs the extra `serve`."""
 OFFSET, LENGTH = "offset", "length"
 """Columns beside the name of a pack."""
 
@@ -154,10 +164,11 @@ def prepare_images(
     found = read_images(source, target, images=options.images, within=options.within)
     table, separator = _labelled(found, target, options, options.separator)
     test = options.test if test is None else test
-    locked_images = None if test is None else read_images(test, target, within=options.within)
-    test_table = None if locked_images is None else _labelled(locked_images, target, options, separator)[0]
-    encoder = encoder or choose_encoder(table.pictures, options.image_size)
+    test_table = (
+        None if test is None else _labelled(locked_images(test, target, options), target, options, separator)[0]
+    )
     notices: list[str] = []
+    encoder = encoder or _encoder(table.pictures, options, notices)
     seen = _encode(encoder, table, notices)
     task = infer_task(RawTable(seen.table.table, table.source, notices), image_schema(seen.table, target, options),
                       kind=_kind(options, table), positive=options.positive)  # fmt: skip
@@ -174,6 +185,7 @@ def prepare_images(
             notices.append(strange)
         train, locked = np.arange(len(seen.y)), np.arange(len(seen.y), len(seen.y) + len(more.y))
         whole, test_table = seen.joined(more), more.table
+    notices += told_left_out(schema, options)
     notices = list(dict.fromkeys([*table.notices, *(test_table.notices if test_table else ()), *notices]))
     return PreparedImages(
         table=seen.table, test_table=test_table, schema=schema, task=task, columns=whole.columns, y=whole.y, x=whole.x,
@@ -182,10 +194,26 @@ def prepare_images(
     )  # fmt: skip
 
 
-def choose_encoder(pictures: Pictures, side: int | None = None) -> ImageEncoder:
+def _encoder(pictures: Pictures, options: FitOptions, notices: list[str]) -> ImageEncoder:
+    """Choose the size by the images, and by what a backbone among the weights was made for."""
+    sides = [side for place in options.weights if (side := side_of_images(place)) is not None]
+    fits = int((_MOST_BYTES / 3 / max(1, len(pictures))) ** 0.5)
+    most = max(MOST_SIDE, min(max(sides, default=0), MOST_FOR_BACKBONE, fits))
+    found = choose_encoder(pictures, options.image_size, most=most)
+    if options.image_size is None and sides and max(sides) > most and max(found.height, found.width) == most:
+        wish = max(sides)
+        notices.append(
+            f"Images are resized to {found.width} × {found.height} pixels, and the backbone was made for {wish}: "
+            f"--image-size {wish} shows it more, in {(wish / most) ** 2:.1f} times the memory."
+        )
+    return found
+
+
+def choose_encoder(pictures: Pictures, side: int | None = None, *, most: int = MOST_SIDE) -> ImageEncoder:
     """Choose the size that models see, and whether grey is enough, from some of the images.
 
-    Small images of one size stay as they are; others become squares.
+    Small images of one size stay as they are; others become squares of ``side`` pixels, or by their own size of at most
+    ``most``.
 
     Examples
     --------
@@ -202,12 +230,17 @@ def choose_encoder(pictures: Pictures, side: int | None = None) -> ImageEncoder:
     if side is not None:
         return ImageEncoder(side, side, channels)
     sizes = {p.shape[:2] for p in some}
-    if len(sizes) == 1 and max(next(iter(sizes))) <= MOST_SIDE:
+    if len(sizes) == 1 and max(next(iter(sizes))) <= most:
         height, width = next(iter(sizes))
         return ImageEncoder(int(height), int(width), channels)
     middle = round(float(np.median([max(p.shape[:2]) for p in some])))
-    side = min(MOST_SIDE, max(_LEAST_SIDE, middle))
+    side = min(most, max(_LEAST_SIDE, middle))
     return ImageEncoder(side, side, channels)
+
+
+def locked_images(test: Any, target: str, options: FitOptions) -> ImageTable:
+    """Read the locked images that a person named: in ``images`` of the options, or beside their table."""
+    return read_images(test, target, images=options.images, within=options.within, beside=True)
 
 
 def holds_images(schema: Schema) -> bool:
@@ -375,8 +408,8 @@ def _with_target(seen: _Seen, task: Task, notices: list[str]) -> _Seen:
         raise DataError("No image has a label that can be used.", where=seen.table.source)
     gone = [str(seen.table.pictures.names[i]) for i in np.flatnonzero(~known)[:NAMED]]
     notices.append(
-        f"{int((~known).sum()):,} of {len(y):,} images have no label that can be used, and are left out: "
-        f"{', '.join(map(repr, gone))}{', …' if (~known).sum() > NAMED else ''}."
+        f"{int((~known).sum()):,} of {len(y):,} images have {unknown_targets(seen.table.raw, task, known)}, and are "
+        f"left out: {', '.join(map(repr, gone))}{', …' if (~known).sum() > NAMED else ''}."
     )
     return seen.take(np.flatnonzero(known), y)
 
@@ -398,6 +431,22 @@ def image_schema(table: ImageTable, target: str, options: FitOptions) -> Schema:
 
         raise NotFoundError.of("column", options.group, table.table.column_names)
     return Schema(tuple(columns))
+
+
+def told_left_out(schema: Schema, options: FitOptions) -> list[str]:
+    """Say which columns a model for images doesn't see, and what would make use of them."""
+    names = [c.name for c in schema if c.type is SemanticType.IGNORED and not c.name.startswith(CAPTURED)]
+    if not names:
+        return []
+    shown = ", ".join(map(repr, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+    which = f"Column {shown} is" if len(names) == 1 else f"{len(names):,} columns are"
+    listed = "" if len(names) == 1 else f": {shown}"
+    if options.kind is not None:
+        return [f"{which} left out, because a model for images sees the image alone{listed}."]
+    return [
+        f"{which} left out, because a model for images sees the image alone{listed}. To learn from all columns, name "
+        "encoders with --weights: a folder with a backbone, or a study of images, and one for texts."
+    ]
 
 
 def _findings(seen: _Seen, task: Task, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[Finding]:

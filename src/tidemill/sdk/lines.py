@@ -24,7 +24,7 @@ from tidemill.data.images.source import FILE, ImageTable, read_images
 from tidemill.data.images.transcripts import transcripts_of
 from tidemill.models.recognition._base import STRIDE, LineProfile, steps_needed
 from tidemill.sdk.image_weights import weights_at_hand
-from tidemill.sdk.images import image_schema, kept_images, refuse_tables_options
+from tidemill.sdk.images import image_schema, kept_images, locked_images, refuse_tables_options, told_left_out
 from tidemill.sdk.looking import NAMED, decoded, in_both, marks_of
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import lock
@@ -136,7 +136,7 @@ def prepare_lines(
         )
     table = _transcribed(read_images(source, target, images=options.images, within=options.within), target)
     test = options.test if test is None else test
-    test_table = None if test is None else _transcribed(read_images(test, target, within=options.within), target)
+    test_table = None if test is None else _transcribed(locked_images(test, target, options), target)
     encoder = encoder or choose_encoder(table.pictures, options.image_size)
     notices: list[str] = []
     task = Task(TaskKind.RECOGNITION, target, label_type=FOLDED if options.ignore_case else "string")
@@ -150,7 +150,7 @@ def prepare_lines(
         more = _known(_encode(encoder, test_table, notices), task, notices)
         train, locked = np.arange(len(seen.y)), np.arange(len(seen.y), len(seen.y) + len(more.y))
         whole, test_table = seen.joined(more), more.table
-    notices += _said(whole, train, locked) + _lengths_said(whole.y[train])
+    notices += _said(whole, train, locked) + _lengths_said(whole.y[train]) + told_left_out(schema, options)
     notices = list(dict.fromkeys([*table.notices, *(test_table.notices if test_table else ()), *notices]))
     return PreparedLines(
         table=seen.table, test_table=test_table, schema=schema, task=task, columns=whole.columns, y=whole.y, x=whole.x,

@@ -25,7 +25,8 @@ class FitOptions:
     ----------
     kind : str or None
         ``"binary"``, ``"multiclass"`` or ``"regression"``; None looks at the target. ``"image-"`` or ``"text-"`` before
-        ``classification``, ``regression`` or ``multilabel`` says what the rows are, too.
+        ``classification``, ``regression`` or ``multilabel`` says what the rows are, too; ``"table-"`` before the first
+        two, that they are no texts and no images.
     positive : str or None
         Positive class of a binary task.
     objective : str or None

@@ -18,6 +18,7 @@ from tidemill.data.ingest import RawTable, read
 from tidemill.data.multilabel import with_labels
 from tidemill.data.texts.column import KINDS, text_column, text_schema
 from tidemill.models.text.folders import find_encoders
+from tidemill.sdk.encoder_weights import text_encoders_at_hand
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import OnTable, Prepared, prepare_raw
 from tidemill.sdk.sources import Kept, Named
@@ -134,7 +135,7 @@ def load_texts(
     test = locked and locked[0]
     if words.kind == TaskKind.MULTILABEL.value:
         raw, test = _with_labels(raw, test, kept.target, words)
-    weights = find_encoders(kept.weights) if training else ()
+    weights = text_encoders_at_hand(workspace, kept.weights) if training else ()
     return _prepared(raw, test, schema, words, weights), kept.versions
 
 

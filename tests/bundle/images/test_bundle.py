@@ -17,6 +17,7 @@ from PIL import Image
 from tests.bundle.images.made import TASK, VALUE, make, pictures, recipe
 
 from tidemill.bundle import manifest
+from tidemill.bundle.gaps import Gap
 from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.images.parity import MAX_DP, prove
 from tidemill.bundle.images.properties import PROPERTIES
@@ -84,6 +85,39 @@ def test_an_image_that_can_t_be_read_has_empty_cells_and_is_named(bundle: ImageB
         bundle.predict(folder)
 
 
+def test_a_row_whose_file_is_missing_stays_and_is_named(bundle: ImageBundle, folder: Path) -> None:
+    table, out, told = folder / "new.csv", folder.parent / "out.csv", []
+    table.write_text("file\ndark/0.png\nnowhere.png\nlight/2.png\n")
+    assert bundle.to_csv(table, out, on_unreadable=told.append) == 3
+    with out.open(newline="") as file:
+        assert [r["prediction"] == "" for r in csv.DictReader(file)] == [False, True, False]
+    assert told == ["nowhere.png: there is no such file"]
+    assert [r["prediction"] is None for r in bundle.predict_records(table, on_unreadable=told.append)] == [
+        False, True, False
+    ]  # fmt: skip
+    assert len(told) == 2
+    with pytest.raises(DataError, match=r"nowhere\.png: The image can't be read: there is no such file"):
+        bundle.predict(table)
+
+
+def test_files_of_a_table_may_lie_elsewhere(bundle: ImageBundle, folder: Path, tmp_path: Path) -> None:
+    table, ours, theirs = tmp_path / "far.csv", tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    table.write_text("file,tone\ndark/0.png,dark\nlight/2.png,light\n")
+    with pytest.raises(DataError, match="None of the 2 files"):
+        bundle.predict(table)
+    assert bundle.predict(table, images=folder).shape == (2,)
+    assert len(bundle.predict_records(table, images=folder)) == 2
+    assert "accuracy" in bundle.evaluate(table, images=folder)
+    bundle.to_csv(table, ours, images=folder)
+    done = run_program(bundle, table, theirs, "--images", folder)
+    assert done.returncode == 0, done.stderr
+    assert theirs.read_bytes() == ours.read_bytes()
+    done = run_program(bundle, table)
+    assert done.returncode == 2
+    assert "None of the files that the table names is in" in done.stderr
+    assert "--images FOLDER" in done.stderr
+
+
 def test_it_is_measured_on_labelled_images(bundle: ImageBundle, folder: Path) -> None:
     found = bundle.evaluate(folder)
     assert 0 <= found["accuracy"] <= 1
@@ -110,6 +144,47 @@ def test_the_program_beside_it_writes_the_same_bytes(bundle: ImageBundle, folder
     assert theirs.read_bytes() == ours.read_bytes()
     assert ("not read: dark/bad.png: it is no image" in done.stderr) == (source in ("folder", "table"))
     assert not re.search(r"^\s*(from|import) tidemill", (bundle.path / "run.py").read_text(), re.MULTILINE)
+
+
+def test_what_is_not_measured_is_counted_and_named(bundle: ImageBundle, folder: Path) -> None:
+    (folder / "zebra").mkdir()
+    Image.new("RGB", (5, 5)).save(folder / "zebra" / "1.png")
+    gaps: list[Gap] = []
+    bundle.evaluate(folder, on_gap=gaps.append)
+    assert list(map(str, gaps)) == [
+        "1 of 6 images can't be read and are left out: dark/bad.png: it is no image of a known form.",
+        "1 of 7 images have a target that is no known class (1: 'zebra') and are left out: zebra/1.png.",
+    ]
+    assert gaps[1].to_json()["first"] == ["zebra/1.png"]
+    (folder / "labels.csv").write_text("file,tone\ndark/0.png,dark\ngone.png,light\nlight/2.png,\n")
+    gaps.clear()
+    bundle.evaluate(folder / "labels.csv", on_gap=gaps.append)
+    assert [gap.named for gap in gaps] == [("gone.png: there is no such file",), ("light/2.png",)]
+    assert "no target 'tone' (1)" in str(gaps[1])
+
+
+def test_the_program_finds_the_names_where_the_bundle_does(bundle: ImageBundle, folder: Path) -> None:
+    table, ours, theirs = folder / "t.csv", folder.parent / "ours.csv", folder.parent / "theirs.csv"
+    table.write_text("n,said,photo\n1,dark.,dark/0.png\n2,light,light/2.png\n3,short\n")
+    done = run_program(bundle, table, theirs)
+    assert done.returncode == 0, done.stderr
+    with theirs.open(newline="") as file:
+        assert [r["file"] for r in csv.DictReader(file)] == ["dark/0.png", "light/2.png", ""]
+    table.write_text("n,said,photo\n1,dark.,dark/0.png\n2,light,light/2.png\n3,short,\n")
+    bundle.to_csv(table, ours)
+    run_program(bundle, table, theirs)
+    assert theirs.read_bytes() == ours.read_bytes()
+    (folder / "none.csv").write_text("id,said\n1,dark\n2,light\n")
+    done = run_program(bundle, folder / "none.csv")
+    assert done.returncode == 2
+    assert "No column names image files ('id', 'said')" in done.stderr
+    with pytest.raises(DataError, match="no column with names of image files"):
+        bundle.predict(folder / "none.csv")
+
+
+def run_program(bundle: ImageBundle, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(bundle.path / "run.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_program_tells_wrong_input_in_words(bundle: ImageBundle, tmp_path: Path) -> None:

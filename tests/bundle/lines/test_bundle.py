@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from tests.bundle.lines.made import WORDS, line_of, make, pictures, recipe
 
+from tidemill.bundle.gaps import Gap
 from tidemill.bundle.images.properties import PROPERTIES
 from tidemill.bundle.lines.parity import prove
 from tidemill.bundle.lines.runtime import LineBundle
@@ -87,6 +88,19 @@ def test_it_is_measured_on_lines_with_transcripts(bundle: LineBundle, table: Pat
     assert found["cer"] == pytest.approx(1 / 3)
     with pytest.raises(DataError, match="no transcript 'text'"):
         bundle.evaluate(np.zeros((2, 4, 4), np.uint8))
+
+
+def test_what_is_not_measured_is_counted_and_named(bundle: LineBundle, table: Path) -> None:
+    gaps: list[Gap] = []
+    bundle.evaluate(table, on_gap=gaps.append)
+    assert list(map(str, gaps)) == [
+        "1 of 3 images can't be read and are left out: bad.png: it is no image of a known form.",
+        "1 of 4 lines have no transcript and are left out: 2.png.",
+    ]
+    table.rename(table.parent.parent / "far.csv")
+    with pytest.raises(DataError, match="None of the 4 files"):
+        bundle.evaluate(table.parent.parent / "far.csv")
+    assert bundle.evaluate(table.parent.parent / "far.csv", images=table.parent)["exact"] == 0.5
 
 
 def test_the_program_beside_it_writes_the_same_bytes(bundle: LineBundle, table: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,26 @@ def test_an_array_with_alpha_stands_on_white() -> None:
 def test_an_array_that_is_no_image_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="an image"):
         from_array(wrong)
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_of_a_tiff_are_read_in_either_order_of_bytes(order: str) -> None:
+    dark = np.array([[0, 200, 65535], [300, 25700, 255]], dtype=order)
+    expected = np.array([[0, 0, 255], [1, 100, 0]])
+    assert np.array_equal(decode(file_of(Image.fromarray(dark), "TIFF"))[..., 0], expected)
+    assert np.array_equal(decode(_tiff(dark))[..., 0], expected)
+    assert np.array_equal(from_array(dark)[..., 0], expected)
+
+
+def _tiff(values: np.ndarray[Any, Any]) -> bytes:
+    """Write a TIFF of one strip in the order of bytes that the values have; Pillow itself writes little-endian ones."""
+    sign = values.dtype.byteorder.replace("=", "<" if np.little_endian else ">")
+    height, width = values.shape
+    tags = [(256, 3, width), (257, 3, height), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8),
+            (277, 3, 1), (278, 3, height), (279, 4, values.nbytes)]  # fmt: skip
+    out = struct.pack(f"{sign}2sHI", b"II" if sign == "<" else b"MM", 42, 8 + values.nbytes) + values.tobytes()
+    out += struct.pack(f"{sign}H", len(tags))
+    for tag, kind, value in tags:
+        cell = struct.pack(f"{sign}HH" if kind == 3 else f"{sign}I", *((value, 0) if kind == 3 else (value,)))
+        out += struct.pack(f"{sign}HHI", tag, kind, 1) + cell
+    return out + struct.pack(f"{sign}I", 0)

@@ -94,6 +94,35 @@ def test_labels_for_missing_files_are_counted_and_named(folder: Path) -> None:
     assert "1 of 2 rows name files that are not there; left out: 'cat/9.png'" in found.notices[-1]
 
 
+def test_who_answers_row_by_row_keeps_rows_without_a_file(folder: Path) -> None:
+    (folder / "new.csv").write_text("n,file\n1,cat/0.png\n2,gone.png\n3,\n4,dog/1.PNG\n")
+    found = read_images(folder / "new.csv", keep_missing=True)
+    assert found.table["n"].to_pylist() == ["1", "2", "3", "4"]
+    seen = list(look(found.pictures))
+    assert [str(p) for p in seen if isinstance(p, Unreadable)] == [
+        "gone.png: there is no such file",
+        ": no file is named",
+    ]
+    assert not isinstance(seen[3], Unreadable)
+
+
+def test_locked_images_lie_in_the_same_folder_or_beside_their_table(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("file,label\ncat/0.png,a\n")
+    with pytest.raises(DataError, match="None of the 1 files"):
+        read_images(tmp_path / "test.csv", "label")
+    assert read_images(tmp_path / "test.csv", "label", images=folder, beside=True).table.num_rows == 1
+    put(tmp_path / "own" / "x.png")
+    (tmp_path / "own" / "test.csv").write_text("file,label\nx.png,a\n")
+    assert read_images(tmp_path / "own" / "test.csv", "label", images=folder, beside=True).table.num_rows == 1
+    with pytest.raises(DataError, match="None of the 1 files"):
+        read_images(tmp_path / "own" / "test.csv", "label", images=folder)
+
+
+def test_of_several_columns_the_one_called_like_a_file_names_the_images(folder: Path) -> None:
+    (folder / "two.csv").write_text("thumb,image,label\ncat/0.png,dog/0.PNG,a\ncat/1.png,dog/1.PNG,b\n")
+    assert read_images(folder / "two.csv", "label").column == "image"
+
+
 def test_a_table_whose_files_are_all_missing_says_where_it_looked(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,label\nx.png,a\ny.png,b\n")
     with pytest.raises(DataError, match=r"None of the 2 files .* first is 'x\.png'.*--images FOLDER"):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import about
 from tidemill.bundle.fusion.assemble import COLUMNS
+from tidemill.bundle.gaps import Gap, OnGap, ignore
 from tidemill.bundle.parity import count_rows
 from tidemill.bundle.runner.fusion.rows import answer_rows, rows_at_a_time
 from tidemill.bundle.runner.ordered import in_order
@@ -25,6 +26,7 @@ from tidemill.core.schema import Columns, SemanticType
 from tidemill.data.coerce import to_columns
 from tidemill.data.images.decode import decode
 from tidemill.data.images.files import Files
+from tidemill.data.images.named import file_name
 from tidemill.data.images.source import files_of
 from tidemill.data.ingest import RawTable
 
@@ -67,23 +69,68 @@ class FusedBundle(Bundle):
     def _images(self) -> list[str]:
         return [c.name for c in self.schema.embedded if c.type is SemanticType.IMAGE]
 
-    def predict(self, data: Any) -> NDArray[Any]:
+    def predict(self, data: Any, *, images: str | Path | None = None) -> NDArray[Any]:
         """Predict labels, in the type that they had in training, or values.
+
+        Parameters
+        ----------
+        data
+            As `Bundle.predict` takes it.
+        images : path, optional
+            Folder or archive in which the files lie that its columns name.
 
         Raises
         ------
         DataError
             Naming the first image that can't be read; a cell that names none is missing.
         """
-        return self.predict_columns(self.columns(data))
+        return self.predict_columns(self._physical(self._read(data), data, images=images))
 
-    def to_csv(self, data: Any, out: str | Path | TextIO, *, on_unreadable: Callable[[str], None] | None = None) -> int:
+    def predict_records(
+        self, data: Any, *, images: str | Path | None = None, on_unreadable: Callable[[str], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Predict into one dictionary for each row; the parameters are those of `to_csv`."""
+        return self._records(self.answer(self._physical(self._read(data), data, on_unreadable, images)))
+
+    def evaluate(self, data: Any, *, images: str | Path | None = None, on_gap: OnGap = ignore) -> dict[str, float]:
+        """Compare predictions with the truth in the data; images that can't be read count as missing.
+
+        Parameters
+        ----------
+        data, images
+            As `predict` takes them, with the target.
+        on_gap : callable
+            Told which images can't be read, and how many rows are left out, and why.
+
+        Raises
+        ------
+        DataError
+            As `Bundle.evaluate`.
+        """
+        raw, y = self._with_truth(self._read(data), on_gap)
+        unread: list[str] = []
+        outputs = self.answer(self._physical(raw, data, unread.append, images))
+        if unread:
+            cells = len(y) * len(self._images)
+            on_gap(Gap.of_names(sorted(unread), cells, "images", "can't be read and count as missing"))
+        return self._compared(y, outputs)
+
+    def to_csv(
+        self,
+        data: Any,
+        out: str | Path | TextIO,
+        *,
+        images: str | Path | None = None,
+        on_unreadable: Callable[[str], None] | None = None,
+    ) -> int:
         """Predict into a CSV file, byte for byte as the bundle's ``run.py`` does.
 
         Parameters
         ----------
         data, out
             As `Bundle.to_csv` takes them.
+        images : path, optional
+            Folder or archive in which the files lie that its columns name; default beside the table.
         on_unreadable : callable, optional
             Told the name of each image that can't be read, and why; it counts as missing. Without it such an image is
             an error.
@@ -93,7 +140,7 @@ class FusedBundle(Bundle):
         int
             Number of rows.
         """
-        columns = self._physical(self._read(data), data, on_unreadable)
+        columns = self._physical(self._read(data), data, on_unreadable, images)
         if not isinstance(out, (str, Path)):
             self._write_csv(columns, out)
         else:
@@ -101,14 +148,20 @@ class FusedBundle(Bundle):
                 self._write_csv(columns, file)
         return count_rows(columns)
 
-    def _physical(self, raw: RawTable, data: Any, tell: Callable[[str], None] | None = None) -> Columns:
+    def _physical(
+        self,
+        raw: RawTable,
+        data: Any,
+        tell: Callable[[str], None] | None = None,
+        images: str | Path | None = None,
+    ) -> Columns:
         """Physical columns; images are read when they are answered."""
-        images = self._images
-        plain = self.schema.with_types(dict.fromkeys(images, SemanticType.TEXT)) if images else self.schema
+        pictured = self._images
+        plain = self.schema.with_types(dict.fromkeys(pictured, SemanticType.TEXT)) if pictured else self.schema
         columns = to_columns(raw, plain)
-        for name in images:
-            names = [str(cell).strip().replace("\\", "/") for cell in columns[name]]
-            files = files_of(data, [each for each in names if each])
+        for name in pictured:
+            names = [file_name(cell) for cell in columns[name]]
+            files = files_of(data, [each for each in names if each], images)
             cells = np.empty(len(names), dtype=object)
             for place, each in enumerate(names):
                 cells[place] = _File(files, each, tell) if each else None

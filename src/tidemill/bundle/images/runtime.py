@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES
-from tidemill.bundle.evidence import Evidence, point_values
+from tidemill.bundle.gaps import Gap, OnGap, ignore
 from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.runner.answers import answer_header
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.bundle.runtime import Bundle, whole_file
-from tidemill.core.decision import codes_of
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Columns
 from tidemill.core.task import TaskKind
-from tidemill.data.coerce import encode_target, known_rows
+from tidemill.data.coerce import encode_target, known_rows, unknown_targets
 from tidemill.data.images.pictures import ArrayPictures, Pictures, Unreadable, look
 from tidemill.data.images.source import ImageTable, read_images
 
 FILE = "file"
 """First column of answers: the name of the image."""
+_JUDGED = (LABEL, PROBABILITIES, PREDICTION, CONFIDENCE)
 
 
 class ImageBundle(Bundle):
@@ -34,26 +34,31 @@ class ImageBundle(Bundle):
     It predicts a folder, a zip archive, an image file, a table that names files, a ``.npy`` file, or arrays of pixels.
     """
 
-    def predict(self, data: Any) -> NDArray[Any]:
+    def predict(self, data: Any, *, images: str | Path | None = None) -> NDArray[Any]:
         """Predict labels, in the type that they had in training, or values; one for each image.
+
+        Parameters
+        ----------
+        data, images
+            As in `tidemill.data.images.source.read_images`.
 
         Raises
         ------
         DataError
-            Naming the first image that can't be read.
+            Naming the first image that can't be read; a file that is not there is such an image.
         """
-        return self.predict_columns(self.columns(data))
+        return self.predict_columns(self.columns(data, images=images))
 
-    def columns(self, data: Any) -> Columns:
+    def columns(self, data: Any, *, images: str | Path | None = None) -> Columns:
         """Read all images into memory; `to_csv` and `predict_records` read some at a time instead."""
-        found = list(look(self._images(data).pictures))
+        found = list(look(read_images(data, images=images, keep_missing=True).pictures))
         for each in found:
             if isinstance(each, Unreadable):
                 raise DataError(f"The image can't be read: {each.reason}.", where=each.name)
-        images = np.empty(len(found), dtype=object)
+        seen = np.empty(len(found), dtype=object)
         for place, pixels in enumerate(found):  # one by one: numpy would join arrays of one shape
-            images[place] = pixels
-        return {IMAGE: images}
+            seen[place] = pixels
+        return {IMAGE: seen}
 
     def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
         """Outputs of the graph by name, images of one size at a time, in order."""
@@ -63,13 +68,20 @@ class ImageBundle(Bundle):
         for _, outputs in self._answers(ArrayPictures(images), []):
             yield outputs
 
-    def to_csv(self, data: Any, out: str | Path | TextIO, *, on_unreadable: Callable[[str], None] | None = None) -> int:
+    def to_csv(
+        self,
+        data: Any,
+        out: str | Path | TextIO,
+        *,
+        images: str | Path | None = None,
+        on_unreadable: Callable[[str], None] | None = None,
+    ) -> int:
         """Predict into a CSV file: ``file``, ``prediction``, then ``proba_<label>`` for each class.
 
         Parameters
         ----------
-        data
-            As in `tidemill.data.images.source.read_images`.
+        data, images
+            As in `tidemill.data.images.source.read_images`. A table's rows whose files are not there stay.
         out : path or text stream
             Where to write; a file is there as a whole or not at all.
         on_unreadable : callable, optional
@@ -80,64 +92,80 @@ class ImageBundle(Bundle):
         int
             Number of images.
         """
-        table = self._images(data)
+        pictures = read_images(data, images=images, keep_missing=True).pictures
         unread: list[Unreadable] = []
         if isinstance(out, (str, Path)):
             with whole_file(Path(out)) as file:
-                self._write(table.pictures, file, unread)
+                self._write(pictures, file, unread)
         else:
-            self._write(table.pictures, out, unread)
-        if on_unreadable is not None:
-            for each in unread:
-                on_unreadable(str(each))
-        return len(table.pictures)
+            self._write(pictures, out, unread)
+        _tell(unread, on_unreadable)
+        return len(pictures)
 
-    def predict_records(self, data: Any) -> list[dict[str, Any]]:
+    def predict_records(
+        self, data: Any, *, images: str | Path | None = None, on_unreadable: Callable[[str], None] | None = None
+    ) -> list[dict[str, Any]]:
         """Predict into one dictionary for each image, with the columns of `to_csv`; None where it can't be read."""
-        pictures = self._images(data).pictures
+        pictures = read_images(data, images=images, keep_missing=True).pictures
+        unread: list[Unreadable] = []
         header = self._header()
         out: list[dict[str, Any]] = [{FILE: str(n), **dict.fromkeys(header)} for n in pictures.names]
-        for places, outputs in self._answers(pictures, []):
+        for places, outputs in self._answers(pictures, unread):
             for place, row in zip(places, self._rows(outputs), strict=True):
                 out[place].update(zip(header, row, strict=True))
+        _tell(unread, on_unreadable)
         return out
 
-    def evaluate(self, data: Any) -> dict[str, float]:
+    def evaluate(self, data: Any, *, images: str | Path | None = None, on_gap: OnGap = ignore) -> dict[str, float]:
         """Compare predictions with the labels of the data: every metric of the task by name.
 
         Images that can't be read, and those without a known label, are left out.
+
+        Parameters
+        ----------
+        data, images
+            As in `tidemill.data.images.source.read_images`, with labels.
+        on_gap : callable
+            Told how many images are left out, why, and which.
 
         Raises
         ------
         DataError
             If there are no labels, or no image with a label can be read.
         """
-        table = read_images(data, self._target(data))
+        table = read_images(data, self._target(data), images=images, keep_missing=True)
         several = self.task.kind is TaskKind.MULTILABEL  # whose columns may be named one by one
         if not several and self.task.target not in table.table.column_names:
             raise DataError(f"The images have no label {self.task.target!r}.", where=table.source)
         y = encode_target(table.raw, self.task)
-        known = np.flatnonzero(known_rows(self.task, y))
-        pictures = table.pictures.take(known)
-        seen: list[int] = []
-        found: list[dict[str, NDArray[Any]]] = []
-        for places, outputs in self._answers(pictures, []):
-            seen += places
-            found.append(outputs)
-        if not seen:
-            raise DataError("No image with a known label can be read.", where=table.source)
-        y = y[known[np.array(seen)]]
-        outputs = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
-        if LABEL not in outputs:
-            evidence = Evidence("given", y, outputs[PREDICTION].reshape(-1, 1))
-            return point_values(evidence, self.task, self.spec.decision, None)
-        decided = codes_of(self.task, outputs[LABEL])
-        return point_values(Evidence("given", y, outputs[PROBABILITIES]), self.task, self.spec.decision, decided)
+        known = known_rows(self.task, y)
+        rows, outputs = self._judged(table, known, "No image with a known label can be read.", on_gap)
+        if not known.all():
+            what = f"have {unknown_targets(table.raw, self.task, known)} and are left out"
+            on_gap(Gap.of_names(names_of(table, np.flatnonzero(~known)), len(known), "images", what))
+        return self._compared(y[rows], outputs)
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _images(self, data: Any) -> ImageTable:
-        return read_images(data)
+    def _judged(
+        self, table: ImageTable, known: NDArray[np.bool_], nothing: str, on_gap: OnGap
+    ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+        """Rows with a known truth whose images can be read, and what the graph says of them; tells of the others.
+
+        Raises `DataError` with the words of ``nothing`` where there is no such row.
+        """
+        rows = np.flatnonzero(known)
+        unread: list[Unreadable] = []
+        seen: list[int] = []
+        found: list[dict[str, NDArray[Any]]] = []
+        for places, outputs in self._answers(table.pictures.take(rows), unread):
+            seen += places
+            found.append({name: outputs[name] for name in _JUDGED if name in outputs})
+        if not seen:
+            raise DataError(nothing, where=table.source, hint=f"The first: {unread[0]}." if unread else "")
+        if unread:
+            on_gap(Gap.of_names([str(u) for u in unread], len(rows), "images", "can't be read and are left out"))
+        return rows[np.array(seen)], {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
     def _header(self) -> list[str]:
         """Columns of an answer."""
@@ -197,6 +225,17 @@ def cells_of(outputs: dict[str, NDArray[Any]]) -> list[list[str]]:
         shown = [outputs[name] for name in (PREDICTION, CONFIDENCE) if name in outputs]
         return [list(map(str, row)) for row in zip(*shown, strict=True)]
     return [[str(label), *map(str, row)] for label, row in zip(outputs[LABEL], outputs[PROBABILITIES], strict=True)]
+
+
+def names_of(table: ImageTable, rows: NDArray[np.int64]) -> list[str]:
+    """What the images of some rows are called."""
+    return [str(table.pictures.names[i]) for i in rows]
+
+
+def _tell(unread: Sequence[Unreadable], on_unreadable: Callable[[str], None] | None) -> None:
+    if on_unreadable is not None:
+        for each in unread:
+            on_unreadable(str(each))
 
 
 def _skip(writer: Any, names: Sequence[str], start: int, stop: int, width: int) -> None:

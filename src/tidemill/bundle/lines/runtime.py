@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import CONFIDENCE, PREDICTION
 from tidemill.bundle.evidence import Evidence, point_values
-from tidemill.bundle.images.runtime import ImageBundle
+from tidemill.bundle.gaps import Gap, OnGap, ignore
+from tidemill.bundle.images.runtime import ImageBundle, names_of
 from tidemill.bundle.latency import session
 from tidemill.bundle.runner.beams import decoding
 from tidemill.core import transcripts
@@ -31,32 +33,36 @@ class LineBundle(ImageBundle):
             self._session = decoding(session(self.model_path))
         return self._session
 
-    def evaluate(self, data: Any) -> dict[str, float]:
+    def evaluate(self, data: Any, *, images: str | Path | None = None, on_gap: OnGap = ignore) -> dict[str, float]:
         """Compare what is read with the transcripts of the data: every metric of the task by name.
 
         Images that can't be read, and those without a transcript, are left out.
+
+        Parameters
+        ----------
+        data, images
+            As in `tidemill.data.images.source.read_images`, with transcripts.
+        on_gap : callable
+            Told how many lines are left out, why, and which.
 
         Raises
         ------
         DataError
             If there are no transcripts, or no image with one can be read.
         """
-        table = read_images(data, self._target(data))
+        table = read_images(data, self._target(data), images=images, keep_missing=True)
         if self.task.target not in table.table.column_names:
             raise DataError(f"The images have no transcript {self.task.target!r}.", where=table.source)
         texts = transcripts_of(table.table[self.task.target])
-        known = np.flatnonzero(texts != "")
-        seen: list[int] = []
-        found: list[NDArray[np.float32]] = []
-        for places, outputs in self._answers(table.pictures.take(known), []):
-            seen += places
-            found.append(transcripts.to_scores(outputs[CONFIDENCE], outputs[PREDICTION]))
-        if not seen:
-            raise DataError("No image with a known transcript can be read.", where=table.source)
-        truth = transcripts.to_codes(texts[known[np.array(seen)]])
+        known = np.asarray(texts != "", dtype=np.bool_)
+        rows, outputs = self._judged(table, known, "No image with a known transcript can be read.", on_gap)
+        if not known.all():
+            bare = names_of(table, np.flatnonzero(~known))
+            on_gap(Gap.of_names(bare, len(known), "lines", "have no transcript and are left out"))
+        truth = transcripts.to_codes(texts[rows])
         if self.task.ignores_case:
             truth = transcripts.folded(truth)
-        evidence = Evidence("given", truth, transcripts.joined(found))
+        evidence = Evidence("given", truth, transcripts.to_scores(outputs[CONFIDENCE], outputs[PREDICTION]))
         return point_values(evidence, self.task, self.spec.decision, None)
 
     # ------------------------------------------------------------------------------------------------------- inside

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ def predict(
     bundle: options.Bundle,
     data: Annotated[str, typer.Argument(metavar="DATA", help="File with the rows to predict; or a folder of images.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV to write; default standard output.")] = None,
+    images: options.Images = None,
     engine: options.Engine = "inprocess",
     ray_address: options.RayAddress = None,
     as_json: options.Json = False,
@@ -33,25 +34,36 @@ def predict(
         from tidemill.core.errors import OptionError
         from tidemill.sdk.bundles import predict_to_csv, predict_to_records
 
+        unread: list[str] = []
         if as_json and out is None:
             if engine != "inprocess" or ray_address is not None:
                 raise OptionError("Answers of an engine are written as CSV.", where="--json", hint="Add --out, too.")
-            show.emit_json(predict_to_records(bundle, data))
+            show.emit_json(predict_to_records(bundle, data, images=images, on_unreadable=unread.append))
+            _say_unread(unread)
             return
-        rows = predict_to_csv(bundle, data, out, on_unreadable=_say_unread, engine=engine, ray_address=ray_address)
+        rows = predict_to_csv(
+            bundle, data, out, images=images, on_unreadable=unread.append, engine=engine, ray_address=ray_address
+        )
+        _say_unread(unread)
         if as_json:
-            show.emit_json({"rows": rows, "path": str(out)})
+            show.emit_json({"rows": rows, "path": str(out), "not_read": unread})
         elif out is not None:
             print(f"{rows:,} rows written to {out}")
 
 
-def _say_unread(text: str) -> None:
-    print(f"not read: {text}", file=sys.stderr)
+def _say_unread(unread: list[str]) -> None:
+    """Name the images that can't be read, then count them."""
+    for text in unread:
+        print(f"not read: {text}", file=sys.stderr)
+    if unread:
+        noun = "image" if len(unread) == 1 else "images"
+        print(f"{len(unread):,} {noun} can't be read.", file=sys.stderr)
 
 
 def evaluate(
     bundle: options.Bundle,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows with their target; or images in class folders.")],
+    images: options.Images = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare a bundle's predictions with the known target of a file."""
@@ -59,9 +71,12 @@ def evaluate(
         from tidemill.cli import show
         from tidemill.sdk.bundles import evaluate as run
 
-        metrics = run(bundle, data)
+        gaps: list[Any] = []
+        metrics = run(bundle, data, images=images, on_gap=gaps.append)
+        for gap in gaps:
+            print(gap, file=sys.stderr)
         if as_json:
-            show.emit_json(metrics)
+            show.emit_json({**metrics, "gaps": [gap.to_json() for gap in gaps]})
         else:
             show.table([{"metric": k, "value": v} for k, v in metrics.items()], title=f"{bundle} on {data}")
 

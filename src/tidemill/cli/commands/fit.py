@@ -54,7 +54,7 @@ def fit(
         typer.Option(
             "--kind",
             help="binary, multiclass, regression, {image,text}-{classification,regression,multilabel}, "
-            "text-recognition.",
+            "table-{classification,regression}, text-recognition.",
         ),
     ] = None,
     separator: Annotated[

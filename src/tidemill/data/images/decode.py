@@ -77,7 +77,7 @@ def _rgb(image: Any) -> NDArray[Any]:
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Grey values of 16 bits, of whole numbers, or of fractions between 0 and 1, as 8 bits."""
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # in either order of bytes
         return (values >> 8).astype(np.uint8)
     known = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(known.max(initial=0.0))

@@ -16,6 +16,7 @@ from tidemill.data.versions.blobs import IMAGES
 
 MOST_BYTES = 500_000_000
 """A larger file is refused."""
+NO_NAME = "no file is named"
 
 
 class Files(Protocol):
@@ -57,6 +58,8 @@ class FolderFiles:
 
     def read(self, name: str) -> bytes:
         """Bytes of a file."""
+        if not name:
+            raise ValueError(NO_NAME)
         path = self.root / name
         if self.leads_out(name):
             raise ValueError(f"the file lies outside of {self.within}, and must not be read")
@@ -64,6 +67,8 @@ class FolderFiles:
             if path.stat().st_size > MOST_BYTES:
                 raise ValueError(f"the file has more than {MOST_BYTES:,} bytes")
             return path.read_bytes()
+        except FileNotFoundError:
+            raise ValueError("there is no such file") from None
         except OSError as error:
             raise ValueError(f"the file can't be read: {error.strerror or error}") from error
 
@@ -106,6 +111,8 @@ class ZipFiles:
 
     def read(self, name: str) -> bytes:
         """Bytes of a file."""
+        if not name:
+            raise ValueError(NO_NAME)
         info = self._members.get(name)
         if info is None:
             raise ValueError("there is no such file in the archive")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tidemill.core.errors import DataError, NotFoundError, nearest_hint
 from tidemill.data import vector
 from tidemill.data.images.files import Files, FolderFiles, ZipFiles
+from tidemill.data.images.named import LOOKED_AT, file_column, file_name, names_images
 from tidemill.data.images.pictures import ArrayPictures, FilePictures, Pictures
 from tidemill.data.ingest import RawTable, read
 from tidemill.data.versions.blobs import IMAGES
@@ -26,11 +27,10 @@ KINDS = ("image-classification", "image-regression", "image-multilabel")
 RECOGNITION = "text-recognition"
 """The value of ``--kind`` that says that lines of text are read from images."""
 _TABLES = frozenset({".csv", ".tsv", ".txt", ".tab", ".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".xlsx"})
-_NAMES = ("file", "filename", "file_name", "image", "image_file", "path", "filepath", "file_path", "image_path")
 _ENDING = re.compile(r"\.(png|jpe?g|gif|bmp|webp|tiff?|ppm|pgm)[\"']?\s*(?=[,;\t|]|$)", re.IGNORECASE | re.MULTILINE)
 _HEAD_BYTES = 1 << 15
-_LOOKED_AT = 200
-"""So many cells of a column tell whether it holds names of images."""
+_NAMED = 5
+"""So many files that are not there are named in a message."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,13 @@ def is_images(source: Any) -> bool:
 
 
 def read_images(
-    source: Any, target: str | None = None, *, images: str | Path | None = None, within: str | Path | None = None
+    source: Any,
+    target: str | None = None,
+    *,
+    images: str | Path | None = None,
+    within: str | Path | None = None,
+    beside: bool = False,
+    keep_missing: bool = False,
 ) -> ImageTable:
     """Find images and what is known of them.
 
@@ -120,6 +126,11 @@ def read_images(
         Folder or archive in which the files of a table lie.
     within : path, optional
         Folder that names in a table must not lead out of; without it they may name any file.
+    beside : bool
+        They may lie beside the table, too, where ``images`` has fewer of them.
+    keep_missing : bool
+        Of a table whose files are partly missing: True keeps every row, whose images then can't be read, for whoever
+        answers row by row; False leaves such rows out, with a notice.
 
     Returns
     -------
@@ -129,7 +140,7 @@ def read_images(
     Raises
     ------
     DataError
-        Where there are no images, or a table names files that are not there.
+        Where there are no images, or none of the files that a table names is there.
 
     Examples
     --------
@@ -153,7 +164,8 @@ def read_images(
         return ImageTable(str(path), FilePictures(FolderFiles(path.parent), (path.name,)), _named([path.name]))
     if ending == ".npy":
         return _arrays(_load(path), str(path))
-    return _table(path, target, _place_named(images), _place_named(within))
+    place = _place_named(images)
+    return _table(path, target, place, _place_named(within), beside=beside, keep_missing=keep_missing)
 
 
 def _place_named(word: str | Path | None) -> Path | None:
@@ -226,11 +238,16 @@ def image_columns(raw: RawTable, without: Collection[str] = ()) -> list[str]:
     >>> image_columns(RawTable(pa.table({"photo": ["a.png", None], "said": ["a.", "b"]}), "table"))
     ['photo']
     """
-    return [n for n in raw.table.column_names if n not in without and _names_images(raw, n)]
+    return [n for n in raw.table.column_names if n not in without and names_images(_cells(raw, n))]
 
 
 def files_of(
-    source: Any, names: Sequence[str], images: str | Path | None = None, within: str | Path | None = None
+    source: Any,
+    names: Sequence[str],
+    images: str | Path | None = None,
+    within: str | Path | None = None,
+    *,
+    beside: bool = False,
 ) -> Files:
     """Find where the files lie that a table names: as `read_images`; for a table in memory in the present folder.
 
@@ -241,33 +258,35 @@ def files_of(
     """
     place, bound = _place_named(images), _place_named(within)
     if isinstance(source, (str, Path)) and Path(source).expanduser().is_file():
-        return _where(Path(source).expanduser(), names, place, bound)
+        return _where(Path(source).expanduser(), names, place, bound, beside=beside)
     return FolderFiles(Path(), bound) if place is None else _place(place, bound)
 
 
-def _table(path: Path, target: str | None, images: Path | None, within: Path | None) -> ImageTable:
+def _table(
+    path: Path, target: str | None, images: Path | None, within: Path | None, *, beside: bool, keep_missing: bool
+) -> ImageTable:
     raw = read(path)
     column = _file_column(raw, target)
     if target is not None and not _holds(raw, target):
         raise NotFoundError.of("column", target, raw.table.column_names)
-    names = [str(v or "").strip().replace("\\", "/") for v in raw.table[column].to_pylist()]
-    files = _where(path, names, images, within)
-    lost = [i for i, name in enumerate(names) if not files.has(name)]
-    notices = list(raw.notices)
-    if len(lost) == len(names):
+    names = [file_name(cell) for cell in raw.table[column].to_pylist()]
+    files = _where(path, names, images, within, beside=beside)
+    kept = [i for i, name in enumerate(names) if files.has(name)]
+    if not kept:
         raise DataError(
             f"None of the {len(names):,} files that the table names is there, the first is {names[0]!r}.",
             where=str(path),
             hint="File names are looked for beside the table; say --images FOLDER where they lie elsewhere.",
         )
-    if lost:
-        shown = ", ".join(repr(names[i]) for i in lost[:5]) + (", …" if len(lost) > 5 else "")
-        notices.append(f"{len(lost):,} of {len(names):,} rows name files that are not there; left out: {shown}.")
-    gone = set(lost)
-    kept = np.array([i for i in range(len(names)) if i not in gone], dtype=np.int64)
-    table = raw.table.take(pa.array(kept))
+    if keep_missing or len(kept) == len(names):
+        return ImageTable(str(path), FilePictures(files, tuple(names)), raw.table, column, list(raw.notices))
+    there = set(kept)
+    lost = [name for i, name in enumerate(names) if i not in there]
+    shown = ", ".join(map(repr, lost[:_NAMED])) + (", …" if len(lost) > _NAMED else "")
+    told = f"{len(lost):,} of {len(names):,} rows name files that are not there; left out: {shown}."
+    table = raw.table.take(pa.array(kept, pa.int64()))
     pictures = FilePictures(files, tuple(names[i] for i in kept))
-    return ImageTable(str(path), pictures, table, column, notices)
+    return ImageTable(str(path), pictures, table, column, [*raw.notices, told])
 
 
 def _holds(raw: RawTable, target: str) -> bool:
@@ -277,30 +296,33 @@ def _holds(raw: RawTable, target: str) -> bool:
 
 
 def _file_column(raw: RawTable, target: str | None) -> str:
-    found = image_columns(raw, () if target is None else (target,))
-    ordered = sorted(found, key=lambda n: _NAMES.index(n.lower()) if n.lower() in _NAMES else len(_NAMES))
-    if ordered:
-        return ordered[0]
+    found = file_column({name: _cells(raw, name) for name in image_columns(raw, () if target is None else (target,))})
+    if found is not None:
+        return found
     raise DataError("The table has no column with names of image files.", where=raw.source, hint="Add a column `file`.")
 
 
-def _names_images(raw: RawTable, name: str) -> bool:
+def _cells(raw: RawTable, name: str) -> list[Any]:
+    """The first cells of a column of text; of another one none."""
     if not vector.is_text(vector.plain(raw.table[name]).type):
-        return False
-    cells = [str(v) for v in raw.table[name].slice(0, _LOOKED_AT).to_pylist() if v]
-    return bool(cells) and sum(Path(c.strip()).suffix.lower() in IMAGES for c in cells) >= 0.9 * len(cells)
+        return []
+    cells: list[Any] = raw.table[name].slice(0, LOOKED_AT).to_pylist()
+    return cells
 
 
-def _where(path: Path, names: Sequence[str], images: Path | None, within: Path | None) -> Files:
+def _where(
+    path: Path, names: Sequence[str], images: Path | None, within: Path | None, *, beside: bool = False
+) -> Files:
     """Find the place in which the first files lie."""
-    if images is not None:
+    if images is not None and not beside:
         return _place(images, within)
     stem = path.name.split(".")[0]
     stems = dict.fromkeys((stem, stem.removesuffix("_labels")))
     places = [path.parent, *(path.parent / s for s in stems), *(path.parent / f"{s}.zip" for s in stems)]
-    found = [_place(p, within) for p in places if p.exists()]
-    sample = names[:_LOOKED_AT]
-    return max(found, key=lambda files: sum(files.has(n) for n in sample))  # of equals the first: beside the table
+    found = [] if images is None else [_place(images, within)]
+    found += [_place(p, within) for p in places if p.exists()]
+    sample = names[:LOOKED_AT]
+    return max(found, key=lambda files: sum(files.has(n) for n in sample))  # of equals the first
 
 
 def _place(path: Path, within: Path | None) -> Files:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.core.errors import DataError, OptionError
 from tidemill.data.ingest._base import RawTable
 
-__all__ = ["RawTable", "read"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["RawTable", "first_rows", "read"]
+
+_LOOKED_AT = 2_000
 
 
 def read(
@@ -69,6 +74,35 @@ def read(
     if query is not None:
         raise OptionError(f"A query needs a database, but {text!r} is none.", hint="Give a database file or URL.")
     return _read_file(Path(text).expanduser(), sheet, max_rows, memory_bytes)
+
+
+def first_rows(source: Any) -> pa.Table | None:
+    """Look at the beginning of a large file without reading the rest.
+
+    Parameters
+    ----------
+    source
+        As `read` takes it.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        Some rows of a Parquet file, or of a CSV file and its kin, as `read` would give them; None for anything else,
+        and where only the whole can be read.
+    """
+    if not isinstance(source, (str, Path)):
+        return None
+    from tidemill.data.ingest.delimited import first_rows as of_text
+    from tidemill.data.ingest.parquet import first_rows as of_parquet
+
+    path = Path(source).expanduser()
+    name = path.name.lower()
+    try:
+        if name.endswith((".parquet", ".pq")):
+            return of_parquet(path, _LOOKED_AT)
+        return of_text(path) if name.removesuffix(".gz").endswith((".csv", ".tsv", ".tab", ".txt")) else None
+    except OSError:  # `read` says what is wrong
+        return None
 
 
 def _read_file(path: Path, sheet: str | None, max_rows: int | None, memory_bytes: int | None) -> RawTable:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,29 @@ def read(path: Path, *, max_rows: int | None = None, memory_bytes: int | None = 
     notices = [notice] if notice else []
     notices += _header_notices(layout)
     return finish(_parse(data, layout, where), where, notices, max_rows=max_rows)
+
+
+def first_rows(path: Path, most_bytes: int = _HEAD) -> pa.Table | None:
+    """Read the rows at the beginning of a file, for a look at its columns.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        None where the beginning alone can't be read, for example because a quoted cell is cut in two.
+    """
+    where = str(path)
+    with open_bytes(path) as stream:
+        try:
+            data = stream.read(most_bytes)
+        except (OSError, EOFError, lzma.LZMAError):
+            return None
+    if len(data) == most_bytes:
+        data = data[: data.rfind(b"\n") + 1]
+    try:
+        data, _ = to_utf8(data, where)
+        return _parse(data, _layout(data, where), where)
+    except DataError:
+        return None
 
 
 def _parse(data: bytes, layout: _Layout, where: str) -> pa.Table:

@@ -12,6 +12,15 @@ from tidemill.data.ingest._base import RawTable, finish, memory_limit
 from tidemill.data.ingest._sample import sample_batches, sample_notice
 
 
+def first_rows(path: Path, rows: int) -> pa.Table | None:
+    """Read the rows at the beginning of a file, for a look at its columns; None where it can't be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
+    except (pa.ArrowInvalid, OSError, StopIteration):
+        return None
+
+
 def read(path: Path, *, max_rows: int | None = None, memory_bytes: int | None = None) -> RawTable:
     """Read a Parquet file; one that does not fit in memory as a uniform sample."""
     where, limit = str(path), memory_limit(memory_bytes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tidemill.core.errors import DataError, NotFoundError
 from tidemill.models.text.folders import CONFIG, is_text_encoder
 from tidemill.models.vision.weights import origin_of
+
+USUAL_SIDE = 224
+"""Side of the images of a backbone that doesn't say it."""
 
 
 def is_own_net(place: str) -> bool:
@@ -37,6 +41,24 @@ def is_image_encoder(place: str) -> bool:
     folder = Path(place).expanduser()
     backbone = (folder / CONFIG).is_file() and any(folder.glob("*.safetensors"))
     return (backbone and not is_text_encoder(folder)) or is_own_net(place)
+
+
+def side_of_images(place: str) -> int | None:
+    """Side of the images that a folder's backbone was made for, in pixels; None for what is no backbone.
+
+    Examples
+    --------
+    >>> side_of_images("no such place") is None
+    True
+    """
+    path = Path(place).expanduser() / CONFIG
+    if not path.is_file() or not is_image_encoder(place):
+        return None
+    try:
+        size = json.loads(path.read_text(encoding="utf-8")).get("image_size") or USUAL_SIDE
+        return int(min(size) if isinstance(size, list) else size)
+    except (OSError, ValueError, TypeError, AttributeError):  # whoever opens it says what is wrong
+        return None
 
 
 def is_encoder(place: str) -> bool:

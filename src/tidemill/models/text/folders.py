@@ -17,7 +17,8 @@ POOL = "pool"
 """Under this name weights of an encoder that Tidemill trained say how tokens become features."""
 _VOCABULARIES = (TOKENIZER, "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "vocab.json")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
-_WANTED = (CONFIG, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "spiece.model", "*.safetensors*")
+_WANTED = (CONFIG, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "spiece.model", "*.safetensors*",
+           "preprocessor_config.json")  # fmt: skip
 _BLOCK = 1 << 22
 
 
@@ -31,6 +32,17 @@ def is_text_encoder(place: str | Path) -> bool:
     """
     folder = Path(place).expanduser()
     return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in _VOCABULARIES)
+
+
+def looks_like_hub(place: str) -> bool:
+    """Say whether a word that is no folder here looks like a name of the Hugging Face hub.
+
+    Examples
+    --------
+    >>> looks_like_hub("sentence-transformers/all-MiniLM-L6-v2"), looks_like_hub("minilm")
+    (True, False)
+    """
+    return "/" in place and _HUB.fullmatch(place) is not None and not Path(place).expanduser().exists()
 
 
 def find_encoder(place: str) -> str:
@@ -57,8 +69,8 @@ def find_encoder(place: str) -> str:
     """
     folder = Path(place).expanduser()
     if not folder.exists():
-        if _HUB.fullmatch(place) and "/" in place:
-            return _fetched(place)
+        if looks_like_hub(place):
+            return find_encoder(fetched(place))
         raise NotFoundError(
             f"There are no weights at {place!r}.",
             hint="Give a folder with config.json, tokenizer.json and model.safetensors, or a name of the Hugging Face "
@@ -84,7 +96,16 @@ def _weights(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _fetched(name: str) -> str:
+def fetched(name: str) -> str:
+    """Folder of what a name of the Hugging Face hub stands for; the cache of the hub is looked at first.
+
+    Raises
+    ------
+    NotFoundError
+        Where it is not there, or can't be fetched.
+    MissingExtraError
+        Without what fetches.
+    """
     need_text("to fetch encoders")
     from huggingface_hub import snapshot_download  # type: ignore[import-not-found,unused-ignore]  # comes with the extra
 
@@ -99,7 +120,7 @@ def _fetched(name: str) -> str:
             f"The encoder {name!r} is no folder here, and could not be fetched from the Hugging Face hub: {line[:200]}",
             hint="Give a folder with config.json, tokenizer.json and model.safetensors.",
         ) from error
-    return find_encoder(str(found))
+    return str(found)
 
 
 def describe(folder: str) -> dict[str, Any]:

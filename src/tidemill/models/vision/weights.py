@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 FILE = "model.safetensors"
 _MOST_HEADER = 100_000_000
 _ORIGIN, _BODY = "tidemill", "body."
-NOT_BEGUN_FROM = ("probe", "discriminant", "backbone")
-"""Families whose nets are no beginning for others: they learn a head, or began from published weights themselves."""
+NOT_BEGUN_FROM = ("probe", "discriminant")
+"""Families whose nets are no beginning for others: they learn a head on what is not theirs."""
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
     "BOOL": "|b1",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tidemill.core.task import TaskKind
 from tidemill.core.transcripts import GREEDY
 from tidemill.search.modality import FUSED, IMAGE, LINE, TEXT, modality_of
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from tidemill.sdk.options import FitOptions
     from tidemill.store.workspace import Workspace
 
+_TABLES = {"table-classification": TaskKind.MULTICLASS.value, "table-regression": TaskKind.REGRESSION.value}
+"""Values of ``--kind`` that say that it is about the columns of a table; two classes make it a binary task."""
+
 
 def modality_asked(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
     """Look at what a person named: a dataset version, images, lines of text, texts, or a table.
 
-    A table with weights of an encoder is one whose columns may be embedded.
+    A table whose only feature is a text is learned from as texts. One with weights of an encoder, and other columns, is
+    one whose columns may be embedded.
 
     Raises
     ------
@@ -32,6 +37,9 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     from tidemill.sdk.modality._base import Asked
     from tidemill.sdk.sources import read_version
 
+    if options.kind in _TABLES:
+        options = replace(options, kind=_TABLES[options.kind])
+        return _asked_table(workspace, data, target, options)
     if options.database is not None:
         return (_texts(options.weights) if _by_kind(options) else _table(options)), Asked(data, target, options)
     named = read_version(data, workspace, training=True)
@@ -43,15 +51,30 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
             asked = Asked(data, target or named.target, told, named)
             return (_lines() if options.kind == RECOGNITION else _images()), asked
         asked = Asked(data, target or named.target, told, named)
-        texts = _of_texts(named.raw, asked.target, asked.options)
+        texts = _of_texts(workspace, named.raw, asked.target, asked.options)
         return (_texts(options.weights) if texts else _table(options)), asked
     if options.kind == RECOGNITION:
         return _lines(), Asked(data, target, options)
     if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
         images = options.kind in KINDS or not _beside_images(workspace, data, target, options)
         return (_images() if images else _fused()), Asked(data, target, options)
-    texts = _of_texts(data, target, options)
+    texts = _of_texts(workspace, data, target, options)
     return (_texts(options.weights) if texts else _table(options)), Asked(data, target, options)
+
+
+def _asked_table(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
+    """A table, whatever stands in its columns, because a person said so."""
+    from tidemill.core.errors import OptionError
+    from tidemill.sdk.modality._base import Asked
+    from tidemill.sdk.sources import read_version
+
+    named = None if options.database is not None else read_version(data, workspace, training=True)
+    if named is None:
+        return _table(options), Asked(data, target, options)
+    if _of_images(named.version.schema):
+        raise OptionError("The rows of this dataset are images, no table.", where="--kind", hint="Leave it out.")
+    told = named.options(options, target or named.target)
+    return _table(options), Asked(data, target or named.target, told, named)
 
 
 def modality_kept(settings: Mapping[str, Any]) -> Modality:
@@ -107,25 +130,30 @@ def _by_kind(options: FitOptions) -> bool:
     return options.kind in KINDS
 
 
-def _of_texts(source: Any, target: str | None, options: FitOptions) -> bool:
-    """Texts are asked for by their kind, or by weights of an encoder for a table that has nothing else."""
+def _of_texts(workspace: Workspace, source: Any, target: str | None, options: FitOptions) -> bool:
+    """Texts are asked for by their kind, or stand alone in a table."""
     if _by_kind(options):
         return True
-    if not options.weights:
+    if target is None:
         return False
-    from tidemill.models.text.folders import is_text_encoder
+    from tidemill.sdk.modality.alone import text_alone
 
-    if target is None or not any(is_text_encoder(place) for place in options.weights):
-        return False
-    from tidemill.data.infer import infer_schema
-    from tidemill.data.ingest import RawTable, read
-    from tidemill.data.texts.column import longest_texts
+    return text_alone(source, target, options, encoder=bool(options.weights) and _reads_texts(workspace, options))
 
-    raw = source if isinstance(source, RawTable) else read(source, sheet=options.sheet)
-    text = longest_texts(raw, {target, options.group or target})
-    quiet = RawTable(raw.table, raw.source)  # what is told of the columns is told once, by the fit itself
-    found = infer_schema(quiet, target, types=options.types, group=options.group, time=options.time_column)
-    return all(c.name == text for c in found.features)
+
+def _reads_texts(workspace: Workspace, options: FitOptions) -> bool:
+    """Whether a person named an encoder of texts: a folder, a name of the hub, or a study of texts."""
+    from tidemill.models.text.folders import is_text_encoder, looks_like_hub
+    from tidemill.sdk.image_weights import study_named
+    from tidemill.search.study import Study
+
+    for word in options.weights:
+        study = study_named(workspace, word)
+        if study is None and (is_text_encoder(word) or looks_like_hub(word)):
+            return True
+        if study is not None and Study.open(workspace, study).modality.name == TEXT:
+            return True
+    return False
 
 
 def _beside_images(workspace: Workspace, source: Any, target: str | None, options: FitOptions) -> bool:

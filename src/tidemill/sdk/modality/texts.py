@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from tidemill.core.task import TaskKind
 from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.models.text._base import TextProfile
 from tidemill.sdk.data import dataset_name
+from tidemill.sdk.encoder_weights import text_encoders_at_hand, told_of_studies
 from tidemill.sdk.modality._base import Asked
 from tidemill.sdk.modality.heldout import material_of, proof_of, proof_rows, reserve_s, trained_once
 from tidemill.sdk.options import FitOptions
@@ -41,7 +42,7 @@ class Texts:
     Parameters
     ----------
     weights : tuple of str
-        Folders or hub names of trained encoders that were asked for.
+        Folders or hub names of trained encoders, or studies of texts, that were asked for.
     """
 
     name: ClassVar[str] = TEXT
@@ -70,7 +71,10 @@ class Texts:
 
     def prepare(self, workspace: Workspace, asked: Asked) -> tuple[PreparedTexts, dict[str, Any]]:
         """Read, check, split, and keep a version."""
-        prepared = prepare_texts(asked.data, asked.target, asked.options, asked.named)
+        options = replace(asked.options, weights=text_encoders_at_hand(workspace, asked.options.weights))
+        prepared = prepare_texts(asked.data, asked.target, options, asked.named)
+        told = told_of_studies(workspace, options.weights, "texts")
+        prepared = replace(prepared, notices=(*prepared.notices, *told))
         return prepared, keep_source(workspace, dataset_name(asked.data), prepared.base, asked.named)
 
     def load(

@@ -1,8 +1,9 @@
 """Predict images with the model beside this program: python run.py photos/ out.csv
 
-INPUT is a folder, an image, a CSV file with a column `file`, or a .npy array of pixels. Needs onnxruntime, numpy and
-Pillow (for .npy no Pillow). Writes `file`, `prediction`, then `proba_<label>` for each class, or `confidence` of a text
-that was read; an image that can't be read is named and has empty cells. Exit code 0: done, 2: the input can't be used.
+INPUT is a folder, an image, a CSV file (UTF-8, commas) with a column that names image files, beside it or in --images,
+or a .npy array of pixels. Needs onnxruntime, numpy and Pillow (for .npy no Pillow). Writes `file`, `prediction`, then
+`proba_<label>` for each class, or `confidence` of a text that was read; an image that can't be read is named and has
+empty cells. Exit code 0: done, 2: the input can't be used.
 """  # noqa: D400 - the first line is the program's usage
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from tidemill.bundle.runner.beams import decoding
 from tidemill.bundle.runner.ordered import cores, in_order
 from tidemill.bundle.runner.stacks import stacks
 from tidemill.data.images.decode import decode, from_array
+from tidemill.data.images.named import LOOKED_AT, file_column, file_name
+from tidemill.data.versions.blobs import IMAGES
 
 # </inlined>
 
 MODEL = Path(__file__).resolve().parent / "1" / "model.onnx"
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 class InputFault(Exception):
@@ -41,11 +43,12 @@ class InputFault(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, predict, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("input", help="folder of images, image, CSV file with a column `file`, or .npy array")
+    parser.add_argument("input", help="folder of images, image, CSV file that names images, or .npy array")
     parser.add_argument("output", nargs="?", default="-", help="CSV file to write; default standard output")
+    parser.add_argument("--images", help="folder in which the files lie that a CSV file names; default beside it")
     given = parser.parse_args(arguments)
     try:
-        names, read = images_of(Path(given.input))
+        names, read = images_of(Path(given.input), given.images)
         session = start_session(MODEL)
         with whole_file(given.output) as out:
             bad = predict_all(session, names, read, out)
@@ -73,23 +76,38 @@ def start_session(model: Path) -> Any:
     return decoding(onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]))
 
 
-def images_of(path: Path) -> tuple[list[str], Callable[[int], Any]]:
+def images_of(path: Path, folder: str | None = None) -> tuple[list[str], Callable[[int], Any]]:
     """Names of the images, and a function that gives the pixels of one."""
     if path.is_dir():
-        found = (p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        found = (p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in IMAGES)
         names = sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
         root = path
     elif not path.is_file():
         raise InputFault("There is no such file or folder.")
     elif path.suffix.lower() == ".npy":
         return array_of(path)
-    elif path.suffix.lower() in ENDINGS:
+    elif path.suffix.lower() in IMAGES:
         names, root = [path.name], path.parent
     else:
-        names, root = listed(path), path.parent
+        names, root = listed(path), Path(folder) if folder else path.parent
+        if not any(name and (root / name).is_file() for name in names):
+            raise InputFault(f"None of the files that the table names is in {root}, the first is {names[0]!r}; "
+                             "say --images FOLDER where they lie elsewhere.")  # fmt: skip
     if not names:
         raise InputFault("There are no images.")
-    return names, lambda place: decode((root / names[place]).read_bytes())
+    return names, lambda place: decode(bytes_of(root, names[place]))
+
+
+def bytes_of(root: Path, name: str) -> bytes:
+    """Bytes of a file. Raises `ValueError` with what is wrong, without the name."""
+    if not name:
+        raise ValueError("no file is named")
+    try:
+        return (root / name).read_bytes()
+    except FileNotFoundError:
+        raise ValueError("there is no such file") from None
+    except OSError as error:
+        raise ValueError(f"the file can't be read: {error.strerror or error}") from error
 
 
 def array_of(path: Path) -> tuple[list[str], Callable[[int], Any]]:
@@ -104,7 +122,7 @@ def array_of(path: Path) -> tuple[list[str], Callable[[int], Any]]:
 
 
 def listed(path: Path) -> list[str]:
-    """Cells of the column `file`, or of the first column."""
+    """Cells of the column that names image files."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -112,8 +130,14 @@ def listed(path: Path) -> list[str]:
         raise InputFault(f"This is no table of file names ({error}).") from None
     if len(rows) < 2:
         raise InputFault("The table has no rows.")
-    place = rows[0].index("file") if "file" in rows[0] else 0
-    return [row[place].strip().replace("\\", "/") if place < len(row) else "" for row in rows[1:]]
+    header = [name.strip() for name in rows[0]]
+    width = len(header)
+    rows = [row + [""] * (width - len(row)) for row in rows[1:]]
+    named = file_column({name: [row[i] for row in rows[:LOOKED_AT]] for i, name in enumerate(header)})
+    if named is None:
+        shown = ", ".join(map(repr, header[:10]))
+        raise InputFault(f"No column names image files ({shown}); a table has commas between its columns.")
+    return [file_name(row[header.index(named)]) for row in rows]
 
 
 def predict_all(session: Any, names: list[str], read: Callable[[int], Any], out: TextIO) -> list[tuple[str, str]]:
@@ -129,7 +153,7 @@ def predict_all(session: Any, names: list[str], read: Callable[[int], Any], out:
     def look(place: int) -> Any:
         try:
             return read(place)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             return str(error)
 
     def seen() -> Iterator[Any]:
