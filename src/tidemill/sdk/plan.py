@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tidemill.train.planner.plan import Plan
 
 _KIND = "plan_correction"
-_FORM = "Write FILE.py:FUNCTION; the function takes nothing and returns a module, a loss and samples."
+_FORM = (
+    "Write FILE.py:FUNCTION; the function takes nothing and returns a module, a loss, samples, and maybe a recipe and "
+    "validation samples."
+)
 _TRIED = 3
 """So many plans are tried, where they run out of memory."""
 _OF_THIS_MACHINE = {"P4": "memory", "P6": "device", "P9": "time", "P10": "loader"}
@@ -367,7 +370,7 @@ def _example(samples: Samples, source: str) -> tuple[dict[str, Any], Any]:
     except Exception as error:
         line = str(error).strip().splitlines()
         raise DataError(
-            f"The samples can't be read: {type(error).__name__}: {line[0][:300] if line else ''}",
+            f"The samples can't be read: {type(error).__name__}: {line[0][:300].rstrip('.') if line else 'no word'}.",
             hint="batch(indices, train=…, rng=…) gives a dict of tensors for the module, and a tensor of targets.",
             where=source,
         ) from error
