@@ -6,7 +6,7 @@
 
 ``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters. With
 ``--drawn`` it begins from a study of others, drawn in an open typeface (``captchas.py``) with characters as often as in
-the training part; the study may take as long again, and is told.
+the training part; that study goes on from a first one on other strings, each may take as long again, and both are told.
 ``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
 beginning; and a fit that distorts and begins from a study of other open lines, those of uw3_50lines and lines that are
 drawn in open typefaces (``presses.py``), which ``typefaces.sh`` fetches. What that study takes is told: it is there
@@ -40,13 +40,18 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def captcha(folder: Path, out: Path, name: str, limit: str, given: argparse.Namespace) -> dict[str, Any]:
-    words, more = (*WORDS, "--ignore-case", "--objective", "maximize exact"), {}
+    words: tuple[str, ...] = (*WORDS, "--ignore-case", "--objective", "maximize exact")
+    more: dict[str, Any] = {}
     if given.drawn:
-        begun = time.monotonic()
-        others = drawn_captchas(folder / name, out / "drawn", given.seed)
-        more = {"drawing_s": round(time.monotonic() - begun, 1)}
-        more["pretraining"] = fit(others, out, "others", limit, given, *words, "--family", "svtr", "--trials", "1")
-        words = (*words, "--weights", "others")
+        before: tuple[str, ...] = ()
+        for number, study in enumerate(("others", "more")):
+            begun = time.monotonic()
+            drawn = drawn_captchas(folder / name, out / f"drawn-{study}", given.seed + number)
+            drawing_s = round(time.monotonic() - begun, 1)
+            found = fit(drawn, out, study, limit, given, *words, *before, "--family", "svtr", "--trials", "1")
+            more[study] = {"drawing_s": drawing_s, **found}
+            before = ("--weights", study)
+        words = (*words, *before)
     found = fit(folder / name / "train_labels.csv", out, name, limit, given, *words, "--decode", "beam")
     scores = measured(out / f"{name}.tm", folder / name / "test_labels.csv")
     return {**found, **scores, **more, "value": scores["exact_nocase"]}

@@ -108,6 +108,8 @@ def test_slurm_gets_one_task_on_each_node() -> None:
     } <= set(options)  # fmt: skip
     assert "srun torchrun" in text
     assert '--rdzv-endpoint="$head:29400"' in text
+    assert lines.index("export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110") < len(lines) - 1, "within the notice"
+    assert "TORCH_ELASTIC" not in emit("slurm", Launch(("train.py",))), "without a time there is no notice"
 
 
 def test_kubernetes_gets_an_indexed_job_whose_pods_find_the_first() -> None:

@@ -6,6 +6,8 @@ from tidemill.jobs.emit.launch import PORT, Launch, mebibytes, remarks
 
 NOTICE_S = 120
 """So long before its time is over a job is told, so that it can write a checkpoint."""
+_WAITED_S = 110
+"""So long torchrun waits for it, instead of half a minute."""
 
 
 def write(launch: Launch) -> str:
@@ -26,6 +28,8 @@ def write(launch: Launch) -> str:
     words = launch.torchrun(nodes='"$SLURM_NNODES"', meet=f'"$head:{PORT}"', identity='"$SLURM_JOB_ID"')
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in options)]
     lines += [*(f"# {line}" for line in remarks("sbatch, Slurm 23 and newer")), "set -euo pipefail"]
+    if launch.time_s is not None:
+        lines.append(f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={_WAITED_S}")
     if launch.nodes > 1:
         lines.append('read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")')
     return "\n".join([*lines, f"srun {' '.join(words)} {launch.quoted}"]) + "\n"
