@@ -31,7 +31,7 @@ from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.models.fusion.encoder import FusedEncoder
 from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project, row_ms
-from tidemill.models.fusion.folders import is_image_encoder, is_own_net
+from tidemill.models.fusion.folders import find_folder, is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
@@ -401,11 +401,12 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     of_texts: str | None = None
     of_images: str | None = None
     for place in weights:
-        if is_image_encoder(place):
-            of_images = of_images or place
-            continue
         try:
-            of_texts = of_texts or find_encoder(place)
+            folder = find_folder(place)
+            if is_image_encoder(folder):
+                of_images = of_images or folder
+            else:
+                of_texts = of_texts or find_encoder(folder)
         except (NotFoundError, DataError) as error:
             tell(error.message)
     return of_texts, of_images
