@@ -112,7 +112,10 @@ def try_text(name: str, weights: tuple[str, ...] = ()) -> float | None:
     """Train on small texts of three classes."""
     from tidemill.models.text import pool as texts
     from tidemill.models.text._base import TextData, TextProfile
+    from tidemill.models.text.folders import is_text_encoder
 
+    if not all(is_text_encoder(place) for place in weights):
+        return None
     y = np.arange(48) % 3
     x = np.array([f"{TELLING[2 * label]} {TELLING[2 * label + 1]} number {i}" for i, label in enumerate(y)], object)
     profile = TextProfile.of(x, weights=weights)
