@@ -274,7 +274,7 @@ def test_a_name_of_the_hub_stands_for_its_folder_whatever_it_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = {"some/vit": image_weights(tmp_path / "vit"), "some/bert": str(fake(tmp_path / "bert"))}
-    monkeypatch.setattr(fusion, "fetched", folders.__getitem__)
+    monkeypatch.setattr(fusion, "find_folder", folders.__getitem__)
     told: list[str] = []
     assert fusion._folders(["some/vit", "some/bert"], told.append) == (folders["some/bert"], folders["some/vit"])
     assert told == []
@@ -282,7 +282,7 @@ def test_a_name_of_the_hub_stands_for_its_folder_whatever_it_reads(
     def broken(name: str) -> str:
         raise NotFoundError("There is no network.")
 
-    monkeypatch.setattr(fusion, "fetched", broken)
+    monkeypatch.setattr(fusion, "find_folder", broken)
     assert fusion._folders(["some/vit"], told.append) == (None, None)
     assert told == ["There is no network."]
 

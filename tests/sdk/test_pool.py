@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from tidemill.core.errors import NotFoundError
-from tidemill.sdk.pool import check_pool, entries, list_pool, show_pool
+from tidemill.core.errors import NotFoundError, OptionError
+from tidemill.sdk.pool import entries, list_pool, show_architectures, show_pool
+from tidemill.sdk.pool_check import check_pool
 
 
 def test_every_family_of_every_modality_is_listed() -> None:
@@ -46,3 +50,103 @@ def test_what_is_absent_is_no_failure() -> None:
 def test_an_unknown_family_offers_the_nearest() -> None:
     with pytest.raises(NotFoundError, match="Did you mean 'resnet9'"):
         show_pool("resnet99")
+
+
+def needs_encoders() -> None:
+    for package in ("torch", "onnxscript", "transformers", "tokenizers"):
+        pytest.importorskip(package, reason="encoders need the extra `text`")
+
+
+def test_tasks_are_those_that_a_family_learns() -> None:
+    assert "multilabel" in show_pool("quicknet")["tasks"]
+    assert show_pool("discriminant")["tasks"] == ["binary", "multiclass"]
+    assert show_pool("bayes")["tasks"] == ["binary", "multiclass"]
+    assert show_pool("linear")["tasks"] == ["binary", "multiclass", "regression"]
+
+
+def test_architectures_stand_with_the_families_that_take_their_weights() -> None:
+    rows = {r["family"]: r for r in list_pool()}
+    assert {"ViT", "ConvNeXt V2", "ResNet", "MobileNet V2", "SwinV2", "DINOv2", "PVT v2", "RegNet", "BEiT"} <= set(
+        rows["backbone"]["architectures"].split(", ")
+    )
+    assert {"MiniLM", "DistilBERT", "ELECTRA", "ModernBERT", "DeBERTa-v2"} <= set(
+        rows["encoder"]["architectures"].split(", ")
+    )
+    assert "Swin" not in rows["backbone"]["architectures"].split(", "), "it can't be exported"
+    assert rows["quicknet"]["architectures"] is None
+    with pytest.raises(NotFoundError, match="Did you mean 'ConvNeXt'"):
+        show_pool("backbone/ConvNext9")
+    with pytest.raises(NotFoundError, match="'quicknet' has no architectures"):
+        show_pool("quicknet/ViT")
+
+
+def test_an_architecture_is_shown_with_counted_costs() -> None:
+    needs_encoders()
+    vit = show_pool("backbone/vit")
+    assert (vit["architecture"], vit["side"], vit["low rank"]) == ("ViT", 224, "yes")
+    assert vit["params"] == 86_389_248, "as published, without the head"
+    assert 33e9 < vit["flops"] < 36e9
+    assert 22e6 < show_pool("sentence/minilm")["params"] < 23e6
+
+
+@pytest.mark.slow
+def test_all_architectures_are_counted() -> None:
+    needs_encoders()
+    for family in ("backbone", "encoder"):
+        rows = show_architectures(family)
+        assert all(1e6 < row["params"] < 3e8 and row["flops"] > row["params"] for row in rows), rows
+
+
+def test_an_architecture_is_checked_and_what_can_t_be_used_says_why() -> None:
+    needs_encoders()
+    done = {c.title: c for c in check_pool(("backbone/poolformer", "backbone/swin", "sentence/minilm"))}
+    assert all(c.ok for c in done.values()), done
+    assert done["backbone/PoolFormer"].max_abs_dp is not None
+    assert done["sentence/MiniLM"].max_abs_dp is not None
+    assert "take SwinV2" in done["backbone/Swin"].message
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(590)
+@pytest.mark.parametrize("family", ["backbone", "sentence", "encoder", "discriminant"])
+def test_every_architecture_is_trained_exported_and_answers_as_its_graph(family: str) -> None:
+    needs_encoders()
+    done = list(check_pool((family,)))
+    assert not [c for c in done if not c.ok]
+    refused = [c.architecture for c in done if c.max_abs_dp is None]
+    assert refused == (["Swin"] if family == "backbone" else [])
+
+
+def test_a_check_finds_a_family_whose_graph_says_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="a net is built")
+    pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
+    from tidemill.models.vision._net import TrainedNet
+
+    whole = TrainedNet.predict
+    monkeypatch.setattr(TrainedNet, "predict", lambda self, x: whole(self, x)[:, ::-1])
+    done = next(iter(check_pool(("probe",))))
+    assert not done.ok
+    assert "graph and model differ" in done.message
+
+
+def test_weights_of_a_person_are_checked_by_the_families_that_take_them(tmp_path: Path) -> None:
+    needs_encoders()
+    from tidemill.models.pretrained.architectures import IMAGES, TEXTS, architecture
+    from tidemill.models.pretrained.nets import write_tiny
+    from tidemill.sdk.pool_tries import TELLING, write_study
+
+    reader = write_tiny(architecture("MiniLM", TEXTS), tmp_path / "minilm", TELLING)
+    assert [c.name for c in check_pool(("probe", "sentence", "backbone"), str(reader)) if c.ok] == ["sentence"]
+    seer = write_tiny(architecture("PoolFormer", IMAGES), tmp_path / "poolformer")
+    (done,) = check_pool(("backbone", "resnet9", "sentence"), str(seer))
+    assert (done.name, done.ok) == ("backbone", True), done
+    own = write_study(tmp_path / "own")
+    assert [c.name for c in check_pool(("discriminant", "resnet9", "backbone"), own) if c.ok] == ["discriminant"]
+    (seer / "config.json").write_text(json.dumps({"model_type": "no-such-net"}))
+    (broken,) = check_pool(("backbone",), str(seer))
+    assert not broken.ok
+    assert "can't be opened" in broken.message
+    with pytest.raises(OptionError, match="No family can begin from these weights"):
+        list(check_pool(("linear",), str(reader)))
+    with pytest.raises(NotFoundError, match="There are no weights at"):
+        list(check_pool((), str(tmp_path / "nowhere")))

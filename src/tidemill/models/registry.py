@@ -15,10 +15,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from tidemill.core.errors import NotFoundError, SpaceError
 from tidemill.core.space import Categorical, Param, Space, When
-from tidemill.core.task import Task
+from tidemill.core.task import Task, TaskKind
+from tidemill.models.pretrained.architectures import Architecture
 
 EXTRA = "deep"
 """What brings torch and the exporter."""
+TASKS = tuple(kind.value for kind in TaskKind if kind.has_labels or kind is TaskKind.REGRESSION)
+"""Kinds of tasks that most families learn."""
 
 
 class AnyFamily(Protocol):
@@ -62,6 +65,10 @@ class Entry:
         ``"tidemill"``, or the package that registered the family.
     extra : str
         What brings the packages.
+    tasks : tuple of str
+        Kinds of tasks that it learns.
+    architectures : tuple of Architecture
+        Of the weights that it is known to work with, where it begins from those of others.
     """
 
     name: str
@@ -73,6 +80,8 @@ class Entry:
     export: str = "onnx"
     origin: str = "tidemill"
     extra: str = EXTRA
+    tasks: tuple[str, ...] = TASKS
+    architectures: tuple[Architecture, ...] = ()
 
     @property
     def absent(self) -> str | None:

@@ -10,7 +10,7 @@ from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
 from tidemill.models.fusion.folders import is_encoder
 from tidemill.models.fusion.own import NO_ENCODER, write_encoder
-from tidemill.models.text.folders import find_encoders, looks_like_hub
+from tidemill.models.text.folders import find_encoders
 from tidemill.models.vision.weights import FILE
 from tidemill.sdk.image_weights import best_trial, study_named
 from tidemill.search.modality import IMAGE, TEXT
@@ -32,7 +32,7 @@ def names_encoder(workspace: Workspace, word: str) -> bool:
     """
     name = study_named(workspace, word)
     if name is None:
-        return is_encoder(word) or looks_like_hub(word)
+        return is_encoder(word)
     return Study.open(workspace, name).modality.name in _READING
 
 

@@ -32,11 +32,11 @@ from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.models.fusion.encoder import FusedEncoder
 from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project, row_ms
-from tidemill.models.fusion.folders import is_image_encoder, is_own_net
+from tidemill.models.fusion.folders import find_folder, is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
-from tidemill.models.text.folders import fetched, find_encoder, looks_like_hub, pool_of
+from tidemill.models.text.folders import find_encoder, pool_of
 from tidemill.models.vision.features import FeatureCache
 from tidemill.sdk.encoder_weights import encoders_at_hand
 from tidemill.sdk.options import FitOptions
@@ -402,13 +402,13 @@ def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str |
     """The first encoder of texts, and the first of images."""
     of_texts: str | None = None
     of_images: str | None = None
-    for word in weights:
+    for place in weights:
         try:
-            place = fetched(word) if looks_like_hub(word) else word
-            if is_image_encoder(place):
-                of_images = of_images or place
+            folder = find_folder(place)
+            if is_image_encoder(folder):
+                of_images = of_images or folder
             else:
-                of_texts = of_texts or find_encoder(place)
+                of_texts = of_texts or find_encoder(folder)
         except (NotFoundError, DataError) as error:
             tell(error.message)
     return of_texts, of_images

@@ -12,7 +12,7 @@ from tidemill.core.metrics import get_metric
 from tidemill.core.pack import unpack
 from tidemill.core.trial import Trial
 from tidemill.models.fusion.own import write_encoder
-from tidemill.models.vision.weights import FILE, NOT_BEGUN_FROM, write_weights
+from tidemill.models.vision.weights import FILE, NOT_BEGUN_FROM, find_weights, write_weights
 from tidemill.search.board import loss_of
 from tidemill.search.modality import IMAGE, LINE
 from tidemill.search.study import Study
@@ -30,7 +30,8 @@ def weights_at_hand(workspace: Workspace, named: Sequence[str]) -> tuple[str, ..
     workspace : Workspace
         Where studies are.
     named : sequence of str
-        Files and folders, which stay as they are; names of studies of images; bundles of such studies.
+        Files and folders, which stay as they are; names of studies of images; bundles of such studies; names of
+        backbones on the Hugging Face hub.
 
     Returns
     -------
@@ -40,7 +41,8 @@ def weights_at_hand(workspace: Workspace, named: Sequence[str]) -> tuple[str, ..
     Raises
     ------
     NotFoundError
-        For a bundle whose study is not in the workspace: a bundle holds a graph to run, not weights to train.
+        For a bundle whose study is not in the workspace: a bundle holds a graph to run, not weights to train. For a
+        name of the hub that can't be fetched.
     DataError
         For a study that has no net that another fit could begin from.
     """
@@ -112,7 +114,7 @@ def best_trial(study: Study, without: Collection[str]) -> Trial | None:
 def _place(workspace: Workspace, word: str) -> str:
     name = study_named(workspace, word)
     if name is None:
-        return word
+        return find_weights(word)
     study = Study.open(workspace, name)
     folder = workspace.path / "scratch" / _FOLDER / _best(study).artifacts["checkpoint"][:32]
     if not (folder / FILE).is_file():

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from tidemill.core.errors import DataError, MissingExtraError, NotFoundError
+from tidemill.models.pretrained import folders as hub_folders
 from tidemill.models.text import extra, folders
 
 
@@ -66,7 +67,7 @@ def test_a_hub_name_is_looked_for_in_the_cache_before_it_is_fetched(
 
     hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.setattr(folders, "need_text", lambda why: None)
+    monkeypatch.setattr(hub_folders, "find_spec", lambda name: object())
     assert folders.find_encoder("someone/small-encoder") == str(tmp_path / "fetched")
     assert asked == [True, False]
 

@@ -69,23 +69,3 @@ def test_samples_are_the_texts_whatever_their_order(tmp_path: Path) -> None:
 def test_places_are_counted_as_the_encoder_counts_them() -> None:
     assert positions_of('{"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}') == 512
     assert positions_of('{"model_type": "modernbert", "max_position_embeddings": 8192}') == 512
-
-
-def test_what_is_learned_beside_the_attention_is_taken_into_it(tmp_path: Path) -> None:
-    from tidemill.models.text.lora import Adapted, adapt, merge
-
-    net = opened(str(encoder(tmp_path / "bert")), "mean", 64, CLASSES, None)[0]
-    tokens = torch.tensor([[2, 5, 6, 3, -1], [2, 7, 8, 9, 3]])
-    names = set(net.state_dict())
-    with torch.no_grad():
-        before = net(tokens)
-        assert adapt(net.body.model, 4) == 4, "queries and values of two layers"
-        assert torch.equal(net(tokens), before), "it begins at nothing"
-        for part in net.modules():
-            if isinstance(part, Adapted):
-                part.up.normal_()
-        changed = net(tokens)
-        merge(net.body.model)
-        assert torch.allclose(net(tokens), changed, atol=1e-5)
-    assert not torch.allclose(changed, before, atol=1e-3)
-    assert set(net.state_dict()) == names

@@ -54,3 +54,8 @@ def test_a_profile_survives_json() -> None:
     profile = TextProfile.of(["a", "longer text"], weights=("w",))
     assert TextProfile.from_json(profile.to_json()) == profile
     assert TextProfile.of([]).rows == 0
+
+
+def test_an_encoder_is_looked_through_then_tuned_then_adapted() -> None:
+    first = [(c["family"], c.get("encoder.lora", 0)) for c in pool.PORTFOLIO[:3]]
+    assert first == [("sentence", 0), ("encoder", 0), ("encoder", 8)]

@@ -33,7 +33,8 @@ def test_nothing_is_the_default() -> None:
     "augment",
     [
         Augment(flip=True), Augment(shift=0.2), Augment(rotate=10, zoom=0.1, shift=0.1), Augment(cutout=0.5),
-        Augment(trivial=True), Augment(mix="mixup"), Augment(mix="cutmix"),
+        Augment(trivial=True), Augment(randaugment=2), Augment(randaugment=1, magnitude=30),
+        Augment(mix="mixup"), Augment(mix="cutmix"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("channels", [1, 3])
@@ -106,3 +107,41 @@ def test_values_are_never_blended() -> None:
 def test_it_reads_what_a_config_names() -> None:
     found = Augment.of({"net.flip": True, "net.mix": "mixup", "net.lr": 0.1, "other.shift": 0.5}, "net")
     assert found == Augment(flip=True, mix="mixup")
+
+
+def test_randaugment_does_more_the_more_operations_and_the_stronger_they_are() -> None:
+    images, _ = batch(64, side=16)
+
+    def changed(count: int, magnitude: int) -> float:
+        return float((module.randaugment(images, count, magnitude, rng()) - images).abs().mean())
+
+    assert changed(1, 5) < changed(1, 25)
+    assert changed(1, 9) < changed(3, 9)
+
+
+def test_its_own_operations_do_what_they_are_called() -> None:
+    images = torch.linspace(60, 120, 64).reshape(1, 1, 8, 8)
+    still = np.zeros(1)
+    stretched = module._operate(images, np.array([9]), still)
+    assert (float(stretched.min()), float(stretched.max())) == (0.0, 255.0)
+    assert torch.equal(module._operate(images, np.array([10]), still), images), "of no strength it leaves all tones"
+    half = module._operate(images, np.array([10]), np.array([0.6]))
+    bright = images >= 256 * 0.4
+    assert torch.allclose(half, torch.where(bright, 255 - images, images))
+    spot = torch.zeros(1, 1, 9, 9)
+    spot[0, 0, 4, 4] = 90
+    blurred = module._operate(spot, np.array([11]), np.array([-1.0]))
+    assert 0 < float(blurred[0, 0, 3, 3]) < float(blurred[0, 0, 4, 4]) < 90
+    one_tone = torch.full((1, 1, 4, 4), 70.0)
+    assert torch.equal(module._operate(one_tone, np.array([9]), still), one_tone)
+
+
+def test_trivial_draws_from_its_own_operations_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(module, "_operate", lambda images, kind, strength: drawn.extend(kind.tolist()) or images)
+    images, _ = batch(300)
+    module.trivial(images, rng())
+    assert set(drawn) == set(range(9))
+    drawn.clear()
+    module.randaugment(images, 2, 9, rng())
+    assert set(drawn) == set(range(12))

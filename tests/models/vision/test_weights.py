@@ -37,7 +37,7 @@ def test_half_precision_of_the_brain_kind_is_widened(tmp_path: Path) -> None:
 
 
 def test_no_weights_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"no weights at .*model\.safetensors.*nothing is downloaded"):
+    with pytest.raises(NotFoundError, match=r"no weights at .*model\.safetensors.*a name of the Hugging Face hub"):
         weights_file(tmp_path)
 
 

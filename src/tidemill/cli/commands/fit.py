@@ -118,8 +118,8 @@ def fit(
         list[str] | None,
         typer.Option(
             "--weights",
-            help="Trained weights to begin from, or to read columns by: folder or file of a net or text encoder, or a "
-            "study.",
+            help="Trained weights to begin from, or to read columns by: folder or file of a net or text encoder, its "
+            "name on the Hugging Face hub, or a study.",
         ),
     ] = None,
     decode: options.Decode = "greedy",

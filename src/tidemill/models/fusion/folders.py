@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 
 from tidemill.core.errors import DataError, NotFoundError
-from tidemill.models.text.folders import CONFIG, is_text_encoder
+from tidemill.models.pretrained.folders import CONFIG, fetched, has_vocabulary, has_weights, is_described, is_hub_name
+from tidemill.models.text.folders import WANTED as OF_TEXTS
+from tidemill.models.text.folders import is_text_encoder
+from tidemill.models.vision.weights import WANTED as OF_IMAGES
 from tidemill.models.vision.weights import origin_of
 
 USUAL_SIDE = 224
 """Side of the images of a backbone that doesn't say it."""
+_PIXELS = "preprocessor_config.json"
 
 
 def is_own_net(place: str) -> bool:
@@ -38,9 +42,7 @@ def is_image_encoder(place: str) -> bool:
     >>> is_image_encoder("no such place")
     False
     """
-    folder = Path(place).expanduser()
-    backbone = (folder / CONFIG).is_file() and any(folder.glob("*.safetensors"))
-    return (backbone and not is_text_encoder(folder)) or is_own_net(place)
+    return (is_described(place) and has_weights(place) and not has_vocabulary(place)) or is_own_net(place)
 
 
 def side_of_images(place: str) -> int | None:
@@ -52,7 +54,7 @@ def side_of_images(place: str) -> int | None:
     True
     """
     path = Path(place).expanduser() / CONFIG
-    if not path.is_file() or not is_image_encoder(place):
+    if not is_described(place) or not is_image_encoder(place):
         return None
     try:
         size = json.loads(path.read_text(encoding="utf-8")).get("image_size") or USUAL_SIDE
@@ -62,5 +64,27 @@ def side_of_images(place: str) -> int | None:
 
 
 def is_encoder(place: str) -> bool:
-    """Say whether a folder holds an encoder of texts or of images."""
-    return is_text_encoder(place) or is_image_encoder(place)
+    """Say whether a folder holds an encoder of texts or of images, or a word may be a name of one on the hub."""
+    return is_text_encoder(place) or is_image_encoder(place) or is_hub_name(place)
+
+
+def find_folder(place: str) -> str:
+    """Find the folder of an encoder that is named as on the Hugging Face hub; what is a place here stays as it is.
+
+    What it reads is known from the folder: `is_text_encoder`, `is_image_encoder`.
+
+    Raises
+    ------
+    NotFoundError
+        Where it can't be fetched.
+    """
+    if not is_hub_name(place):
+        return place
+    wanted = tuple(dict.fromkeys((*OF_TEXTS, *OF_IMAGES)))
+    return str(fetched(place, wanted, _is_whole))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder says what it reads, and holds all weights."""
+    told = has_vocabulary(folder) or (folder / _PIXELS).is_file()
+    return is_described(folder) and has_weights(folder) and told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tidemill.models.export import to_onnx
 from tidemill.models.training.trained import operations
 from tidemill.models.vision import pool
 from tidemill.models.vision._base import ImageProfile
-from tidemill.models.vision.nets.backbone import Backbone, load, normalisation, side_of
+from tidemill.models.vision.nets.backbone import normalisation, opened, side_of
 from tidemill.models.vision.weights import Origin, fill_by_name, origin_of, read_safetensors, weights_file
 
 _NEAR = 1e-3
@@ -74,7 +75,8 @@ def open_images(column: str, folder: str) -> Embedding:
     made = Embedding(
         column, Path(folder).name, bare(written), int(head.in_features), pixels=pixels,
         params=sum(p.numel() for p in cells.parameters()) - sum(p.numel() for p in head.parameters()),
-        work=(float(operations(cells, torch.zeros(1, *pixels.shape))),),
+        # Some of a processor's own kernels for attention are not counted; without memory there are none of them.
+        work=(float(operations(deepcopy(cells).to("meta"), torch.zeros(1, *pixels.shape, device="meta"))),),
     )  # fmt: skip
     _check(made, cells, pixels)
     return made
@@ -82,10 +84,10 @@ def open_images(column: str, folder: str) -> Embedding:
 
 def _published(folder: str) -> tuple[_Cells, ImageEncoder]:
     """A backbone of transformers, and what resizes for it."""
-    model, description = load(folder, weights=True)
+    body, description = opened(folder, 1, weights=True)
     side = side_of(description)
     mean, std = (tuple(255 * v for v in values) for values in normalisation(folder))
-    return _Cells(Backbone(model.eval(), 1, side), mean, std).eval(), ImageEncoder(side, side, 3)
+    return _Cells(body, mean, std).eval(), ImageEncoder(side, side, 3)
 
 
 def _trained(folder: str, origin: Origin) -> tuple[_Cells, ImageEncoder]:

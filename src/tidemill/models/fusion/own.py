@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tidemill.core.errors import DataError
-from tidemill.models.text.folders import CONFIG, POOL, TOKENIZER
+from tidemill.models.pretrained.folders import CONFIG, TOKENIZER
+from tidemill.models.text.folders import POOL
 from tidemill.models.vision.weights import FILE, write_safetensors, write_weights
 
 NO_ENCODER = ("probe", "discriminant", "ngrams")

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tidemill.core.errors import DataError
-from tidemill.models.text.folders import TOKENIZER
-from tidemill.models.vision.weights import read_header
+from tidemill.models.pretrained import opening
+from tidemill.models.pretrained.folders import TOKENIZER
+from tidemill.models.pretrained.opening import TOKENS, open_folder
 
 POOLS = ("mean", "first", "both")
 """How tokens become features: the mean of all, the first one, which speaks for the whole in some encoders, or both."""
 _GROUP = 8
 """Texts that go through the encoder together while it is trained: of about one length, so that little is filled up."""
 _MOST_POSITIONS = 512
+_ATTENTION = "eager"
+"""The form of attention that is exported with a mask for filling."""
 
 
 class Body(nn.Module):
@@ -139,16 +141,6 @@ class Answer(nn.Module):
         return out if isinstance(self.net, ValueNet) else torch.softmax(out, dim=1)
 
 
-def _transformers() -> Any:
-    """The library, loaded when an encoder is built: it is an extra, and slow to load."""
-    from importlib import import_module
-
-    library = import_module("transformers")
-    library.logging.set_verbosity_error()  # what it warns of (heads that are not there) is meant here
-    library.logging.disable_progress_bar()
-    return library
-
-
 def load(folder: str, *, weights: bool = True) -> tuple[nn.Module, str]:
     """Open a folder as ``save_pretrained`` writes it; gives the encoder and its description as JSON.
 
@@ -162,44 +154,15 @@ def load(folder: str, *, weights: bool = True) -> tuple[nn.Module, str]:
     Raises
     ------
     DataError
-        Where transformers can't open it, or its tensors don't fit; it names them.
+        As `tidemill.models.pretrained.opening.open_folder`.
     """
-    library = _transformers()
-    try:
-        config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
-        empty = library.AutoModel.from_config(config, attn_implementation="eager")
-        if weights:
-            _check_shapes(empty, folder)
-            model = library.AutoModel.from_pretrained(
-                folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
-                attn_implementation="eager",
-            )  # fmt: skip
-        else:
-            model = empty
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        line = next(iter(str(error).strip().splitlines()), repr(error))
-        raise DataError(f"The encoder can't be opened: {line[:300]}", where=folder) from error
-    return _without_pooler(model), str(config.to_json_string(use_diff=False))
+    model, description = open_folder(folder, TOKENS, weights=weights, attn_implementation=_ATTENTION)
+    return _without_pooler(model), description
 
 
-def _check_shapes(model: nn.Module, folder: str) -> None:
-    """Name the tensors whose shapes are others than the description's; transformers would name them in a table."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    prefix = str(getattr(model, "base_model_prefix", "")) + "."
-    wrong, found = [], 0
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        for name, entry in read_header(path).items():
-            own = name.removeprefix(prefix)
-            given = tuple(int(n) for n in entry.get("shape", ()))
-            if own in wanted:
-                found += 1
-                if given != wanted[own]:
-                    wrong.append(f"{name!r} is {given}, not {wanted[own]}")
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise DataError(f"The weights don't fit the net of config.json: {'; '.join(wrong[:5])}{more}.", where=folder)
-    if not found:
-        raise DataError("The weights are those of another net than config.json describes.", where=folder)
+def rebuild(description: str) -> nn.Module:
+    """Make an encoder from its description; its numbers are drawn."""
+    return _without_pooler(opening.rebuild(description, attn_implementation=_ATTENTION))
 
 
 def _without_pooler(model: nn.Module) -> nn.Module:
@@ -207,14 +170,6 @@ def _without_pooler(model: nn.Module) -> nn.Module:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # type: ignore[assignment]  # its forward asks whether there is one
     return model.eval()
-
-
-def rebuild(description: str) -> nn.Module:
-    """Make an encoder from its description; its numbers are drawn."""
-    library = _transformers()
-    values = json.loads(description)
-    config = library.AutoConfig.for_model(values.pop("model_type"), **values)
-    return _without_pooler(library.AutoModel.from_config(config, attn_implementation="eager"))
 
 
 def padding_of(description: str) -> int:
@@ -256,7 +211,7 @@ def tokenizer_of(folder: str) -> str:
         if path.is_file():
             text = path.read_text(encoding="utf-8")
         else:
-            slow = _transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+            slow = opening.library().AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
             text = str(slow.backend_tokenizer.to_str())
         from tokenizers import Tokenizer  # type: ignore[import-not-found,unused-ignore]  # comes with the extra
 

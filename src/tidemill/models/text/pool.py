@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
+from tidemill.models.pretrained.architectures import TEXTS
 from tidemill.models.registry import Entry, Registry, joined_space
 from tidemill.models.text._base import FittedText, TextFamily, TextProfile
 from tidemill.models.text.extra import PACKAGES
@@ -30,11 +31,11 @@ _BUILT_IN = (
     ),
     Entry(
         "sentence", f"{_HOME}.sentence:FAMILY", "a trained encoder as it is, and a linear head", _FOLDER,
-        packages=PACKAGES, extra="text",
+        packages=PACKAGES, extra="text", architectures=TEXTS,
     ),
     Entry(
         "encoder", f"{_HOME}.encoder:FAMILY", "a trained encoder (BERT, MiniLM, DistilBERT…), tuned", _FOLDER,
-        packages=PACKAGES, extra="text",
+        packages=PACKAGES, extra="text", architectures=TEXTS,
     ),
 )  # fmt: skip
 _REGISTRY: Registry[TextFamily, FittedText] = Registry("texts", GROUP, _BUILT_IN)
@@ -44,6 +45,7 @@ QUICK: tuple[Config, ...] = ({"family": "ngrams"},)
 PORTFOLIO: tuple[Config, ...] = (
     {"family": "sentence"},
     {"family": "encoder"},
+    {"family": "encoder", "encoder.lora": 8},
     {"family": "encoder", "encoder.lr": 6e-5, "encoder.decay": 0.8},
     {"family": "ngrams", "ngrams.c": 20.0, "ngrams.words": 3},
     {"family": "encoder", "encoder.lr": 3e-4, "encoder.epochs": 3.0, "encoder.smoothing": 0.1},

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _STEPS = 31
-"""Strengths of `trivial`, as in its paper."""
+"""Strengths of `trivial` and `randaugment`, as in their papers."""
+_TRIVIAL_KINDS, _KINDS = 9, 12
+"""Operations that each of them draws from: the first ones of `_operate`."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,18 @@ class Augment:
     trivial : bool
         One operation of any strength for each image: turn, shear, move, brightness, contrast, colour, fewer
         tones.
+    randaugment : int
+        So many operations one after the other for each image, all of one strength: those of ``trivial``, and
+        autocontrast, solarisation and sharpness; 0 for none.
+    magnitude : int
+        That strength, 0 to 30.
     mix : {"none", "mixup", "cutmix"}
         Blend pairs of images and of their labels; for classes only.
 
     References
     ----------
-    DeVries and Taylor, "Cutout", 2017; Zhang et al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019; Müller and
-    Hutter, "TrivialAugment", ICCV 2021.
+    DeVries and Taylor, "Cutout", 2017; Zhang et al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019; Cubuk et al.,
+    "RandAugment", NeurIPS 2020; Müller and Hutter, "TrivialAugment", ICCV 2021.
     """
 
     flip: bool = False
@@ -54,6 +61,8 @@ class Augment:
     zoom: float = 0.0
     cutout: float = 0.0
     trivial: bool = False
+    randaugment: int = 0
+    magnitude: int = 9
     mix: str = "none"
 
     def __call__(
@@ -64,6 +73,8 @@ class Augment:
             images = flip(images, rng)
         if self.trivial:
             images = trivial(images, rng)
+        if self.randaugment:
+            images = randaugment(images, self.randaugment, self.magnitude, rng)
         if self.rotate or self.zoom:
             images = affine(images, _matrices(len(images), rng, self.rotate, self.zoom, self.shift))
         elif self.shift:
@@ -149,8 +160,22 @@ def _matrices(n: int, rng: np.random.Generator, degrees: float, zoom: float, sha
 def trivial(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Do one operation to every image, of a strength between nothing and much."""
     n = len(images)
-    kind = rng.integers(0, 9, n)
+    kind = rng.integers(0, _TRIVIAL_KINDS, n)
     strength = rng.integers(0, _STEPS, n) / (_STEPS - 1) * rng.choice([-1.0, 1.0], n)
+    return _operate(images, kind, strength)
+
+
+def randaugment(images: Tensor, count: int, magnitude: int, rng: np.random.Generator) -> Tensor:
+    """Do so many operations to every image, each drawn by itself, all of one strength of 0 to 30."""
+    n = len(images)
+    for _ in range(count):
+        kind = rng.integers(0, _KINDS, n)
+        images = _operate(images, kind, magnitude / (_STEPS - 1) * rng.choice([-1.0, 1.0], n))
+    return images
+
+
+def _operate(images: Tensor, kind: np.ndarray[Any, Any], strength: np.ndarray[Any, Any]) -> Tensor:
+    """Do the operation of its kind to every image; strengths go from -1 to 1."""
     moved = affine(images, _trivial_matrices(kind, strength))
     amount = torch.from_numpy(strength.astype(np.float32)).to(images.device)[:, None, None, None]
     grey = images.mean(dim=1, keepdim=True)
@@ -163,11 +188,24 @@ def trivial(images: Tensor, rng: np.random.Generator) -> Tensor:
         (7,): grey + (images - grey) * (1 + 0.9 * amount),
         (8,): torch.floor(images / (256 / tones)) * (256 / tones),
     }
+    if (kind >= _TRIVIAL_KINDS).any():
+        smooth = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        changed |= {
+            (9,): _stretched(images),
+            (10,): torch.where(images >= 256 * (1 - amount.abs()), 255 - images, images),
+            (11,): smooth + (images - smooth) * (1 + 0.9 * amount),
+        }
     out = images  # 0 leaves it as it is
     for codes, result in changed.items():
         mine = torch.from_numpy(np.isin(kind, codes)).to(images.device)
         out = torch.where(mine[:, None, None, None], result, out)
     return out.clamp(0, 255)
+
+
+def _stretched(images: Tensor) -> Tensor:
+    """Every channel of every image between 0 and 255; one of a single tone stays as it is."""
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    return torch.where(high > low, (images - low) * (255 / (high - low).clamp(min=1e-6)), images)
 
 
 def _trivial_matrices(kind: np.ndarray[Any, Any], strength: np.ndarray[Any, Any]) -> Tensor:

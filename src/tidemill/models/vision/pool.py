@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
+from tidemill.models.pretrained.architectures import IMAGES
 from tidemill.models.registry import Entry, Registry, joined_space
 from tidemill.models.vision._base import FittedNet, ImageProfile, VisionFamily
 from tidemill.models.vision.weights import refuse_misfits
@@ -27,7 +28,7 @@ _BUILT_IN = (
     Entry(
         "discriminant", f"{_HOME}.discriminant:FAMILY",
         "shrunk discriminant on what a study's net sees of each place; seconds, and few images of each class suffice",
-        ("a study's, of any net of its own",),
+        ("a study's, of any net of its own",), tasks=("binary", "multiclass"),
     ),
     Entry("quicknet", f"{_HOME}.quicknet:FAMILY", "whitened entrance, few and small maps: the most in minutes", _OWN),
     Entry("resnet9", f"{_HOME}.resnet9:FAMILY", "nine layers that learn much in few passes", _OWN),
@@ -38,7 +39,8 @@ _BUILT_IN = (
     Entry("mobilenet", f"{_HOME}.mobilenet:FAMILY", "inverted residuals: few parameters and operations", _OWN),
     Entry(
         "backbone", f"{_HOME}.backbone:FAMILY", "a pre-trained backbone of transformers with a head of its own",
-        ("folder as `save_pretrained` writes it",), packages=("torch", "onnxscript", "transformers"),
+        ("folder as `save_pretrained` writes it", "name of the Hugging Face hub"),
+        packages=("torch", "onnxscript", "transformers"), extra="deep,text", architectures=IMAGES,
     ),
 )  # fmt: skip
 _REGISTRY: Registry[VisionFamily, FittedNet] = Registry("images", GROUP, _BUILT_IN)
@@ -47,6 +49,8 @@ QUICK: tuple[Config, ...] = ({"family": "probe"}, {"family": "discriminant"})
 """What gives a first answer."""
 PORTFOLIO: tuple[Config, ...] = (
     {"family": "backbone"},
+    {"family": "backbone", "backbone.mode": "tune"},
+    {"family": "backbone", "backbone.mode": "tune", "backbone.lora": 8},
     {"family": "quicknet"},
     {"family": "quicknet", "quicknet.width": 64, "quicknet.cutout": 0.25},
     {"family": "resnet9", "resnet9.width": 24, "resnet9.smoothing": 0.1},

@@ -18,11 +18,22 @@ from numpy.typing import NDArray
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.trial import Config
+from tidemill.models.pretrained.folders import (
+    CONFIG,
+    TENSORS,
+    fetched,
+    has_vocabulary,
+    has_weights,
+    is_described,
+    is_hub_name,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
 FILE = "model.safetensors"
+WANTED = (CONFIG, "preprocessor_config.json", TENSORS)
+"""Files of a backbone that are fetched."""
 _MOST_HEADER = 100_000_000
 _ORIGIN, _BODY = "tidemill", "body."
 NOT_BEGUN_FROM = ("probe", "discriminant")
@@ -48,8 +59,8 @@ def weights_file(place: str | Path) -> Path:
     if not found.is_file():
         raise NotFoundError(
             f"There are no weights at {str(found)!r}.",
-            hint="Give a folder with model.safetensors, such a file, or the name of a study of images; nothing is "
-            "downloaded.",
+            hint="Give a folder with model.safetensors, such a file, a name of the Hugging Face hub such as "
+            "facebook/dinov2-small, or the name of a study of images.",
         )
     if found.suffix != ".safetensors":
         raise DataError(
@@ -57,6 +68,31 @@ def weights_file(place: str | Path) -> Path:
             where=str(found),
         )
     return found
+
+
+def find_weights(place: str) -> str:
+    """Find the folder of a backbone that is named as on the Hugging Face hub; what is a place here stays as it is.
+
+    The cache of the hub is looked at first, so that nothing is fetched twice.
+
+    Raises
+    ------
+    NotFoundError
+        Where it can't be fetched.
+    DataError
+        Where the hub has no weights of it in the form of safetensors.
+    """
+    if not is_hub_name(place):
+        return place
+    folder = fetched(place, WANTED, lambda found: is_described(found) and has_weights(found), "backbone")
+    if not (is_described(folder) and has_weights(folder)):
+        raise DataError(
+            "The hub has no config.json with weights in the form of safetensors under this name; other forms can run "
+            "code when they are opened.",
+            where=place,
+            hint="Name another, or convert it: AutoModel.from_pretrained(NAME).save_pretrained(FOLDER).",
+        )
+    return str(folder)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -203,6 +239,8 @@ def resnet_layout(tensors: Mapping[str, NDArray[Any]], where: str) -> tuple[int,
 
 def looks_like_resnet(place: str, channels: int) -> bool:
     """Say whether weights are those of a residual net for small images of so many channels; only the header is read."""
+    if is_described(place) and not (Path(place).expanduser() / FILE).is_file():
+        return False  # one of transformers, whose weights come in parts
     header = read_header(weights_file(place))
     first = header.get("conv1.weight", {}).get("shape", [])
     own = {"conv1.weight", "layer1.0.conv1.weight", "layer3.0.conv2.weight"} <= set(header)
@@ -346,6 +384,8 @@ def refuse_misfits(places: Iterable[str], channels: int, families: Container[str
 
 
 def _misfit(place: str, channels: int, families: Container[str]) -> str | None:
+    if is_described(place) and has_vocabulary(place):
+        return "The folder holds a vocabulary: its net reads texts."
     origin = origin_of(place)
     if origin is None:
         return None

@@ -143,13 +143,14 @@ def _of_texts(workspace: Workspace, source: Any, target: str | None, options: Fi
 
 def _reads_texts(workspace: Workspace, options: FitOptions) -> bool:
     """Whether a person named an encoder of texts: a folder, a name of the hub, or a study of texts."""
-    from tidemill.models.text.folders import is_text_encoder, looks_like_hub
+    from tidemill.models.pretrained.folders import is_hub_name
+    from tidemill.models.text.folders import is_text_encoder
     from tidemill.sdk.image_weights import study_named
     from tidemill.search.study import Study
 
     for word in options.weights:
         study = study_named(workspace, word)
-        if study is None and (is_text_encoder(word) or looks_like_hub(word)):
+        if study is None and (is_text_encoder(word) or is_hub_name(word)):
             return True
         if study is not None and Study.open(workspace, study).modality.name == TEXT:
             return True

@@ -83,6 +83,7 @@ class EncoderFamily:
         """Fit the head on features of the encoder as it is, then tune everything."""
         import torch
 
+        from tidemill.models.pretrained.lora import adapt, attention_of, merge
         from tidemill.models.text._net import (
             Features,
             TextModel,
@@ -92,18 +93,19 @@ class EncoderFamily:
             opened,
             tune,
         )
-        from tidemill.models.text.lora import adapt, merge
         from tidemill.models.text.samples import TokenSamples
 
         torch.manual_seed(seed)
         folder, pool, length = _how(config)
         net, reader, description = opened(folder, pool, length, task, train.truth)
+        rank = int(config["encoder.lora"])
+        if rank and not attention_of(net.body.model):  # before the head takes its time
+            raise TrialError("The attention of this encoder is of a kind that can't be adapted with low rank.")
         if budget.folder is None or not any(Path(budget.folder).glob("*")):  # else a leg that goes on has its head
             head_on_features(net, Features.kept(net, reader, folder, budget), train, valid, task, budget)
-        rank = int(config["encoder.lora"])
-        if rank and not adapt(net.body.model, rank):
-            raise TrialError("The attention of this encoder is of a kind that can't be adapted with low rank.")
-        if not rank and config.get("encoder.embeddings") == "kept":
+        if rank:
+            adapt(net.body.model, rank)
+        elif config.get("encoder.embeddings") == "kept":
             words: Any = net.body.model.get_input_embeddings()  # type: ignore[operator]  # a model of transformers
             words.requires_grad_(False)
         samples = TokenSamples.of(train, reader)

@@ -32,6 +32,24 @@ _HEAD = 0.15
 """Share of the time in which such a net gets its new head, before all of it is trained."""
 
 
+def policies(own: str, when: tuple[When, ...] = ()) -> list[Param]:
+    """Parameters of the policies of augmentation: one operation of any strength, or some of one strength.
+
+    Parameters
+    ----------
+    own : str
+        Name of the family, with which they begin.
+    when : tuple of When
+        Conditions on all of them.
+    """
+    none, some = When(f"{own}.randaugment", (0,)), When(f"{own}.randaugment", (1, 2, 3))
+    return [
+        Categorical(f"{own}.randaugment", (0, 1, 2, 3), 0, when=when),
+        Int(f"{own}.magnitude", 3, 15, 9, when=(*when, some)),
+        Categorical(f"{own}.trivial", (False, True), False, when=(*when, none)),
+    ]
+
+
 class TrainedFamily(ABC):
     """A family that builds a body and trains it from the beginning; a subclass says what it builds.
 
@@ -84,7 +102,7 @@ class TrainedFamily(ABC):
             Categorical(f"{own}.rotate", (0.0, 10.0), 0.0 if profile.mirrored else 10.0),
             Categorical(f"{own}.zoom", (0.0, 0.1), 0.0 if profile.mirrored else 0.1),
             Categorical(f"{own}.cutout", (0.0, 0.25, 0.5), 0.0),
-            Categorical(f"{own}.trivial", (False, True), False),
+            *policies(own),
         ]
         fitting = self.fitting(profile)
         if fitting:

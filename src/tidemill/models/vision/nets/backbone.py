@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tidemill.core.errors import DataError
+from tidemill.models.pretrained.opening import PIXELS, open_folder, rebuild
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and spread of the images that most published weights were trained on, in units of 1."""
@@ -54,13 +54,6 @@ class Backbone(nn.Module):
         return out
 
 
-def _transformers() -> Any:
-    """The library, loaded when a backbone is built: it is an extra, and slow to load."""
-    from importlib import import_module
-
-    return import_module("transformers")
-
-
 def load(folder: str, *, weights: bool) -> tuple[nn.Module, str]:
     """Open a folder as ``save_pretrained`` writes it; gives the model and its description as JSON.
 
@@ -74,28 +67,38 @@ def load(folder: str, *, weights: bool) -> tuple[nn.Module, str]:
     Raises
     ------
     DataError
-        Where transformers can't open it.
+        As `tidemill.models.pretrained.opening.open_folder`.
     """
-    library = _transformers()
+    return open_folder(folder, PIXELS, weights=weights)
+
+
+def opened(folder: str, outputs: int, *, weights: bool) -> tuple[Backbone, str]:
+    """Open a folder as a backbone with an empty head; gives it and its description.
+
+    Raises
+    ------
+    DataError
+        As `load`, and where the model has no features of an image.
+    """
+    model, description = load(folder, weights=weights)
+    return _headed(model, description, outputs, folder), description
+
+
+def rebuilt(description: str, outputs: int) -> Backbone:
+    """Make an empty backbone from its description."""
+    return _headed(rebuild(description), description, outputs, "its description")
+
+
+def _headed(model: nn.Module, description: str, outputs: int, where: str) -> Backbone:
     try:
-        config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
-        model = (
-            library.AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-            if weights
-            else library.AutoModel.from_config(config)
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        line = str(error).strip().splitlines()
-        raise DataError(f"The weights can't be opened: {line[0][:300] if line else error!r}", where=folder) from error
-    return model, str(config.to_json_string(use_diff=False))
-
-
-def rebuild(description: str) -> nn.Module:
-    """Make an empty model from its description."""
-    library = _transformers()
-    values = json.loads(description)
-    model: nn.Module = library.AutoModel.from_config(library.AutoConfig.for_model(values.pop("model_type"), **values))
-    return model
+        return Backbone(model, outputs, side_of(description))
+    except Exception as error:  # a model of any kind, asked with an image: it raises what it likes
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DataError(
+            f"The net of config.json gives no features of an image: {line[:200]}",
+            where=where,
+            hint="See `tidemill pool show backbone` for the architectures that are known to work.",
+        ) from error
 
 
 def side_of(description: str, default: int = 224) -> int:
@@ -107,6 +110,8 @@ def side_of(description: str, default: int = 224) -> int:
     (32, 224)
     """
     size = json.loads(description).get("image_size", default)
+    if isinstance(size, dict):
+        size = size.get("height")
     return int(size[0] if isinstance(size, list) else size or default)
 
 

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-_NAMES = frozenset({"query", "value", "q_lin", "v_lin", "q_proj", "v_proj", "query_proj", "value_proj", "Wqkv"})
+_NAMES = frozenset(
+    {"query", "value", "q", "v", "q_lin", "v_lin", "q_proj", "v_proj", "query_proj", "value_proj", "Wqkv"}
+)
 """What encoders of transformers call the maps to queries and values."""
 _SCALE = 2.0
 
@@ -49,8 +51,18 @@ class Adapted(nn.Module):
         return self.base
 
 
+def attention_of(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Where a net maps to queries and values: the part, and the map's name in it; empty without such an attention."""
+    return [
+        (part, name)
+        for part in model.modules()
+        for name, child in part.named_children()
+        if name in _NAMES and isinstance(child, nn.Linear)
+    ]
+
+
 def adapt(model: nn.Module, rank: int) -> int:
-    """Freeze an encoder and put changes beside its attention; gives how many.
+    """Freeze a net and put changes beside its attention; gives how many.
 
     Parameters
     ----------
@@ -60,12 +72,7 @@ def adapt(model: nn.Module, rank: int) -> int:
         Of each change.
     """
     model.requires_grad_(False)
-    places = [
-        (part, name)
-        for part in model.modules()
-        for name, child in part.named_children()
-        if name in _NAMES and isinstance(child, nn.Linear)
-    ]
+    places = attention_of(model)
     for part, name in places:
         setattr(part, name, Adapted(getattr(part, name), rank))
     return len(places)

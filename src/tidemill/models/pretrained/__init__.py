@@ -1,0 +1,1 @@
+"""Encoders that others trained, as ``save_pretrained`` of transformers writes them."""

@@ -1,0 +1,44 @@
+"""What is learned beside the attention of a net is taken into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="a net is built")
+pytest.importorskip("transformers", reason="encoders need the extra `text`")
+pytest.importorskip("tokenizers", reason="so does reading tokens")
+
+from tests.models.text.made import CLASSES, encoder  # noqa: E402
+
+from tidemill.models.pretrained.architectures import IMAGES, TEXTS, Architecture  # noqa: E402
+from tidemill.models.pretrained.lora import Adapted, adapt, attention_of, merge  # noqa: E402
+from tidemill.models.text._net import opened  # noqa: E402
+
+
+def test_what_is_learned_beside_the_attention_is_taken_into_it(tmp_path: Path) -> None:
+    net = opened(str(encoder(tmp_path / "bert")), "mean", 64, CLASSES, None)[0]
+    tokens = torch.tensor([[2, 5, 6, 3, -1], [2, 7, 8, 9, 3]])
+    names = set(net.state_dict())
+    with torch.no_grad():
+        before = net(tokens)
+        assert adapt(net.body.model, 4) == 4, "queries and values of two layers"
+        assert torch.equal(net(tokens), before), "it begins at nothing"
+        for part in net.modules():
+            if isinstance(part, Adapted):
+                part.up.normal_()
+        changed = net(tokens)
+        merge(net.body.model)
+        assert torch.allclose(net(tokens), changed, atol=1e-5)
+    assert not torch.allclose(changed, before, atol=1e-3)
+    assert set(net.state_dict()) == names
+
+
+@pytest.mark.parametrize("one", [*IMAGES, *TEXTS], ids=lambda one: one.name)
+def test_the_table_says_which_nets_have_such_an_attention(one: Architecture) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.AutoConfig.for_model(one.kind, **one.tiny)
+    with torch.device("meta"):
+        net = transformers.AutoModel.from_config(config)
+    assert bool(attention_of(net)) == one.low_rank or one.refused
