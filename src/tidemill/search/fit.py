@@ -11,6 +11,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from tidemill.core.budget import Budget
@@ -170,6 +171,7 @@ def run_search(
                 workspace.metadata.update_study(name, state="running")
             else:
                 workspace.metadata.create_study(record)
+                rmtree(_rungs(workspace, scratch), ignore_errors=True)  # of a study of that name that is gone
             finished = _run(workspace, name, table, question, limits, workers, scratch, on_event)
         return _chosen(workspace, name, finished, limits, on_event)
 
@@ -283,6 +285,11 @@ def _equipped(assignment: Assignment, budget: Budget, limits: Limits) -> Assignm
     return replace(assignment, resources=Resources(budget.device, limits.memory_bytes, placement))
 
 
+def _rungs(workspace: Workspace, scratch: Path) -> Path:
+    """Where the trials of a study keep what they go on from; outside of the scratch, for it stays."""
+    return workspace.path / "rungs" / scratch.name
+
+
 def _conductor(
     workspace: Workspace, table: Material, settings: SearchSettings, scratch: Path
 ) -> tuple[type[Runner], dict[str, Any]]:
@@ -301,7 +308,7 @@ def _conductor(
     schedule = RungSchedule(Ladder.of(settings.epochs), brackets=settings.brackets)
     families = import_module(PAUSING[table.modality]).families(settings.families or None)
     pausing = frozenset(name for name, family in families.items() if getattr(family, "fidelity", "") == "epochs")
-    return RungRunner, {"schedule": schedule, "folder": workspace.path / "rungs" / scratch.name, "pausing": pausing}
+    return RungRunner, {"schedule": schedule, "folder": _rungs(workspace, scratch), "pausing": pausing}
 
 
 def _chosen(workspace: Workspace, name: str, finished: bool, allowance: _Allowance, on_event: Listener) -> Study:

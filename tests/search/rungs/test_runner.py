@@ -160,6 +160,26 @@ def test_folders_of_trials_that_came_to_their_end_are_removed_and_others_stay(wo
     assert there == {t.number for t in workspace.metadata.trials("s") if t.state is TrialState.PAUSED}
 
 
+def test_folders_that_nobody_can_go_on_from_are_removed(workspace: Workspace) -> None:
+    folder = workspace.path / "rungs" / "s"
+    make(workspace, Training()).run()
+    trials = workspace.metadata.trials("s")
+    over = next(t.number for t in trials if t.state is TrialState.COMPLETE)
+    paused = next(t.number for t in trials if t.state is TrialState.PAUSED)
+    for left in (str(over), "4711", ".part", "odd"):
+        (folder / left).mkdir()
+    make(workspace, Training()).run()
+    there = {p.name for p in folder.iterdir()}
+    assert str(paused) in there, "a resumed study may let it go on"
+    assert not there & {str(over), "4711", ".part", "odd"}
+
+
+def test_a_best_one_that_was_taken_as_it_is_can_go_on(workspace: Workspace) -> None:
+    make(workspace, Training(fails=lambda key, epochs: epochs == LADDER.most)).run()
+    (taken,) = [t for t in workspace.metadata.trials("s") if t.state is TrialState.COMPLETE]
+    assert (workspace.path / "rungs" / "s" / str(taken.number)).is_dir()
+
+
 def test_same_seed_same_legs_at_any_number_of_workers(workspace: Workspace) -> None:
     runs = []
     for workers, seed in [(1, 0), (2, 1), (3, 2), (4, 3), (2, 4)]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from tests.search.conftest import MakeTable
 
+from tidemill.core.budget import Budget
 from tidemill.core.errors import OptionError
-from tidemill.search.fit import _conductor
+from tidemill.core.objective import parse_objective
+from tidemill.core.task import TaskKind
+from tidemill.jobs.executors.inprocess import InProcessExecutor
+from tidemill.search.fit import _conductor, _rungs, run_search
 from tidemill.search.modality import IMAGE
 from tidemill.search.rungs.runner import RungRunner
 from tidemill.search.rungs.standing import Standing, Start
@@ -50,3 +56,16 @@ def test_the_conductor_gets_the_brackets_of_the_settings(workspace: Workspace) -
     begun = [more["schedule"].next([Standing(n, bracket=b) for n, b in enumerate(there)], True)
              for there in ((), (0,), (0, 1), (0, 0, 0))]  # fmt: skip
     assert begun == [Start(0), Start(1), Start(0), Start(1)]
+
+
+def test_a_new_study_finds_nothing_that_one_of_its_name_left(make_table: MakeTable, workspace: Workspace) -> None:
+    table, task = make_table(TaskKind.BINARY)
+    left = _rungs(workspace, Path(sha256(b"s").hexdigest()[:16])) / "0"
+    left.mkdir(parents=True)
+    words = {"budget": Budget(trials=1), "executor": InProcessExecutor()}
+    objective, settings = parse_objective("maximize roc_auc"), SearchSettings(families=("linear",))
+    run_search(workspace, "s", table, task, objective, settings=settings, **words)
+    assert not left.exists()
+    left.mkdir(parents=True)
+    run_search(workspace, "s", table, task, objective, settings=settings, resume=True, **words)
+    assert left.exists(), "it may belong to what is gone on with"

@@ -46,7 +46,8 @@ class RungRunner(Runner):
     schedule : RungSchedule
         Who goes on.
     folder : Path
-        Where trials keep what they go on from; one folder for each, removed when it has come to the end.
+        Where trials keep what they go on from; one folder for each, removed when it has come to the end. Those of
+        trials that paused stay, for a study that is resumed may let any of them go on.
     pausing : frozenset of str, optional
         Families whose trainings can pause; trials of others are trained to the end at once. Default all.
     """
@@ -68,9 +69,11 @@ class RungRunner(Runner):
 
         A leg that was interrupted counts as no end; what it handed over competes with that best one.
         """
+        self._tidy()
         finished = super().run()
         if not any(is_whole(t) and INTERRUPTED not in t.scores for t in self.board.trials):
             self._take_paused()
+        self._tidy()
         return finished
 
     @property
@@ -287,6 +290,20 @@ class RungRunner(Runner):
             fidelity=ended / levels[-1],
             error=f"Shortened to the time that was left: {ended:.1f} of {levels[-1]} epochs." if short else None,
         )
+
+    def _tidy(self) -> None:
+        """Remove folders of trials that can't go on: of those that are over, and whatever a killed search left."""
+        for place in self.folder.iterdir() if self.folder.is_dir() else ():
+            number = int(place.name) if place.name.isascii() and place.name.isdigit() else -1
+            if number not in self.board or not self._may_go_on(self.board[number]):
+                rmtree(place, ignore_errors=True)
+
+    def _may_go_on(self, trial: Trial) -> bool:
+        """Whether a study that is resumed may let a trial go on."""
+        if trial.state in (TrialState.FAILED, TrialState.REJECTED):
+            return False
+        over = f"{VALID_AT}{self.schedule.ladder.levels[-1]}" in trial.scores or ENDED_AFTER in trial.scores
+        return self._pauses(trial) and not over
 
     def _take_paused(self) -> None:
         """Ship the best of what there is, rather than nothing."""
