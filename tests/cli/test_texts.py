@@ -32,10 +32,9 @@ def test_the_pool_shows_and_checks_families_of_texts(capsys: pytest.CaptureFixtu
     assert [row["family"] for row in json.loads(capsys.readouterr().out)] == ["ngrams", "sentence", "encoder"]
     assert run(["pool", "show", "ngrams", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["params"] > 0
-    assert run(["pool", "check", "ngrams", "sentence", "--json"]) == 0
-    done = json.loads(capsys.readouterr().out)
-    assert done[0]["max_abs_dp"] <= 1e-4
-    assert "not tried" in done[1]["message"]
+    assert run(["pool", "check", "ngrams", "--json"]) == 0
+    (done,) = json.loads(capsys.readouterr().out)
+    assert done["max_abs_dp"] <= 1e-4
 
 
 @pytest.mark.parametrize(

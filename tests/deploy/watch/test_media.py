@@ -255,7 +255,7 @@ def test_what_was_captured_joins_a_dataset_of_images_and_is_learnt_from(
     assert named is not None
     ready = prepare_images(image_table(workspace, named.raw, named.version.schema), "tone", FitOptions())
     assert (len(ready.y), ready.task.classes) == (8, ("dark", "light"))
-    assert "2 of 10 images have no label" in ready.notices[0]
+    assert "2 of 10 images have no target 'tone'" in ready.notices[0]
 
 
 def test_images_among_other_columns_come_back_with_their_rows_and_are_learnt_from(
