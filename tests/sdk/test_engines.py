@@ -132,10 +132,10 @@ def test_texts_are_searched_on_two_nodes(
 
 def test_trained_weights_go_along(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
-    files, weights = {"x": "/x.npy", "cache": "/cache"}, [str(tmp_path / "net"), "some/hub-name"]
+    files, weights = {"x": "/x.npy", "cache": "/cache", "diverged": "/lost"}, [str(tmp_path / "net"), "some/hub-name"]
     asked = HeldOutAssignment({}, files, (), "accuracy", profile={"weights": weights})
     assert asked.places == ("/x.npy", str(tmp_path / "net"))
-    assert asked.scratch == ("/cache",)
+    assert asked.scratch == ("/cache", "/lost")
 
 
 # ------------------------------------------------------------------------------------------------------- predictions

@@ -34,6 +34,7 @@ def train(
     limits: Limits | None = None,
     seed: int = 0,
     folder: Path | None = None,
+    diverged: Path | None = None,
     plan: Placement | None = None,
     on_event: OnEvent | None = None,
 ) -> Trained:
@@ -70,6 +71,8 @@ def train(
         Of the order, of augmentation, of the module's own randomness (not of its initial weights).
     folder : Path, optional
         For checkpoints; without it nothing is written and nothing resumed.
+    diverged : Path, optional
+        Folder in which a batch is kept whose loss is not a number; default ``folder``.
     plan : Placement, optional
         Where; without it one process, on a GPU if there is one, or, started by torchrun, a replica in each process.
     on_event : callable, optional
@@ -86,7 +89,7 @@ def train(
         For a GPU that is not there, a folder of another training, or a plan for another number of processes than
         torchrun has started.
     TrialError
-        Where the loss is not a number (the batch is kept in ``folder``), the device or a process failed.
+        Where the loss is not a number (the batch is kept in ``diverged``), the device or a process failed.
     TrialMemoryError
         Where not even a single sample fits.
     WorkspaceError
@@ -107,7 +110,7 @@ def train(
     >>> trained.stop.value, trained.step, round(line.weight.item(), 1)
     ('done', 160, 2.0)
     """
-    task = Task(module, loss, samples, recipe, validation, score, limits or Limits(), seed, folder)
+    task = Task(module, loss, samples, recipe, validation, score, limits or Limits(), seed, folder, diverged or folder)
     launch = launch_of(os.environ)
     if launch is None:
         return _placed(task, plan, on_event)

@@ -62,7 +62,7 @@ class Task:
 
     Parameters
     ----------
-    module, loss, samples, recipe, validation, score, limits, seed, folder
+    module, loss, samples, recipe, validation, score, limits, seed, folder, diverged
         As `tidemill.train.runtime.train` was given them.
     """
 
@@ -75,6 +75,7 @@ class Task:
     limits: Limits
     seed: int
     folder: Path | None
+    diverged: Path | None = None
 
 
 class Session:
@@ -136,7 +137,14 @@ class Session:
             with self._explaining():
                 self._placed = self._place()
             self._worker = Worker(
-                self._placed, self.task.loss, self.recipe, self._cursor, feed, self.group, self._steps, self.task.folder
+                self._placed,
+                self.task.loss,
+                self.recipe,
+                self._cursor,
+                feed,
+                self.group,
+                self._steps,
+                self.task.diverged,
             )
             self._resume()
             with self._explaining():

@@ -179,6 +179,10 @@ def test_a_loss_that_is_no_number_names_the_rate_and_keeps_the_batch(tmp_path: P
     with pytest.raises(TrialError, match=r"The (loss|gradient's length) is (nan|inf).* with a learning rate of"):
         family.fit(config, CLASSES, profile, train, valid, TrainBudget(folder=str(tmp_path)), 0)
     assert list(tmp_path.glob("diverged-step-*.npz"))
+    apart = tmp_path / "apart"
+    with pytest.raises(TrialError, match=str(apart)):
+        family.fit(config, CLASSES, profile, train, valid, TrainBudget(diverged=str(apart)), 0)
+    assert list(apart.glob("diverged-step-*.npz"))
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

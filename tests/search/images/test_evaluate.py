@@ -13,7 +13,7 @@ pytest.importorskip("onnxscript", reason="a measured trial exports it")
 from tests.models.vision.made import CLASSES  # noqa: E402
 from tests.search.images.test_material import material  # noqa: E402
 
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
+from tidemill.core.errors import TrialError, TrialTimeoutError  # noqa: E402
 from tidemill.core.objective import parse_objective  # noqa: E402
 from tidemill.core.pack import unpack  # noqa: E402
 from tidemill.models.vision import pool  # noqa: E402
@@ -57,3 +57,20 @@ def test_without_time_it_says_so(tmp_path: Path) -> None:
         pytest.raises(TrialTimeoutError),
     ):
         run_trial(config=config, assignment=assignment, seed=1, time_s=0.001)
+
+
+def test_a_batch_whose_loss_is_no_number_outlives_the_search(tmp_path: Path) -> None:
+    rows = material()
+    settings = rows.settled(SearchSettings(families=("quicknet",)))
+    objective = parse_objective("minimize log_loss").resolve(CLASSES)
+    config = {**rows.space(CLASSES, settings).default(), "quicknet.lr": 1e38}
+    splits = rows.splits(CLASSES, settings)
+    with (
+        rows.assigned(tmp_path / "scratch", CLASSES, objective, splits) as assignment,
+        pytest.raises(TrialError, match=r"with a learning rate of .*The batch is kept in .*diverged-step-"),
+    ):
+        run_trial(config=config, assignment=assignment, seed=1)
+    assert not (tmp_path / "scratch").exists()
+    (kept,) = (tmp_path / "diverged" / "scratch" / "quicknet-1").iterdir()
+    with np.load(kept, allow_pickle=False) as batch:
+        assert len(batch["indices"]) == len(batch["targets"]) > 0

@@ -97,7 +97,7 @@ def begin(net: Recogniser, recipe: Recipe, samples: LineSamples, budget: TrainBu
     deadline = None if math.isinf(budget.deadline) else budget.deadline - (1 - _SHARE) * budget.left_s()
     runtime.train(
         net, EvenLoss(), samples, replace(recipe, epochs=epochs_of(recipe, len(samples))), seed=seed,
-        limits=Limits(deadline=deadline, cancelled=budget.asked_to_end),
+        limits=Limits(deadline=deadline, cancelled=budget.asked_to_end), diverged=budget.diverged_folder,
         plan=settle(net, EvenLoss(), samples, recipe, budget, validation=False),
     )  # fmt: skip
 

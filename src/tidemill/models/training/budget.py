@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tidemill.models.training.signals import Signals
 from tidemill.train.types import Placement
@@ -68,8 +69,15 @@ class TrainBudget:
     """What the search says while it trains, and hears."""
     before: int = 0
     """Steps of the parts of the training that came before, where it has several; points are told with them."""
+    diverged: str | None = None
+    """Folder in which a batch is kept whose loss is no number; None keeps it beside what the training goes on from."""
     cache: str | None = None
     """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
+
+    @property
+    def diverged_folder(self) -> Path | None:
+        """``diverged`` as the runtime takes it."""
+        return None if self.diverged is None else Path(self.diverged)
 
     @property
     def limited(self) -> bool:

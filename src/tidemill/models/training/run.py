@@ -66,7 +66,7 @@ def train(
     plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     trained = runtime.train(
         net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed, folder=folder,
-        plan=plan, on_event=_teller(budget, by_score=score is not None),
+        diverged=budget.diverged_folder, plan=plan, on_event=_teller(budget, by_score=score is not None),
     )  # fmt: skip
     shown = [(p.step, _value_of(p, by_score=score is not None)) for p in trained.curve]
     budget.curve += [(step, value) for step, value in shown if value is not None]

@@ -199,7 +199,8 @@ def fit_net(
     if coarse:
         first = replace(recipe, epochs=coarse * recipe.epochs, evaluate_every=1e9, floor=_COARSE_FLOOR)
         half = replace(samples, halved=True)
-        seen = runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, plan=plan)
+        lost = budget.diverged_folder
+        seen = runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, diverged=lost, plan=plan)
         done = coarse * min(1.0, seen.epoch / first.epochs)
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
     score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None

@@ -27,6 +27,10 @@ from tidemill.search.latency import Speed
 from tidemill.search.rungs.ladder import Rung
 from tidemill.search.splits import TRAIN, VALID
 
+DIVERGED = "diverged"
+"""Folder beside those of the searches, and name of a study's own in it: batches whose loss was no number stay there."""
+_KEPT = ("cache", DIVERGED)
+"""Folders that stay, of those that trials are told of."""
 BATCH = 32
 """Rows of the batch that is timed."""
 _ANSWERING = 0.08
@@ -57,13 +61,13 @@ class HeldOutAssignment(Assignment):
     def places(self) -> tuple[str, ...]:
         """Files and folders of this machine that a trial reads, trained weights included."""
         weights = (str(w) for w in self.profile.get("weights", ()))
-        read = (place for name, place in self.files.items() if name != "cache")
+        read = (place for name, place in self.files.items() if name not in _KEPT)
         return (*read, *(w for w in weights if Path(w).exists()))
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """Where features of backbones that stay as they are are kept."""
-        return (self.files["cache"],) if "cache" in self.files else ()
+        """Where features of backbones that stay as they are are kept, and batches whose loss is no number."""
+        return tuple(self.files[name] for name in _KEPT if name in self.files)
 
 
 class Families(Protocol):
@@ -201,8 +205,16 @@ class HeldOutTrial:
         answers = len(rows.held_out) + (0 if x_test is None else len(x_test))
         deadline = deadline_of(started, time_s, answers, probe=probe)
         mine, cache = assignment.resources, files.get("cache")
+        lost = files.get(DIVERGED)
         budget = TrainBudget(
-            deadline, threads, mine.device, mine.memory_bytes, mine.placement, cache=cache, signals=signals
+            deadline,
+            threads,
+            mine.device,
+            mine.memory_bytes,
+            mine.placement,
+            cache=cache,
+            signals=signals,
+            diverged=None if lost is None else f"{lost}/{named}-{seed}",
         )
         budget = limited(budget, rung)
         with nullcontext() if named in self.light else torch_threads(threads):
