@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="devices are found with torch")
 
 from tidemill.core.errors import OptionError  # noqa: E402
-from tidemill.train.device import arithmetic, computes_bf16, find_device, precision_on  # noqa: E402
+from tidemill.train.device import arithmetic, computes_bf16, find_device, give_back, precision_on, resident_bytes  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -48,3 +49,14 @@ def test_a_processor_computes_in_fp32_unless_something_else_is_asked_for() -> No
 def test_a_name_that_is_no_device_is_refused(name: str) -> None:
     with pytest.raises(OptionError, match="is not a device"):
         find_device(name)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library gives nothing back")
+def test_memory_that_is_kept_for_later_use_is_given_back() -> None:
+    many = [torch.ones(10_000) for _ in range(5_000)]  # 200 MB in pieces that the C library keeps
+    rest = many[::100]
+    del many
+    kept = resident_bytes()
+    give_back(CPU)
+    assert resident_bytes() < kept - 100_000_000
+    assert all(float(one[0]) == 1 for one in rest)

@@ -119,6 +119,7 @@ class Session:
         self._trained_samples = 0
         self._warm_clock = self._began
         self._warm = False
+        devices.give_back(group.device)
         self._resident = devices.resident_bytes() - _size(task.module)
         self._flags = (False, False, False)
         self._rate = 0.0
@@ -465,6 +466,7 @@ class Session:
 
     def _found_micro_batch(self, share: int) -> int:
         device, worker = self.group.device, self._worker
+        devices.give_back(device)
         free = devices.free_bytes(device, self.task.limits.memory_bytes)
         free -= _size(self._placed.inner) * (2 if self.recipe.optimizer != "sgd" else 1)  # what the optimiser will take
 
@@ -482,8 +484,7 @@ class Session:
             else:
                 return devices.peak_bytes(device) - before
             worker.optimizer.zero_grad(set_to_none=True)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            devices.give_back(device)
             raise NoMemory
 
         self._placed.inner.train()
@@ -494,8 +495,7 @@ class Session:
 
     def _halve(self) -> None:
         self._worker.optimizer.zero_grad(set_to_none=True)
-        if self.group.device.type == "cuda":
-            torch.cuda.empty_cache()
+        devices.give_back(self.group.device)
         self._micro_batch //= 2
         self.group.placement = replace(self.group.placement, micro_batch=self._micro_batch)
         self._tell(

@@ -16,7 +16,7 @@ from torch import nn
 
 from tidemill.core.errors import DataError, TrialMemoryError
 from tidemill.models.training.budget import TrainBudget
-from tidemill.train.device import find_device, free_bytes
+from tidemill.train.device import find_device, free_bytes, give_back
 from tidemill.train.planner.choose import Facts, decide
 from tidemill.train.planner.hardware import Hardware, detect, preset
 from tidemill.train.planner.ledger import count
@@ -120,6 +120,7 @@ def _hardware(budget: TrainBudget) -> Hardware:
     if device.type == "cpu":
         free = free_bytes(device, None)
         if budget.memory_bytes is not None:
+            give_back(device)
             free = min(free, budget.memory_bytes - _held_bytes())
         return replace(preset("cpu"), name="cpu", memory_bytes=max(1, free), host_memory_bytes=max(1, free))
     found = detect()
