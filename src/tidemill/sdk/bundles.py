@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.bundle.gaps import OnGap, ignore
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.schema import SemanticType
+
+if TYPE_CHECKING:
+    from tidemill.bundle.fusion.runtime import FusedBundle
+    from tidemill.bundle.images.runtime import ImageBundle
 
 
 def load(path: str | Path) -> Bundle:
@@ -72,26 +76,14 @@ def predict_to_csv(
         Where the engine can't be used (images are predicted in this process), or ``images`` has no use.
     """
     opened, target = load(bundle), sys.stdout if out is None else Path(out)
-    _refuse_images(opened, images)
     elsewhere = engine != "inprocess" or ray_address is not None
-    if opened.schema.has_images:
+    seeing = _seeing(opened, images)
+    if seeing is not None:
         if elsewhere:
             from tidemill.core.errors import OptionError
 
             raise OptionError("Images are predicted where they lie.", where="--engine", hint="Leave out the engine.")
-        from tidemill.bundle.images.runtime import ImageBundle
-
-        assert isinstance(opened, ImageBundle)
-        return opened.to_csv(data, target, images=images, on_unreadable=on_unreadable)
-    if _has_pictures(opened):
-        if elsewhere:
-            from tidemill.core.errors import OptionError
-
-            raise OptionError("Images are predicted where they lie.", where="--engine", hint="Leave out the engine.")
-        from tidemill.bundle.fusion.runtime import FusedBundle
-
-        assert isinstance(opened, FusedBundle)
-        return opened.to_csv(data, target, images=images, on_unreadable=on_unreadable)
+        return seeing.to_csv(data, target, images=images, on_unreadable=on_unreadable)
     if elsewhere:
         from tidemill.sdk.batch import open_engine, to_csv
 
@@ -112,17 +104,9 @@ def predict_to_records(
     The parameters are those of `predict_to_csv`.
     """
     opened = load(bundle)
-    _refuse_images(opened, images)
-    if opened.schema.has_images:
-        from tidemill.bundle.images.runtime import ImageBundle
-
-        assert isinstance(opened, ImageBundle)
-        return opened.predict_records(data, images=images, on_unreadable=on_unreadable)
-    if _has_pictures(opened):
-        from tidemill.bundle.fusion.runtime import FusedBundle
-
-        assert isinstance(opened, FusedBundle)
-        return opened.predict_records(data, images=images, on_unreadable=on_unreadable)
+    seeing = _seeing(opened, images)
+    if seeing is not None:
+        return seeing.predict_records(data, images=images, on_unreadable=on_unreadable)
     return opened.predict_records(data)
 
 
@@ -148,30 +132,29 @@ def evaluate(
         Where ``images`` has no use.
     """
     opened = load(bundle)
-    _refuse_images(opened, images)
-    if opened.schema.has_images:
-        from tidemill.bundle.images.runtime import ImageBundle
-
-        assert isinstance(opened, ImageBundle)
-        return opened.evaluate(data, images=images, on_gap=on_gap)
-    if _has_pictures(opened):
-        from tidemill.bundle.fusion.runtime import FusedBundle
-
-        assert isinstance(opened, FusedBundle)
-        return opened.evaluate(data, images=images, on_gap=on_gap)
+    seeing = _seeing(opened, images)
+    if seeing is not None:
+        return seeing.evaluate(data, images=images, on_gap=on_gap)
     return opened.evaluate(data, on_gap=on_gap)
 
 
-def _has_pictures(bundle: Bundle) -> bool:
-    """Whether some columns of a table are images."""
-    return any(c.type is SemanticType.IMAGE for c in bundle.schema.embedded)
+def _seeing(bundle: Bundle, images: str | Path | None) -> ImageBundle | FusedBundle | None:
+    """The bundle, if it looks at images, alone or in columns of a table; else a folder with images is refused."""
+    if bundle.schema.has_images:
+        from tidemill.bundle.images.runtime import ImageBundle
 
+        assert isinstance(bundle, ImageBundle)
+        return bundle
+    if any(c.type is SemanticType.IMAGE for c in bundle.schema.embedded):
+        from tidemill.bundle.fusion.runtime import FusedBundle
 
-def _refuse_images(bundle: Bundle, images: str | Path | None) -> None:
-    if images is not None and not bundle.schema.has_images and not _has_pictures(bundle):
+        assert isinstance(bundle, FusedBundle)
+        return bundle
+    if images is not None:
         from tidemill.core.errors import OptionError
 
         raise OptionError("This bundle looks at no images.", where="--images", hint="Leave it out.")
+    return None
 
 
 def export(bundle: str | Path, target: str, out: str | Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
 from typing import Any
 
+from tidemill.bundle.gaps import Gap
 from tidemill.core.errors import OptionError
 from tidemill.jobs.queue.context import JobContext
 from tidemill.jobs.queue.kinds import Argument, Kind, Kinds
@@ -128,7 +130,10 @@ def evaluate(context: JobContext, *, bundle: str, data: str, within: str | None 
     from tidemill.sdk.bundles import evaluate as run
     from tidemill.sdk.job_rows import rows_for
 
-    return dict(run(bundle, rows_for(context, bundle, data, within)))
+    def tell(gap: Gap) -> None:
+        sys.stdout.write(f"{gap}\n")  # into the job's log
+
+    return dict(run(bundle, rows_for(context, bundle, data, within), on_gap=tell))
 
 
 def drift(context: JobContext, *, a: str, b: str, out: str | None = None) -> dict[str, Any]:

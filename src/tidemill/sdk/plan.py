@@ -367,7 +367,7 @@ def _example(samples: Samples, source: str) -> tuple[dict[str, Any], Any]:
             return fetch(samples, first, np.random.default_rng(0), train=False)
     except TidemillError:
         raise
-    except Exception as error:
+    except Exception as error:  # samples are a person's own code, and raise whatever they like
         line = str(error).strip().splitlines()
         raise DataError(
             f"The samples can't be read: {type(error).__name__}: {line[0][:300].rstrip('.') if line else 'no word'}.",

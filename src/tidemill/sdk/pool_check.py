@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,7 +87,7 @@ def check_pool(names: tuple[str, ...] = (), weights: str | None = None) -> Itera
         return
     for entry, one in wanted:
         if not entry.architectures or entry.absent is not None:
-            yield _checked(entry, lambda entry=entry: _tried(entry))  # type: ignore[misc]
+            yield _checked(entry, partial(_tried, entry))
             continue
         for each in entry.architectures if one is None else (one,):
             yield _of_architecture(entry, each)
@@ -115,7 +116,7 @@ def _with_weights(families: list[Entry], weights: str) -> Iterator[Check]:
     for entry in families:
         if entry.modality == "table" or entry.absent is not None or not entry.weights:
             continue
-        check = _checked(entry, lambda entry=entry: _tried(entry, (place,)))  # type: ignore[misc]
+        check = _checked(entry, partial(_tried, entry, (place,)))
         if check.message == _NO_WEIGHTS:
             continue
         found = True

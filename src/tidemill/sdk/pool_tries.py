@@ -8,7 +8,7 @@ None stands for a family that could not learn: it begins from weights, and was g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +84,29 @@ def _ways(space: Space, name: str) -> list[Config]:
 def _images_apart(family: Any, ways: list[Config], profile: Any, train: Any, valid: Any) -> Iterator[float]:
     from tidemill.bundle.graph import GraphBuilder
     from tidemill.bundle.latency import session
+
+    def asked(net: Any) -> Any:
+        graph = GraphBuilder()
+        inlet = graph.input("x", np.float32, ["N", *train.x.shape[1:]])
+        graph.output(net.emit(graph, inlet), "scores", np.float32, ["N", 3])
+        return session(graph.model().SerializeToString()).run(None, {"x": train.x.astype(np.float32)})[0]
+
+    return _all_apart(family, ways, profile, train, valid, asked)
+
+
+def _all_apart(
+    family: Any, ways: list[Config], profile: Any, train: Any, valid: Any, asked: Callable[[Any], Any]
+) -> Iterator[float]:
+    """What is kept of each way against what was trained, then the graph's answers against the last that was kept."""
     from tidemill.models.training.budget import TrainBudget
 
     kept = None
     for config in ways:
-        net = family.fit(config, _CLASSES, profile, train, valid, TrainBudget(), seed=0)
-        kept = family.restore(net.checkpoint(), _CLASSES)
-        yield _apart(kept.predict(train.x), net.predict(train.x))
+        model = family.fit(config, _CLASSES, profile, train, valid, TrainBudget(), seed=0)
+        kept = family.restore(model.checkpoint(), _CLASSES)
+        yield _apart(kept.predict(train.x), model.predict(train.x))
     assert kept is not None, "every family has a way"
-    graph = GraphBuilder()
-    inlet = graph.input("x", np.float32, ["N", *train.x.shape[1:]])
-    graph.output(kept.emit(graph, inlet), "scores", np.float32, ["N", 3])
-    got = session(graph.model().SerializeToString()).run(None, {"x": train.x.astype(np.float32)})[0]
-    yield _apart(got, kept.predict(train.x))
+    yield _apart(asked(kept), kept.predict(train.x))
 
 
 def _apart(one: Any, other: Any) -> float:
@@ -141,21 +151,16 @@ def _texts_apart(family: Any, ways: list[Config], profile: Any, train: Any, vali
     from tidemill.bundle.graph import GraphBuilder
     from tidemill.bundle.latency import session
     from tidemill.bundle.runner.texts.reading import answer_texts
-    from tidemill.models.training.budget import TrainBudget
 
-    kept = None
-    for config in ways:
-        model = family.fit(config, _CLASSES, profile, train, valid, TrainBudget(), seed=0)
-        kept = family.restore(model.checkpoint(), _CLASSES)
-        yield _apart(kept.predict(train.x), model.predict(train.x))
-    assert kept is not None, "every family has a way"
-    graph = GraphBuilder()
-    for reader in kept.readers:
-        reader.declare(graph)
-    graph.output(kept.emit(graph, ""), "scores", np.float32, ["N", 3])
-    run = session(graph.model().SerializeToString())
-    got = answer_texts(run, [reader.read for reader in kept.readers], [str(text) for text in train.x])["scores"]
-    yield _apart(got, kept.predict(train.x))
+    def asked(model: Any) -> Any:
+        graph = GraphBuilder()
+        for reader in model.readers:
+            reader.declare(graph)
+        graph.output(model.emit(graph, ""), "scores", np.float32, ["N", 3])
+        run = session(graph.model().SerializeToString())
+        return answer_texts(run, [reader.read for reader in model.readers], [str(text) for text in train.x])["scores"]
+
+    return _all_apart(family, ways, profile, train, valid, asked)
 
 
 def try_line(name: str, weights: tuple[str, ...] = ()) -> float | None:

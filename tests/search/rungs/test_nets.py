@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tidemill.bundle.images.encoder import ImageEncoder
 from tidemill.core.budget import Budget
 from tidemill.core.objective import parse_objective
+from tidemill.core.schema import Schema
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import TrialState
+from tidemill.models.vision._base import ImageData, ImageProfile
+from tidemill.search.settings import SearchSettings
+from tidemill.search.study import Study
+from tidemill.store.workspace import Workspace
 
 torch = pytest.importorskip("torch")
 
@@ -31,7 +39,6 @@ def images(rows: int = 120) -> tuple[np.ndarray, np.ndarray]:
 def test_a_net_that_paused_twice_is_the_net_that_never_did(tmp_path: Path) -> None:
     from tidemill.models.training.budget import TrainBudget
     from tidemill.models.vision import pool
-    from tidemill.models.vision._base import ImageData, ImageProfile
 
     x, y = images()
     task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")
@@ -50,16 +57,12 @@ def test_a_net_that_paused_twice_is_the_net_that_never_did(tmp_path: Path) -> No
     np.testing.assert_allclose(fit("legs", 1, 2, 4), fit("whole", 4), atol=1e-4)
 
 
-@pytest.mark.slow
-def test_a_study_of_images_climbs_rungs(tmp_path: Path) -> None:
-    from tidemill.bundle.images.encoder import ImageEncoder
-    from tidemill.core.schema import Schema
-    from tidemill.models.vision._base import ImageProfile
+@contextmanager
+def searched(folder: Path, settings: SearchSettings, budget: Budget) -> Iterator[Study]:
+    """A search on images."""
     from tidemill.search.fit import run_search
     from tidemill.search.images.executor import open_executor
     from tidemill.search.images.material import ImageMaterial
-    from tidemill.search.settings import SearchSettings
-    from tidemill.store.workspace import Workspace
 
     x, y = images()
     task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")
@@ -67,13 +70,18 @@ def test_a_study_of_images_climbs_rungs(tmp_path: Path) -> None:
         encoder=ImageEncoder(12, 12, 1), schema=Schema(()), profile=ImageProfile.of(x, mirrored=False), x=x, y=y,
         rows=np.arange(len(y)), columns={},
     )  # fmt: skip
-    settings = SearchSettings(schedule="rungs", epochs=4, families=("resnet9",))
-    budget = Budget(trials=4, cpus=1)
-    with Workspace.open(tmp_path / "ws") as workspace, open_executor(budget, settings) as executor:
-        study = run_search(
+    with Workspace.open(folder / "ws") as workspace, open_executor(budget, settings) as executor:
+        yield run_search(
             workspace, "climb", material, task, parse_objective("maximize accuracy"), budget, settings,
             executor=executor,
         )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_study_of_images_climbs_rungs(tmp_path: Path) -> None:
+    settings = SearchSettings(schedule="rungs", epochs=4, families=("resnet9",))
+    budget = Budget(trials=4, cpus=1)
+    with searched(tmp_path, settings, budget) as study:
         trials = study.trials()
     assert {t.state for t in trials} <= {TrialState.PAUSED, TrialState.COMPLETE}
     assert any(t.state is TrialState.COMPLETE and "valid@4" in t.scores for t in trials)
@@ -84,13 +92,9 @@ def test_a_study_of_images_climbs_rungs(tmp_path: Path) -> None:
 def test_a_study_of_several_labels_a_row_climbs_rungs(tmp_path: Path) -> None:
     from tests.models.vision.test_labels import TAGS, data
 
-    from tidemill.bundle.images.encoder import ImageEncoder
-    from tidemill.core.schema import Schema
     from tidemill.jobs.executors.inprocess import InProcessExecutor
     from tidemill.search.fit import run_search
     from tidemill.search.images.material import ImageMaterial
-    from tidemill.search.settings import SearchSettings
-    from tidemill.store.workspace import Workspace
 
     profile, train, _ = data(96)
     x, y = np.asarray(train.x), train.y
@@ -116,28 +120,9 @@ def test_a_study_of_several_labels_a_row_climbs_rungs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_where_no_epoch_count_fits_into_the_time_there_is_a_net_all_the_same(tmp_path: Path) -> None:
-    from tidemill.bundle.images.encoder import ImageEncoder
-    from tidemill.core.schema import Schema
-    from tidemill.models.vision._base import ImageProfile
-    from tidemill.search.fit import run_search
-    from tidemill.search.images.executor import open_executor
-    from tidemill.search.images.material import ImageMaterial
-    from tidemill.search.settings import SearchSettings
-    from tidemill.store.workspace import Workspace
-
-    x, y = images()
-    task = Task(TaskKind.BINARY, "y", classes=("a", "b"), positive="b")
-    material = ImageMaterial(
-        encoder=ImageEncoder(12, 12, 1), schema=Schema(()), profile=ImageProfile.of(x, mirrored=False), x=x, y=y,
-        rows=np.arange(len(y)), columns={},
-    )  # fmt: skip
     settings = SearchSettings(schedule="rungs", epochs=1_000_000, families=("resnet9",))
     budget = Budget(time_s=90.0, cpus=1)
-    with Workspace.open(tmp_path / "ws") as workspace, open_executor(budget, settings) as executor:
-        study = run_search(
-            workspace, "short", material, task, parse_objective("maximize accuracy"), budget, settings,
-            executor=executor,
-        )  # fmt: skip
+    with searched(tmp_path, settings, budget) as study:
         whole = [t for t in study.trials() if t.state is TrialState.COMPLETE]
     assert len(whole) == 1
     assert whole[0].scores["ended_after"] > 0

@@ -9,7 +9,7 @@ from torch import nn
 
 from tidemill.models.pretrained.architectures import IMAGE, Architecture
 from tidemill.models.pretrained.folders import TOKENIZER
-from tidemill.models.pretrained.opening import library
+from tidemill.models.pretrained.opening import load_transformers
 from tidemill.models.training.trained import operations
 
 COUNTED_TOKENS = 128
@@ -30,7 +30,7 @@ def write_tiny(architecture: Architecture, folder: Path, words: tuple[str, ...] 
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        models = library()
+        models = load_transformers()
         config = models.AutoConfig.for_model(architecture.kind, **architecture.tiny)
         net = models.AutoModel.from_config(config, dtype=torch.float32)
         for parameter in net.parameters():  # as wide as trained ones: behind many narrow layers all inputs look alike
@@ -50,7 +50,7 @@ def count_usual(architecture: Architecture) -> tuple[int, int]:
     tuple of int
         Counted on a net without memory.
     """
-    models = library()
+    models = load_transformers()
     config = models.AutoConfig.for_model(architecture.kind, **architecture.usual)
     with torch.device("meta"):
         net = models.AutoModel.from_config(config, dtype=torch.float32).eval()

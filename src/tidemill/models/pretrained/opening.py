@@ -25,7 +25,7 @@ _NAMED = 3
 """Tensors of each kind of misfit that a message names."""
 
 
-def library() -> Any:
+def load_transformers() -> Any:
     """The library, loaded when a net is built: it is an extra, and slow to load."""
     found = import_module("transformers")
     found.logging.set_verbosity_error()  # what it warns of (heads that are not there) is meant here
@@ -53,7 +53,7 @@ def open_folder(folder: str, takes: str, *, weights: bool, **how: Any) -> tuple[
         Where transformers can't open it, where it takes something else, where tensors are missing or have other shapes
         than the description says; it names them.
     """
-    models, info = library(), {}
+    models, info = load_transformers(), {}
     try:
         config = models.AutoConfig.from_pretrained(folder, local_files_only=True)
         if weights:
@@ -74,7 +74,7 @@ def open_folder(folder: str, takes: str, *, weights: bool, **how: Any) -> tuple[
 
 def rebuild(description: str, **how: Any) -> nn.Module:
     """Make a net from its description; its numbers are drawn."""
-    models = library()
+    models = load_transformers()
     values = {name: value for name, value in json.loads(description).items() if name not in _PRECISIONS}
     config = models.AutoConfig.for_model(values.pop("model_type"), **values)
     net: nn.Module = models.AutoModel.from_config(config, dtype=torch.float32, **how)

@@ -211,7 +211,9 @@ def tokenizer_of(folder: str) -> str:
         if path.is_file():
             text = path.read_text(encoding="utf-8")
         else:
-            slow = opening.library().AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+            slow = opening.load_transformers().AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, use_fast=True
+            )
             text = str(slow.backend_tokenizer.to_str())
         from tokenizers import Tokenizer  # type: ignore[import-not-found,unused-ignore]  # comes with the extra
 
