@@ -56,8 +56,9 @@ def count_usual(architecture: Architecture) -> tuple[int, int]:
         net = models.AutoModel.from_config(config, dtype=torch.float32).eval()
         if architecture.modality == IMAGE:
             work = operations(_Named(net, "pixel_values"), torch.zeros(1, 3, architecture.side, architecture.side))
-        else:
-            work = operations(_Named(net, "input_ids"), torch.ones(1, COUNTED_TOKENS, dtype=torch.int64))
+        else:  # embedded before, which costs nothing: some nets look at the tokens, of which there are none here
+            tokens = torch.ones(1, COUNTED_TOKENS, dtype=torch.int64)
+            work = operations(_Named(net, "inputs_embeds"), net.get_input_embeddings()(tokens))
     return sum(p.numel() for p in net.parameters()), work
 
 
