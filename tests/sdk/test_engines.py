@@ -14,6 +14,7 @@ import tidemill as tm
 from tidemill.bundle.runtime import Bundle
 from tidemill.core.errors import MissingExtraError, OptionError
 from tidemill.core.trial import TrialState
+from tidemill.jobs.executors.ray.host import Host
 from tidemill.sdk.batch import open_engine
 from tidemill.sdk.bundles import predict_to_csv
 from tidemill.sdk.options import FitOptions
@@ -35,7 +36,6 @@ def table(rows: int = 160) -> dict[str, Any]:
         ({"engine": "rai"}, "--engine: There is no engine 'rai'. Did you mean 'ray'"),
         ({"ray_address": "head:6379"}, "--ray-address: An address is for --engine ray"),
         ({"engine": "ray", "in_process": True}, "not both"),
-        ({"engine": "ray", "schedule": "rungs"}, "rungs don't run on Ray"),
         ({"engine": "inprocess", "time": "5s"}, "can't be ended"),
     ],
 )
@@ -107,6 +107,20 @@ def test_images_are_searched_on_two_nodes(
     with tm.fit(digits(tmp_path / "photos", 120), workspace=tmp_path / "w", **words) as study:
         assert [t.state for t in study.search.trials()] == [TrialState.COMPLETE] * 2
     assert len(fake_ray.actors) == 2
+
+
+def test_rungs_are_for_nodes_that_share_a_disk(
+    tmp_path: Path,
+    fake_ray: FakeRay,  # noqa: F811  the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch", reason="a fit on images trains nets")
+    from tests.sdk.test_images import digits
+
+    monkeypatch.setattr(Host, "sees", lambda self, mark: fake_ray.local.node.name == "here")
+    words: dict[str, Any] = {"trials": 2, "engine": "ray", "schedule": "rungs", "epochs": 2}
+    with pytest.raises(OptionError, match=r"rungs/\w+ is not seen by .*\(there\), and steps go on there"):
+        tm.fit(digits(tmp_path / "photos", 60), workspace=tmp_path / "w", **words)
 
 
 def test_texts_are_searched_on_two_nodes(
