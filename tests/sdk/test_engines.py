@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,11 @@ import pytest
 from tests.jobs.ray.conftest import FakeRay, fake_ray  # noqa: F401  a fixture that is used here
 
 import tidemill as tm
-from tidemill.bundle.parity import CHUNK
 from tidemill.bundle.runtime import Bundle
-from tidemill.core.errors import BundleError, MissingExtraError, OptionError
-from tidemill.core.protocols import Executor, Outcome, Step
+from tidemill.core.errors import MissingExtraError, OptionError
 from tidemill.core.trial import TrialState
-from tidemill.jobs.executors.inprocess import InProcessExecutor
-from tidemill.jobs.executors.pool import ProcessExecutor
-from tidemill.sdk.batch import answers, open_engine
+from tidemill.jobs.executors.ray.host import Host
+from tidemill.sdk.batch import open_engine
 from tidemill.sdk.bundles import predict_to_csv
 from tidemill.sdk.options import FitOptions
 from tidemill.search.heldout.trial import HeldOutAssignment
@@ -40,7 +36,6 @@ def table(rows: int = 160) -> dict[str, Any]:
         ({"engine": "rai"}, "--engine: There is no engine 'rai'. Did you mean 'ray'"),
         ({"ray_address": "head:6379"}, "--ray-address: An address is for --engine ray"),
         ({"engine": "ray", "in_process": True}, "not both"),
-        ({"engine": "ray", "schedule": "rungs"}, "rungs don't run on Ray"),
         ({"engine": "inprocess", "time": "5s"}, "can't be ended"),
     ],
 )
@@ -114,6 +109,20 @@ def test_images_are_searched_on_two_nodes(
     assert len(fake_ray.actors) == 2
 
 
+def test_rungs_are_for_nodes_that_share_a_disk(
+    tmp_path: Path,
+    fake_ray: FakeRay,  # noqa: F811  the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch", reason="a fit on images trains nets")
+    from tests.sdk.test_images import digits
+
+    monkeypatch.setattr(Host, "sees", lambda self, mark: fake_ray.local.node.name == "here")
+    words: dict[str, Any] = {"trials": 2, "engine": "ray", "schedule": "rungs", "epochs": 2}
+    with pytest.raises(OptionError, match=r"rungs/\w+ is not seen by .*\(there\), and steps go on there"):
+        tm.fit(digits(tmp_path / "photos", 60), workspace=tmp_path / "w", **words)
+
+
 def test_texts_are_searched_on_two_nodes(
     tmp_path: Path,
     fake_ray: FakeRay,  # noqa: F811  the fixture
@@ -147,69 +156,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     words = {**WORDS, "trials": 1, "families": ("linear",), "cpus": 1, "in_process": True}
     with tm.fit(table(), "y", workspace=folder / "w", **words) as study:
         return study.best.export(folder / "b.tm")
-
-
-@pytest.mark.parametrize("rows", [0, 1, CHUNK, 3 * CHUNK + 1])
-def test_answers_of_processes_are_those_of_the_bundle(bundle: Bundle, rows: int) -> None:
-    columns = bundle.columns(table(max(rows, 1)))
-    columns = {name: values[:rows] for name, values in columns.items()}
-    wanted = bundle.answer(columns)
-    with ProcessExecutor(2, ("tidemill.sdk.batch",)) as executor:
-        found = list(answers(executor, bundle, columns, rows=CHUNK))
-    for name, values in wanted.items():
-        assert np.array_equal(np.concatenate([chunk[name] for chunk in found]), values)
-
-
-class Shuffled:
-    """Gives outcomes late, and in the wrong order."""
-
-    capacity = 3
-
-    def __init__(self) -> None:
-        self.inner = InProcessExecutor()
-        self.kept: list[Outcome] = []
-        self.most = 0
-
-    def ready(self, timeout_s: float | None = None) -> bool:
-        return self.inner.ready(timeout_s)
-
-    def submit(self, step: Step) -> int:
-        return self.inner.submit(step)
-
-    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
-        while found := self.inner.wait():
-            self.kept += found
-        self.most = max(self.most, len(self.kept))
-        return [self.kept.pop()]
-
-    def cancel(self, ticket: int) -> None:
-        self.inner.cancel(ticket)
-
-    def close(self) -> None:
-        self.inner.close()
-
-
-def test_answers_come_in_order_whoever_is_first(bundle: Bundle) -> None:
-    columns = bundle.columns(table(9 * CHUNK))
-    executor: Executor = Shuffled()
-    found = list(answers(executor, bundle, columns, rows=CHUNK))
-    wanted = bundle.answer(columns)
-    assert np.array_equal(np.concatenate([chunk["probabilities"] for chunk in found]), wanted["probabilities"])
-    assert executor.most <= 6  # type: ignore[attr-defined]  # no more is kept than is under way
-
-
-@pytest.fixture
-def broken(bundle: Bundle) -> Iterator[Bundle]:
-    """A bundle whose graph is damaged after it was opened."""
-    opened, graph = Bundle.open(bundle.path), bundle.model_path.read_bytes()
-    bundle.model_path.write_bytes(graph[:-1])
-    yield opened
-    bundle.model_path.write_bytes(graph)
-
-
-def test_why_a_step_failed_is_told(broken: Bundle) -> None:
-    with ProcessExecutor(1) as executor, pytest.raises(BundleError, match="damaged"):
-        list(answers(executor, broken, broken.columns(table(3))))
 
 
 def test_files_are_the_same_bytes_whatever_the_engine(

@@ -7,7 +7,7 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tidemill.bundle import manifest
 from tidemill.bundle.assemble import LABEL, PREDICTION, PROBABILITIES, input_names
+from tidemill.bundle.batch import Batch, of_columns
 from tidemill.bundle.evidence import Evidence, point_values
 from tidemill.bundle.gaps import Gap, OnGap, ignore
 from tidemill.bundle.latency import session
@@ -32,6 +33,8 @@ from tidemill.data.ingest import RawTable, read
 
 _CHECKED = (NAME, "1/model.onnx")
 """Files whose hash is checked when a bundle is opened; `tidemill.bundle.verify` checks all."""
+_STEP_CHUNKS = 32
+"""Chunks of a table for which it is worth to start a session."""
 
 
 class Bundle:
@@ -230,8 +233,39 @@ class Bundle:
         return count_rows(columns)
 
     def _write_csv(self, columns: Columns, file: TextIO) -> None:
-        csv.writer(file, lineterminator="\n").writerow(answer_header(self.task.classes))
+        csv.writer(file, lineterminator="\n").writerow(self.csv_header())
         for chunk in self.chunks(columns):
+            write_answers(file, chunk)
+
+    def csv_header(self) -> list[str]:
+        """Columns of what `to_csv` writes."""
+        return answer_header(self.task.classes)
+
+    def batch(self, data: Any) -> Batch:
+        """Cut what is to be predicted into pieces for `write_piece`, which other processes may answer.
+
+        The header and what `write_piece` writes for all pieces, in order, are what `to_csv` writes.
+
+        Parameters
+        ----------
+        data : path, table, or dict of columns
+            What to predict.
+        """
+        return of_columns(self.columns(data), CHUNK, _STEP_CHUNKS * CHUNK)
+
+    def write_piece(self, content: Any, file: TextIO, on_unreadable: Callable[[str], None] | None = None) -> None:
+        """Answer a piece of a `batch` as lines of CSV, without header.
+
+        Parameters
+        ----------
+        content
+            Of the piece.
+        file : text stream
+            Where to write.
+        on_unreadable : callable, optional
+            As `to_csv` takes it, where a bundle looks at images.
+        """
+        for chunk in self.chunks(content):
             write_answers(file, chunk)
 
     def predict_records(self, data: Any) -> list[dict[str, Any]]:

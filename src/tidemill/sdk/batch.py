@@ -1,45 +1,68 @@
-"""Predicts many rows on an executor: some thousand rows a step, answers in order."""
+"""Predicts many rows or images on an executor: some hundred or thousand a step, answers in order."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from numpy.typing import NDArray
-
-from tidemill.bundle.parity import CHUNK, count_rows
-from tidemill.bundle.runner.answers import answer_header, write_answers
+from tidemill.bundle.batch import Batch, Piece
 from tidemill.bundle.runtime import Bundle, whole_file
 from tidemill.core.budget import available_cpus
 from tidemill.core.errors import BundleError, OptionError, TidemillError, nearest_hint
 from tidemill.core.protocols import Executor, Step
-from tidemill.core.schema import Columns
 from tidemill.jobs.executors.inprocess import InProcessExecutor
 from tidemill.jobs.executors.pool import ProcessExecutor
 from tidemill.jobs.executors.ray.cluster import connect
 from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.sdk.options import ENGINES
 
-CALL = "tidemill.sdk.batch:answer_rows"
-"""The name under which an executor finds `answer_rows`."""
-ROWS = 32 * CHUNK
-"""Rows of a step."""
+CALL = "tidemill.sdk.batch:answer_pieces"
+"""The name under which an executor finds `answer_pieces`."""
+STEP_BYTES = 2**25
+"""A step whose images have so many bytes is not made larger; it holds one piece of a bundle at least."""
 AHEAD = 2
 """Steps for each worker that may be done or under way before their turn to be written comes."""
+AHEAD_BYTES = 2**30
+"""Nothing is read ahead while images of so many bytes wait for their answers."""
 _PRELOAD = ("tidemill.sdk.batch", "onnxruntime")
 
 
-def answer_rows(bundle: str, columns: Columns) -> list[dict[str, NDArray[Any]]]:
-    """Answer physical columns, as a worker does: outputs by name, some rows at a time."""
-    return list(Bundle.open(bundle, threads=1).chunks(columns))
+@dataclass(frozen=True)
+class Answers:
+    """What a step gives: its rows as lines of CSV, and which images can't be read."""
+
+    rows: int
+    lines: str
+    unread: tuple[str, ...] = ()
+
+
+def answer_pieces(bundle: str, pieces: Sequence[Piece], tells: bool) -> Answers:
+    """Answer pieces of a batch, as a worker does.
+
+    Parameters
+    ----------
+    bundle : str
+        Its folder.
+    pieces : sequence of Piece
+        In order.
+    tells : bool
+        Whether somebody wants to know of images that can't be read; where nobody does, some bundles refuse them.
+    """
+    opened = Bundle.open(bundle, threads=1)
+    lines, unread = io.StringIO(newline=""), list[str]()
+    for piece in pieces:
+        opened.write_piece(piece.content, lines, unread.append if tells else None)
+    return Answers(sum(piece.rows for piece in pieces), lines.getvalue(), tuple(unread))
 
 
 @contextmanager
-def open_engine(name: str, ray_address: str | None = None) -> Iterator[Executor]:
-    """Open the executor that ``--engine`` names.
+def open_engine(name: str, ray_address: str | None = None, preload: Sequence[str] = ()) -> Iterator[Executor]:
+    """Open the executor that ``--engine`` names; its workers load the modules of ``preload`` once.
 
     Raises
     ------
@@ -55,64 +78,143 @@ def open_engine(name: str, ray_address: str | None = None) -> Iterator[Executor]
     if name == "inprocess":
         yield InProcessExecutor()
     elif name == "process":
-        with ProcessExecutor(available_cpus(), _PRELOAD) as pool:
+        with ProcessExecutor(available_cpus(), (*_PRELOAD, *preload)) as pool:
             yield pool
     else:
-        with connect(ray_address) as cluster, RayExecutor(cluster, preload=_PRELOAD) as workers:
+        with connect(ray_address) as cluster, RayExecutor(cluster, preload=(*_PRELOAD, *preload)) as workers:
             yield workers
 
 
 def answers(
-    executor: Executor, bundle: Bundle, columns: Columns, *, rows: int = ROWS
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Outputs of the graph by name, some rows at a time, in order: the same as ``bundle.chunks`` gives.
+    executor: Executor, bundle: Bundle, batch: Batch, *, step: int | None = None, tells: bool = True
+) -> Iterator[Answers]:
+    """Answer a batch, some rows or images at a time, in order.
 
     Parameters
     ----------
     executor : Executor
         Who answers; on other machines from a copy of the bundle.
     bundle : Bundle
-        Of a table or of texts.
-    columns : Columns
-        As `Bundle.columns` gives them.
-    rows : int
-        Rows of a step; a multiple of `CHUNK`, so that chunks are the same.
+        Of any kind.
+    batch : Batch
+        As `Bundle.batch` gives it.
+    step : int, optional
+        Rows of a step, in whole pieces; default what the batch says.
+    tells : bool
+        As `answer_pieces` takes it.
 
     Raises
     ------
     TidemillError
         Why a step failed.
     """
-    place, total = str(bundle.path.absolute()), count_rows(columns)
-    steps: dict[int, int] = {}
-    found: dict[int, list[dict[str, NDArray[Any]]]] = {}
-    turn = given = 0
-    last = max(1, -(-total // rows))
-    while turn < last:
-        while given < min(last, turn + AHEAD * executor.capacity):
-            part = {name: values[given * rows : (given + 1) * rows] for name, values in columns.items()}
-            step = Step(CALL, {"bundle": place, "columns": part}, name=f"rows {given * rows}", files=(place,))
-            steps[executor.submit(step)] = given
-            given += 1
-        if turn in found:
-            yield from found.pop(turn)
+    asker = _Asker(executor, str(bundle.path.absolute()), steps_of(batch, step or batch.step), tells)
+    turn = 0
+    while True:
+        asker.ask(turn + AHEAD * executor.capacity)
+        if turn in asker.found:
+            yield asker.found.pop(turn)
             turn += 1
-            continue
-        for outcome in executor.wait():
-            number = steps.pop(outcome.ticket)
+        elif asker.asked:
+            asker.take()
+        else:
+            return
+
+
+def steps_of(batch: Batch, rows: int) -> Iterator[list[Piece]]:
+    """Gather pieces to steps of so many rows, or fewer where their images are large.
+
+    Examples
+    --------
+    >>> batch = Batch(7, 2, 4, lambda start, stop: Piece(stop - start, None))
+    >>> [[piece.rows for piece in step] for step in steps_of(batch, 4)]
+    [[2, 2], [2, 1]]
+    """
+    step: list[Piece] = []
+    for piece in batch.pieces():
+        step.append(piece)
+        if sum(p.rows for p in step) >= rows or sum(p.size_bytes for p in step) >= STEP_BYTES:
+            yield step
+            step = []
+    if step:
+        yield step
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A step that has not ended."""
+
+    number: int
+    first_row: int
+    size_bytes: int
+
+
+@dataclass
+class _Asker:
+    """Hands steps to an executor, and takes what they answer, in any order."""
+
+    executor: Executor
+    place: str
+    steps: Iterator[list[Piece]]
+    tells: bool
+    asked: dict[int, _Asked] = field(default_factory=dict)
+    found: dict[int, Answers] = field(default_factory=dict)
+    given: int = 0
+    given_rows: int = 0
+
+    def ask(self, until: int) -> None:
+        """Hand in the next steps up to a number, unless too much is under way; files are read here."""
+        while self.given < until and sum(each.size_bytes for each in self.asked.values()) < AHEAD_BYTES:
+            pieces = next(self.steps, None)
+            if pieces is None:
+                return
+            arguments = {"bundle": self.place, "pieces": pieces, "tells": self.tells}
+            step = Step(CALL, arguments, name=f"rows {self.given_rows}", files=(self.place,))
+            size_bytes = sum(piece.size_bytes for piece in pieces)
+            self.asked[self.executor.submit(step)] = _Asked(self.given, self.given_rows, size_bytes)
+            self.given += 1
+            self.given_rows += sum(piece.rows for piece in pieces)
+
+    def take(self) -> None:
+        """Wait for answers. Raises `TidemillError` where a step failed."""
+        for outcome in self.executor.wait():
+            of = self.asked.pop(outcome.ticket)
             if isinstance(outcome.error, TidemillError):
                 raise outcome.error
             if outcome.error is not None:
-                message = f"Rows from {number * rows:,} can't be predicted: {outcome.error!r}."
-                raise BundleError(message, where=place) from outcome.error
-            found[number] = outcome.value
+                message = f"Rows from {of.first_row:,} can't be predicted: {outcome.error!r}."
+                raise BundleError(message, where=self.place) from outcome.error
+            self.found[of.number] = outcome.value
 
 
-def to_csv(executor: Executor, bundle: Bundle, data: Any, out: str | Path | TextIO) -> int:
-    """Predict a table or texts into a CSV file, byte for byte as `Bundle.to_csv` does; gives the number of rows."""
-    columns = bundle.columns(data)
+def to_csv(
+    executor: Executor,
+    bundle: Bundle,
+    batch: Batch,
+    out: str | Path | TextIO,
+    on_unreadable: Callable[[str], None] | None = None,
+) -> int:
+    """Predict a batch into a CSV file, byte for byte as the bundle's own `to_csv` does.
+
+    Parameters
+    ----------
+    executor, bundle, batch
+        As in `answers`.
+    out : path or text stream
+        Where to write; a file is there as a whole or not at all.
+    on_unreadable : callable, optional
+        As the bundle's `to_csv` takes it.
+
+    Returns
+    -------
+    int
+        Number of rows.
+    """
     with whole_file(Path(out)) if isinstance(out, (str, Path)) else nullcontext(out) as file:
-        csv.writer(file, lineterminator="\n").writerow(answer_header(bundle.task.classes))
-        for chunk in answers(executor, bundle, columns):
-            write_answers(file, chunk)
-    return count_rows(columns)
+        csv.writer(file, lineterminator="\n").writerow(bundle.csv_header())
+        for each in answers(executor, bundle, batch, tells=on_unreadable is not None):
+            file.write(each.lines)
+            if on_unreadable is not None:
+                for unread in each.unread:
+                    on_unreadable(unread)
+    return batch.rows

@@ -23,7 +23,7 @@ from tidemill.sdk.data import dataset_name
 from tidemill.sdk.decoding import searched_words
 from tidemill.sdk.modality._base import Asked, Modality, Prepared
 from tidemill.sdk.modality.choose import modality_asked, modality_decoding, modality_kept
-from tidemill.sdk.options import RUNGS_STAY, FitOptions, parse_types
+from tidemill.sdk.options import FitOptions, parse_types
 from tidemill.sdk.placing import placed
 from tidemill.sdk.resume import JOB, resumed
 from tidemill.sdk.study import Study
@@ -241,8 +241,6 @@ def _search(
             options = resumed(opened, resume, data, target, options)
             kept = opened.metadata.get_study(resume).settings
             modality, asked = modality_kept(kept), Asked(data, target, options)
-            if options.engine == "ray" and kept.get("schedule") == "rungs":
-                raise OptionError(RUNGS_STAY, where="--engine", hint="Leave out Ray.")
         else:
             modality, asked = modality_asked(opened, data, target, options)
             options = asked.options

@@ -14,7 +14,6 @@ from tidemill.core.transcripts import GREEDY
 
 DEFAULT_TIME = "60s"
 ENGINES = ("process", "inprocess", "ray")
-RUNGS_STAY = "Trainings that pause keep what they go on from on one machine, so rungs don't run on Ray."
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class FitOptions:
         Only these families.
     schedule : str
         ``"full"`` trains every config on all rows; ``"rows"`` on a part first, and on all where it keeps up;
-        ``"rungs"``, for nets, for a few epochs first, and for more where it keeps up.
+        ``"rungs"``, for nets, for a few epochs first, and for more where it keeps up; on Ray all nodes then have to
+        see the workspace's folder.
     epochs : int or None
         With ``"rungs"``: epochs of a whole training.
     brackets : int or None
@@ -162,8 +162,6 @@ class FitOptions:
             raise OptionError("Trials run in this process or on Ray, not both.", where="--engine")
         if self.ray_address is not None and self.engine != "ray":
             raise OptionError("An address is for --engine ray.", where="--ray-address")
-        if self.schedule == "rungs" and self.engine == "ray":
-            raise OptionError(RUNGS_STAY, where="--engine", hint="Leave out Ray, or choose --schedule full.")
         if self.runs_here and (self.time is not None or self.memory is not None):
             raise OptionError("A trial in this process can't be ended.", hint="Leave out `time` and `memory`.")
 

@@ -149,7 +149,7 @@ def run_search(
     -------
     Study
         With ``best`` to ship. Its state is ``"complete"``, or ``"interrupted"`` after Ctrl-C; nets that were being
-        trained by processes of this machine are then taken as far as they came.
+        trained where the workspace is seen are then taken as far as they came.
 
     Raises
     ------
@@ -244,8 +244,7 @@ def _run(
         with table.assigned(scratch, task, objective, question.lines) as given:
             assignment = _equipped(given, budget, limits)
             kind, more = _conductor(workspace, table, settings, scratch)
-            # Trainings say how they go by files, which other machines don't see.
-            near = table.modality in PAUSING and not isinstance(executor, RayExecutor)
+            near = table.modality in PAUSING and _is_seen(executor, scratch, more.get("folder"))
             runner = kind(
                 study=name,
                 metadata=workspace.metadata,
@@ -283,6 +282,21 @@ def _equipped(assignment: Assignment, budget: Budget, limits: Limits) -> Assignm
         return assignment
     placement = None if budget.placement is None else Placement(**budget.placement)
     return replace(assignment, resources=Resources(budget.device, limits.memory_bytes, placement))
+
+
+def _is_seen(executor: Executor, scratch: Path, folder: Path | None) -> bool:
+    """Whether trainings can say how they go by files: all workers have to see the scratch.
+
+    Raises
+    ------
+    OptionError
+        Where trials go on from a folder that a node of a cluster does not see.
+    """
+    if not isinstance(executor, RayExecutor):
+        return True
+    if folder is not None:
+        executor.require(folder)
+    return not executor.blind(scratch)
 
 
 def _rungs(workspace: Workspace, scratch: Path) -> Path:

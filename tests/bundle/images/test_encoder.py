@@ -87,3 +87,16 @@ def test_stacks_hold_every_image_once_and_in_order(sides: list[int | None]) -> N
         assert all(np.array_equal(stack[k], images[i]) for k, i in enumerate(some))
         places += some
     assert places == [i for i, s in enumerate(sides) if s is not None]
+
+
+@given(st.lists(st.sampled_from([None, 1, 2, 3]), max_size=100), st.integers(1, 5))
+def test_stacks_are_the_same_for_who_sees_a_part_from_a_multiple_on(sides: list[int | None], pieces: int) -> None:
+    images = [None if s is None else np.zeros((s, s, 3), np.uint8) for s in sides]
+    whole = [places for places, _ in stacks(images)]
+    size = pieces * MOST_IMAGES
+    parts = [
+        [start + place for place in places]
+        for start in range(0, len(images), size)
+        for places, _ in stacks(images[start : start + size])
+    ]
+    assert parts == whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -173,7 +173,8 @@ class FakeRay:
     def wait(
         self, references: list[Future[Any]], *, num_returns: int, timeout: float | None
     ) -> tuple[list[Future[Any]], list[Future[Any]]]:
-        done = wait(references, timeout, FIRST_COMPLETED).done
+        when = FIRST_COMPLETED if num_returns < len(references) else ALL_COMPLETED
+        done = wait(references, timeout, when).done
         ready = [r for r in references if r in done][:num_returns]
         return ready, [r for r in references if r not in ready]
 

@@ -259,3 +259,51 @@ def test_workers_have_the_threads_that_they_take(fake_ray: FakeRay, fake_cluster
 def test_no_more_workers_than_asked_for(fake_cluster: Cluster) -> None:
     with RayExecutor(fake_cluster, 1, PRELOAD) as executor:
         assert executor.capacity == 1
+
+
+# --------------------------------------------------------------------------------------------------------- shared disk
+
+
+@pytest.fixture
+def disk(fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Nodes that see the disk of this machine."""
+    seeing = {"here", "there"}
+    sees = host.Host.sees
+    monkeypatch.setattr(host.Host, "sees", lambda self, mark: fake_ray.local.node.name in seeing and sees(self, mark))
+    return seeing
+
+
+def test_nodes_that_do_not_see_a_folder_are_named(executor: RayExecutor, disk: set[str], tmp_path: Path) -> None:
+    assert executor.blind(tmp_path / "rungs") == []
+    disk.remove("there")
+    [name] = executor.blind(tmp_path / "rungs")
+    assert name.endswith("(there)")
+    assert list((tmp_path / "rungs").iterdir()) == []
+    with pytest.raises(OptionError, match=rf"The folder {tmp_path} is not seen by .*\(there\), and steps go on there"):
+        executor.require(tmp_path)
+
+
+def test_a_worker_that_sees_the_folder_no_more_is_let_go_and_its_step_is_not(
+    executor: RayExecutor, fake_ray: FakeRay, disk: set[str], tmp_path: Path
+) -> None:
+    executor.require(tmp_path)
+    disk.remove("there")
+    for value in range(6):
+        executor.submit(step(echo, value=value))
+    found = collect(executor, 6)
+    assert {ticket: outcome.value for ticket, outcome in found.items()} == {n: n for n in range(6)}
+    assert executor.nodes == [name for name in executor.nodes if name.endswith("(here)")] != []
+    assert [actor.node.name for actor in fake_ray.actors if not actor.dead] == ["here"]
+    executor.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nobody_sees_the_folder_steps_fail_with_the_reason(
+    executor: RayExecutor, disk: set[str], tmp_path: Path
+) -> None:
+    executor.require(tmp_path)
+    disk.clear()
+    executor.submit(step(echo))
+    error = only(executor).error
+    assert type(error) is TrialError
+    assert f"does not see the folder {tmp_path}" in str(error)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.jobs.ray.conftest import FakeRay, fake_cluster, fake_ray  # noqa: F401  fixtures that are used here
 
 from tidemill.bundle.images.encoder import ImageEncoder
 from tidemill.core.budget import Budget
@@ -15,7 +16,9 @@ from tidemill.core.objective import parse_objective
 from tidemill.core.schema import Schema
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import TrialState
+from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.models.vision._base import ImageData, ImageProfile
+from tidemill.search.events import Event, ignore
 from tidemill.search.settings import SearchSettings
 from tidemill.search.study import Study
 from tidemill.store.workspace import Workspace
@@ -58,7 +61,13 @@ def test_a_net_that_paused_twice_is_the_net_that_never_did(tmp_path: Path) -> No
 
 
 @contextmanager
-def searched(folder: Path, settings: SearchSettings, budget: Budget) -> Iterator[Study]:
+def searched(
+    folder: Path,
+    settings: SearchSettings,
+    budget: Budget,
+    cluster: Cluster | None = None,
+    on_event: Callable[[Event], None] = ignore,
+) -> Iterator[Study]:
     """A search on images."""
     from tidemill.search.fit import run_search
     from tidemill.search.images.executor import open_executor
@@ -70,11 +79,39 @@ def searched(folder: Path, settings: SearchSettings, budget: Budget) -> Iterator
         encoder=ImageEncoder(12, 12, 1), schema=Schema(()), profile=ImageProfile.of(x, mirrored=False), x=x, y=y,
         rows=np.arange(len(y)), columns={},
     )  # fmt: skip
-    with Workspace.open(folder / "ws") as workspace, open_executor(budget, settings) as executor:
+    with Workspace.open(folder / "ws") as workspace, open_executor(budget, settings, cluster) as executor:
         yield run_search(
             workspace, "climb", material, task, parse_objective("maximize accuracy"), budget, settings,
-            executor=executor,
+            executor=executor, on_event=on_event,
         )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_legs_on_two_nodes_that_share_a_disk_are_those_of_one_machine(
+    tmp_path: Path,
+    fake_cluster: Cluster,  # noqa: F811  the fixture
+    fake_ray: FakeRay,  # noqa: F811  the fixture
+) -> None:
+    settings = SearchSettings(schedule="rungs", epochs=4, families=("resnet9",))
+    points: list[Event] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "point":
+            points.append(event)
+
+    with searched(tmp_path / "one", settings, Budget(trials=4, cpus=1)) as study:
+        wanted = study.trials()
+    with searched(tmp_path / "two", settings, Budget(trials=4, cpus=2), fake_cluster, hear) as study:
+        found = study.trials()
+    assert [(t.config, t.state) for t in found] == [(t.config, t.state) for t in wanted]
+    assert len({len(t.scores) for t in found}) > 1, "some pause, some go on"
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.scores.keys() == theirs.scores.keys()
+        assert [step for step, _ in ours.curve] == [step for step, _ in theirs.curve]
+        assert [loss for _, loss in ours.curve] == pytest.approx([loss for _, loss in theirs.curve], rel=1e-4)
+    assert len(fake_ray.actors) == 2
+    assert points, "curves are seen while nets are trained"
+    assert not list((tmp_path / "two" / "ws").rglob(".seen-*"))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import about
+from tidemill.bundle.batch import Batch, Piece, of_columns
 from tidemill.bundle.fusion.assemble import COLUMNS
 from tidemill.bundle.gaps import Gap, OnGap, ignore
 from tidemill.bundle.parity import count_rows
@@ -24,25 +25,35 @@ from tidemill.bundle.texts.readers import stored_readers
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Columns, SemanticType
 from tidemill.data.coerce import to_columns
-from tidemill.data.images.decode import decode
 from tidemill.data.images.files import Files
 from tidemill.data.images.named import file_name
+from tidemill.data.images.sent import content_of, size_of, unpacked
 from tidemill.data.images.source import files_of
 from tidemill.data.ingest import RawTable
 
+_STEP_ROWS = 256
+"""Rows for which it is worth to start a session."""
+
 
 @dataclass(frozen=True)
-class _File:
-    """A cell that names an image, until it is read."""
+class _Image:
+    """A cell that names an image, until it is read: where its file lies, or once it travels, what was found there."""
 
-    files: Files
+    source: Files | bytes | str
     name: str
     tell: Callable[[str], None] | None
+
+    def packed(self) -> _Image:
+        """The same with all that it needs elsewhere."""
+        return replace(self, source=self._content(), tell=None)
+
+    def _content(self) -> bytes | str:
+        return self.source if isinstance(self.source, (bytes, str)) else content_of(self.source, self.name)
 
     def read(self) -> NDArray[np.uint8] | None:
         """Pixels; None where somebody was told that it can't be read."""
         try:
-            return decode(self.files.read(self.name))
+            return unpacked(self._content())
         except ValueError as error:
             if self.tell is None:
                 raise DataError(f"The image can't be read: {error}.", where=self.name) from error
@@ -148,6 +159,43 @@ class FusedBundle(Bundle):
                 self._write_csv(columns, file)
         return count_rows(columns)
 
+    def batch(self, data: Any, *, images: str | Path | None = None) -> Batch:
+        """Cut rows into pieces for `write_piece`; each holds the bytes of its images, read when it is asked for.
+
+        Parameters
+        ----------
+        data, images
+            As `to_csv` takes them.
+        """
+        whole = of_columns(self._physical(self._read(data), data, images=images), self._chunk, _STEP_ROWS)
+
+        def cut(start: int, stop: int) -> Piece:
+            piece = whole.cut(start, stop)
+            packed = {name: _each(piece.content[name], _Image.packed) for name in self._images}
+            sizes = [size_of(cell.source) for cells in packed.values() for cell in cells if cell is not None]
+            return Piece(piece.rows, {**piece.content, **packed}, sum(sizes))
+
+        return replace(whole, cut=cut)
+
+    def write_piece(self, content: Any, file: TextIO, on_unreadable: Callable[[str], None] | None = None) -> None:
+        """Answer a piece of a `batch` as lines of CSV, without header; who is told of images is said here."""
+
+        def listening(image: _Image) -> _Image:
+            return replace(image, tell=on_unreadable)
+
+        heard = {name: _each(content[name], listening) for name in self._images}
+        super().write_piece({**content, **heard}, file)
+
+    @property
+    def _inputs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(about(self.task, self.schema)["tidemill.inputs"])
+        return found
+
+    @property
+    def _chunk(self) -> int:
+        """Rows that are read and answered together."""
+        return rows_at_a_time(self._inputs)
+
     def _physical(
         self,
         raw: RawTable,
@@ -164,15 +212,14 @@ class FusedBundle(Bundle):
             files = files_of(data, [each for each in names if each], images)
             cells = np.empty(len(names), dtype=object)
             for place, each in enumerate(names):
-                cells[place] = _File(files, each, tell) if each else None
+                cells[place] = _Image(files, each, tell) if each else None
             columns[name] = cells
         return columns
 
     def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
         """Outputs of the graph by name, some rows at a time, in order; no rows give one empty chunk."""
         run, readers = self.session(), self.readers
-        inputs = json.loads(about(self.task, self.schema)["tidemill.inputs"])
-        size = rows_at_a_time(inputs)
+        inputs, size = self._inputs, self._chunk
 
         def answer(start: int) -> dict[str, NDArray[Any]]:
             part = {name: values[start : start + size] for name, values in columns.items()}
@@ -185,7 +232,12 @@ class FusedBundle(Bundle):
 
 def _opened(cells: NDArray[Any]) -> NDArray[Any]:
     """Read images that are still files."""
+    return _each(cells, _Image.read)
+
+
+def _each(cells: NDArray[Any], change: Callable[[_Image], Any]) -> NDArray[Any]:
+    """Change the cells that are still files."""
     out = np.empty(len(cells), dtype=object)
-    for place, cell in enumerate(cells):
-        out[place] = cell.read() if isinstance(cell, _File) else cell
+    for place, cell in enumerate(cells):  # one by one: numpy would join images of one shape
+        out[place] = change(cell) if isinstance(cell, _Image) else cell
     return out

@@ -11,20 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.assemble import CONFIDENCE, LABEL, PREDICTION, PROBABILITIES
+from tidemill.bundle.batch import Batch, Piece
 from tidemill.bundle.gaps import Gap, OnGap, ignore
 from tidemill.bundle.images.encoder import IMAGE
 from tidemill.bundle.runner.answers import answer_header
-from tidemill.bundle.runner.stacks import stacks
+from tidemill.bundle.runner.stacks import MOST_IMAGES, stacks
 from tidemill.bundle.runtime import Bundle, whole_file
 from tidemill.core.errors import DataError
 from tidemill.core.schema import Columns
 from tidemill.core.task import TaskKind
 from tidemill.data.coerce import encode_target, known_rows, unknown_targets
 from tidemill.data.images.pictures import ArrayPictures, Pictures, Unreadable, look
+from tidemill.data.images.sent import sent
 from tidemill.data.images.source import ImageTable, read_images
 
 FILE = "file"
 """First column of answers: the name of the image."""
+_STEP_IMAGES = 256
+"""Images for which it is worth to start a session."""
 _JUDGED = (LABEL, PROBABILITIES, PREDICTION, CONFIDENCE)
 
 
@@ -96,11 +100,38 @@ class ImageBundle(Bundle):
         unread: list[Unreadable] = []
         if isinstance(out, (str, Path)):
             with whole_file(Path(out)) as file:
-                self._write(pictures, file, unread)
+                self._write_all(pictures, file, unread)
         else:
-            self._write(pictures, out, unread)
+            self._write_all(pictures, out, unread)
         _tell(unread, on_unreadable)
         return len(pictures)
+
+    def csv_header(self) -> list[str]:
+        """Columns of what `to_csv` writes."""
+        return [FILE, *self._header()]
+
+    def batch(self, data: Any, *, images: str | Path | None = None) -> Batch:
+        """Cut images into pieces for `write_piece`; each holds the bytes of its files, read when it is asked for.
+
+        Parameters
+        ----------
+        data, images
+            As `to_csv` takes them.
+        """
+        pictures = read_images(data, images=images, keep_missing=True).pictures
+        names = pictures.names
+
+        def cut(start: int, stop: int) -> Piece:
+            some = sent(pictures, names, start, stop)
+            return Piece(len(some), some, some.size_bytes)
+
+        return Batch(len(pictures), MOST_IMAGES, _STEP_IMAGES, cut)
+
+    def write_piece(self, content: Any, file: TextIO, on_unreadable: Callable[[str], None] | None = None) -> None:
+        """Answer a piece of a `batch` as lines of CSV, without header; an image that can't be read has empty cells."""
+        unread: list[Unreadable] = []
+        self._write(content, file, unread)
+        _tell(unread, on_unreadable)
 
     def predict_records(
         self, data: Any, *, images: str | Path | None = None, on_unreadable: Callable[[str], None] | None = None
@@ -200,17 +231,19 @@ class ImageBundle(Bundle):
         labels = self.label_values(outputs[LABEL]).tolist()
         return [[label, *row] for label, row in zip(labels, outputs[PROBABILITIES].tolist(), strict=True)]
 
+    def _write_all(self, pictures: Pictures, file: TextIO, unread: list[Unreadable]) -> None:
+        csv.writer(file, lineterminator="\n").writerow(self.csv_header())
+        self._write(pictures, file, unread)
+
     def _write(self, pictures: Pictures, file: TextIO, unread: list[Unreadable]) -> None:
         writer = csv.writer(file, lineterminator="\n")
-        header = self._header()
-        writer.writerow([FILE, *header])
-        done = 0
+        width, names, done = len(self._header()), pictures.names, 0
         for places, outputs in self._answers(pictures, unread):
             for place, row in zip(places, cells_of(outputs), strict=True):
-                _skip(writer, pictures.names, done, place, len(header))
-                writer.writerow([pictures.names[place], *row])
+                _skip(writer, names, done, place, width)
+                writer.writerow([names[place], *row])
                 done = place + 1
-        _skip(writer, pictures.names, done, len(pictures), len(header))
+        _skip(writer, names, done, len(pictures), width)
 
 
 def cells_of(outputs: dict[str, NDArray[Any]]) -> list[list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tidemill.bundle.batch import Batch, of_columns
 from tidemill.bundle.parity import CHUNK
 from tidemill.bundle.runner.ordered import in_order
 from tidemill.bundle.runner.texts.reading import answer_texts
@@ -32,6 +33,10 @@ class TextBundle(Bundle):
     def column(self) -> str:
         """Name of the column with the texts."""
         return self.schema.features[0].name
+
+    def batch(self, data: Any) -> Batch:
+        """Cut as `Bundle.batch`, into fewer rows: an encoder takes a second for some hundred."""
+        return of_columns(self.columns(data), CHUNK, CHUNK)
 
     def chunks(self, columns: Columns) -> Iterator[dict[str, NDArray[Any]]]:
         """Outputs of the graph by name, some texts at a time, in order; no texts give one empty chunk."""

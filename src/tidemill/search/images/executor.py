@@ -60,7 +60,11 @@ def on_cluster(
     preload: tuple[str, ...],
     alone: Callable[[int, SearchSettings], int] = _side_by_side,
 ) -> RayExecutor:
-    """Start workers for nets on a cluster, on every node as many as it would have alone, which its cores tell."""
-    cores, gpus = min(cluster.cores, budget.cpus or cluster.cores), cluster.gpus
+    """Start workers for nets on a cluster, on every node as many as it would have alone, which its cores tell.
+
+    Each takes a GPU where the cluster has some, unless processors were asked for.
+    """
+    cores = min(cluster.cores, budget.cpus or cluster.cores)
+    gpus = 0 if budget.device == "cpu" else cluster.gpus
     threads = max(1, cores // (gpus or alone(cores, settings)))
     return RayExecutor(cluster, budget.cpus // threads or None, preload, threads=threads, gpus=min(gpus, 1))

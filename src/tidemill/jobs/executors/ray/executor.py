@@ -6,8 +6,10 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -16,7 +18,7 @@ from tidemill.core.errors import InternalError, OptionError, TrialError
 from tidemill.core.protocols import Outcome, Step
 from tidemill.jobs.executors.pool import outcome_of, pickled
 from tidemill.jobs.executors.ray.cluster import Cluster
-from tidemill.jobs.executors.ray.host import Hello, Host, Told
+from tidemill.jobs.executors.ray.host import Blind, Hello, Host, Told
 from tidemill.jobs.executors.ray.parcels import Parcel, Stock, moved
 
 START_S = 60.0
@@ -37,7 +39,8 @@ class RayExecutor:
     here; they are handed out by `submit` and `wait`.
 
     Nodes need Tidemill installed, but no shared disk: the files that a step names are sent to its node once and gone
-    after `close`. On this process's own node they are used where they lie.
+    after `close`. On this process's own node they are used where they lie. Steps that go on from what other steps left
+    in a folder do need a shared disk; who hands them in says so by `require`.
 
     A worker that is lost with its node, or ended by Ray for want of memory, is asked for anew wherever there is room.
     Its step runs again from the beginning on another one; a step that loses its worker a second time has failed, with
@@ -99,6 +102,7 @@ class RayExecutor:
         self._queue: deque[int] = deque()
         self._ended: list[Outcome] = []
         self._seats: list[_Seat] = []
+        self._marks: list[str] = []
         self._lost: TrialError | None = None
         self._alone_since: float | None = None
         self._closed = False
@@ -131,6 +135,52 @@ class RayExecutor:
     def ready(self, timeout_s: float | None = None) -> bool:
         """Always: it was made when its workers were up."""
         return True
+
+    def blind(self, folder: str | Path) -> list[str]:
+        """Nodes with a worker that is up and does not see a folder of this machine, for people, sorted.
+
+        Parameters
+        ----------
+        folder : str or Path
+            An absolute path; made where it is not there. A file is written there, and removed again.
+        """
+        mark = _mark(folder)
+        try:
+            return self._without(mark)
+        finally:
+            with suppress(OSError):
+                mark.unlink()
+
+    def require(self, folder: str | Path) -> None:
+        """Let only those workers work that see a folder of this machine, as on a shared disk.
+
+        A worker that comes later and does not see it is let go, and its step runs on another one. An empty file stays
+        in the folder until the executor is closed.
+
+        Raises
+        ------
+        OptionError
+            Where a worker that is up does not see it.
+        """
+        mark = _mark(folder)
+        self._marks.append(str(mark))
+        if found := self._without(mark):
+            raise OptionError(
+                f"The folder {folder} is not seen by {', '.join(found)}, and steps go on there from what others left.",
+                hint="Put it on a disk that all nodes share, under the same path.",
+            )
+
+    def _without(self, mark: Path) -> list[str]:
+        up = [(seat.hello.name, seat.actor.sees.remote(str(mark))) for seat in self._seats if seat.hello is not None]
+        ready, _ = self._ray.wait([told for _, told in up], num_returns=len(up), timeout=_CLOSE_S) if up else ([], [])
+        found = set()
+        for name, told in up:
+            try:
+                if told not in ready or not self._ray.get(told):
+                    found.add(name)
+            except self._ray.exceptions.RayError:  # it is lost, which the next look at it tells
+                continue
+        return sorted(found)
 
     def submit(self, step: Step) -> int:
         """Queue a step and return its ticket; raises `OptionError` for arguments that can't be pickled."""
@@ -175,6 +225,9 @@ class RayExecutor:
         self._queue.clear()
         self._ended.clear()
         self._stock = Stock(self._ray.put)  # Ray forgets what nobody refers to
+        marks, self._marks = self._marks, []
+        for mark in marks:
+            Path(mark).unlink(missing_ok=True)
         seats, self._seats = self._seats, []
         if not seats or not self._ray.is_initialized():
             return
@@ -229,6 +282,8 @@ class RayExecutor:
         if isinstance(told, Hello):
             seat.hello = told
             self._alone_since = None
+        elif isinstance(told, Blind):
+            self._let_go(seat, ticket, told)
         elif isinstance(told, Outcome):
             self._end(ticket, told)
         elif told is not None and ticket in self._given:
@@ -261,6 +316,15 @@ class RayExecutor:
         message = f"Twice the worker that ran it was lost, on {' and on '.join(given.lost_on)}: {told}"
         self._end(ticket, Outcome(0, error=TrialError(message, hint="A node may have run out of memory.")))
 
+    def _let_go(self, seat: _Seat, ticket: int | None, told: Blind) -> None:
+        """Do without a worker that does not see what all have to see; others run its step."""
+        name = "" if seat.hello is None else seat.hello.name
+        self._lost = TrialError(f"The worker on {name} does not see the folder {Path(told.mark).parent}.")
+        self._seats.remove(seat)
+        self._ray.kill(seat.actor)
+        if ticket in self._given:
+            self._queue.appendleft(ticket)
+
     def _give_up_alone(self) -> None:
         """End the steps that wait for workers that will not come."""
         if any(seat.hello is not None for seat in self._seats):
@@ -292,7 +356,7 @@ class RayExecutor:
             self._end(ticket, Outcome(0, error=error))
             return
         seat.ticket = ticket
-        seat.reference = seat.actor.run.remote(ticket, limits, body, parcels)
+        seat.reference = seat.actor.run.remote(ticket, limits, body, parcels, tuple(self._marks))
 
     def _for_node(self, given: _Given, hello: Hello) -> tuple[bytes, list[Parcel]]:
         """What travels to a node: call and arguments with the paths that its files have there, and the files."""
@@ -328,6 +392,14 @@ class _Seat:
     reference: Any
     hello: Hello | None = None
     ticket: int | None = None
+
+
+def _mark(folder: str | Path) -> Path:
+    """Write a file whose name nobody has looked for yet, so that no disk remembers that it was absent."""
+    mark = Path(folder) / f".seen-{secrets.token_hex(8)}"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return mark
 
 
 def _name(path: str) -> str:

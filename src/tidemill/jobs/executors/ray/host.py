@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -37,7 +38,20 @@ class Hello:
     folder: str
 
 
-Told = tuple[Ended, bytes] | Outcome | None
+@dataclass(frozen=True)
+class Blind:
+    """A worker did not begin a step, for it does not see a folder that all have to see.
+
+    Parameters
+    ----------
+    mark : str
+        The file that it looked for.
+    """
+
+    mark: str
+
+
+Told = tuple[Ended, bytes] | Outcome | Blind | None
 """How a step ended and the answer that it left; an outcome where it had no process; None where it was cancelled."""
 
 
@@ -70,7 +84,11 @@ class Host:
         node = str(ray.get_runtime_context().get_node_id())
         return Hello(node, f"{socket.gethostname()} ({node[:8]})", str(self._folder.path))
 
-    def run(self, ticket: int, step: Step, body: bytes, parcels: Sequence[Parcel]) -> Told:
+    def sees(self, mark: str) -> bool:
+        """Whether a file of the caller's machine is here, too, as on a shared disk."""
+        return os.path.exists(mark)
+
+    def run(self, ticket: int, step: Step, body: bytes, parcels: Sequence[Parcel], marks: Sequence[str] = ()) -> Told:
         """Bring the files, run the step, and give what its process left, unread.
 
         Parameters
@@ -83,8 +101,13 @@ class Host:
             Call and arguments, pickled.
         parcels : sequence of Parcel
             Files that it needs.
+        marks : sequence of str
+            Files that must be seen from here.
         """
         with self._busy:
+            for mark in marks:
+                if not self.sees(mark):
+                    return Blind(mark)
             try:
                 self._folder.place(parcels, _fetch)
             except TrialError as error:
