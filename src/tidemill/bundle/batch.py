@@ -61,6 +61,7 @@ def of_columns(columns: Columns, chunk: int, step: int) -> Batch:
 
     Examples
     --------
+    >>> import numpy as np
     >>> [piece.rows for piece in of_columns({"x": np.zeros(5)}, chunk=2, step=4).pieces()]
     [2, 2, 1]
     """

@@ -53,6 +53,27 @@ def test_workers_are_on_both_nodes(executor: RayExecutor) -> None:
     assert len(executor.nodes) == 2
 
 
+def test_it_is_ready_when_the_modules_of_all_workers_are_loaded(
+    executor: RayExecutor, fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading = {"there"}
+    loaded = host._Sealed.ready
+
+    def ready(self: Any, timeout_s: float | None = None) -> bool:
+        return fake_ray.local.node.name not in loading and loaded(self, timeout_s)
+
+    monkeypatch.setattr(host._Sealed, "ready", ready)
+    assert not executor.ready(0.2)
+    loading.clear()
+    assert executor.ready(60.0)
+    assert executor.ready(0.0)
+
+
+def test_a_lost_worker_is_not_waited_for(executor: RayExecutor, fake_ray: FakeRay) -> None:
+    fake_ray.actors[0].end("It crashed.")
+    assert executor.ready(60.0)
+
+
 def test_a_step_of_a_lost_node_runs_again_elsewhere(executor: RayExecutor, fake_ray: FakeRay, tmp_path: Path) -> None:
     ticket = executor.submit(step(begin_again, path=str(tmp_path / "pids")))
     executor.submit(step(pause, seconds=0.5, value="other"))

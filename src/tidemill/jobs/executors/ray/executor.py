@@ -93,7 +93,7 @@ class RayExecutor:
         self._here = cluster.node
         self._stock = Stock(self._ray.put)
         self._host = self._ray.remote(Host).options(
-            num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=3,
+            num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=5,
             scheduling_strategy="SPREAD",
         )  # fmt: skip
         self._arguments = (secrets.token_hex(12), tuple(preload), threads)
@@ -133,8 +133,14 @@ class RayExecutor:
         return sorted({seat.hello.name for seat in self._seats if seat.hello is not None})
 
     def ready(self, timeout_s: float | None = None) -> bool:
-        """Always: it was made when its workers were up."""
-        return True
+        """Wait until the workers that are up have loaded their modules; those that come later are not waited for."""
+        loads = {seat.actor.load.remote(): seat for seat in self._seats if seat.hello is not None and not seat.loaded}
+        if not loads:
+            return True
+        ready, late = self._ray.wait(list(loads), num_returns=len(loads), timeout=timeout_s)
+        for each in ready:  # or lost, which the next look at it tells
+            loads[each].loaded = True
+        return not late
 
     def blind(self, folder: str | Path) -> list[str]:
         """Nodes with a worker that is up and does not see a folder of this machine, for people, sorted.
@@ -392,6 +398,7 @@ class _Seat:
     reference: Any
     hello: Hello | None = None
     ticket: int | None = None
+    loaded: bool = False
 
 
 def _mark(folder: str | Path) -> Path:

@@ -84,6 +84,12 @@ class Host:
         node = str(ray.get_runtime_context().get_node_id())
         return Hello(node, f"{socket.gethostname()} ({node[:8]})", str(self._folder.path))
 
+    def load(self) -> None:
+        """Wait until the modules that steps use are loaded here, so that a step would start at once."""
+        with self._busy:
+            while not self._closing and not self._executor.ready(LOOK_S):
+                pass
+
     def sees(self, mark: str) -> bool:
         """Whether a file of the caller's machine is here, too, as on a shared disk."""
         return os.path.exists(mark)
