@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.models.pretrained.made import timm_or_skip
 
 from tidemill.core.errors import NotFoundError, OptionError
-from tidemill.sdk.pool import entries, list_pool, show_architectures, show_pool
+from tidemill.models.pretrained.architectures import OF_TIMM
+from tidemill.sdk.pool import entries, find, list_pool, show_architectures, show_pool
 from tidemill.sdk.pool_check import check_pool
 
 
@@ -93,7 +95,7 @@ def test_an_architecture_is_shown_with_counted_costs() -> None:
 def test_all_architectures_are_counted() -> None:
     needs_encoders()
     for family in ("backbone", "encoder"):
-        rows = show_architectures(family)
+        rows = [row for row in show_architectures(family) if not row["architecture"].startswith("timm/")]
         assert all(1e6 < row["params"] < 3e8 and row["flops"] > row["params"] for row in rows), rows
 
 
@@ -111,10 +113,26 @@ def test_an_architecture_is_checked_and_what_can_t_be_used_says_why() -> None:
 @pytest.mark.parametrize("family", ["backbone", "sentence", "encoder", "discriminant"])
 def test_every_architecture_is_trained_exported_and_answers_as_its_graph(family: str) -> None:
     needs_encoders()
-    done = list(check_pool((family,)))
+    entry, _ = find(family)
+    names = tuple(f"{family}/{one.name}" for one in entry.architectures if one not in OF_TIMM)
+    done = list(check_pool(names or (family,)))
     assert not [c for c in done if not c.ok]
     refused = [c.architecture for c in done if c.max_abs_dp is None]
     assert refused == (["Swin"] if family == "backbone" else [])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(590)
+@pytest.mark.parametrize("architecture", [one.name for one in OF_TIMM])
+def test_every_architecture_of_timm_is_trained_exported_and_answers_as_its_graph(architecture: str) -> None:
+    needs_encoders()
+    timm_or_skip()
+    (done,) = check_pool((f"backbone/{architecture}",))
+    assert done.ok, done.message
+    assert done.max_abs_dp is not None
+    shown = show_pool(f"backbone/{architecture}")
+    assert 1e6 < shown["params"] < 3e7
+    assert shown["flops"] > shown["params"]
 
 
 def test_a_check_finds_a_family_whose_graph_says_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +168,19 @@ def test_weights_of_a_person_are_checked_by_the_families_that_take_them(tmp_path
         list(check_pool(("linear",), str(reader)))
     with pytest.raises(NotFoundError, match="There are no weights at"):
         list(check_pool((), str(tmp_path / "nowhere")))
+
+
+def test_a_library_that_can_t_be_loaded_is_a_failed_check_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_encoders()
+    from tidemill.models.pretrained import nets
+
+    def broken() -> None:
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'ResNetModel'.") from error
+
+    monkeypatch.setattr(nets, "load_transformers", broken)
+    (done,) = check_pool(("backbone/resnet",))
+    assert not done.ok
+    assert done.message == "a library can't be loaded: operator torchvision::nms does not exist"

@@ -68,6 +68,25 @@ class Narrow(Net):
         return super().forward(x)
 
 
+class Lost(Net):
+    """Loses its device in the pass of a step, as PyTorch tells of it; every pass that trains is one step."""
+
+    WORDS = (
+        "CUDA error: device-side assert triggered\n"
+        "CUDA kernel errors might be asynchronously reported at some other API call."
+    )
+
+    def __init__(self, step: int, words: str = WORDS) -> None:
+        super().__init__()
+        self.step, self.words, self.seen = step, words, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += self.training
+        if self.seen >= self.step:
+            raise RuntimeError(self.words)
+        return super().forward(x)
+
+
 @dataclass
 class Cloud:
     """Points around three centres; with ``noise``, training ones are jittered."""

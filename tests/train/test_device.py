@@ -10,7 +10,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="devices are found with torch")
 
 from tidemill.core.errors import OptionError  # noqa: E402
-from tidemill.train.device import arithmetic, computes_bf16, find_device, give_back, precision_on, resident_bytes  # noqa: E402
+from tidemill.train.device import (  # noqa: E402
+    arithmetic,
+    computes_bf16,
+    find_device,
+    give_back,
+    is_lost,
+    is_out_of_memory,
+    precision_on,
+    resident_bytes,
+)
 
 CPU = torch.device("cpu")
 
@@ -60,3 +69,24 @@ def test_memory_that_is_kept_for_later_use_is_given_back() -> None:
     give_back(CPU)
     assert resident_bytes() < kept - 100_000_000
     assert all(float(one[0]) == 1 for one in rest)
+
+
+@pytest.mark.parametrize(
+    ("words", "lost", "full"),
+    [
+        ("CUDA error: device-side assert triggered", True, False),
+        ("CUDA error: an illegal memory access was encountered", True, False),
+        ("CUDA error: uncorrectable ECC error encountered", True, False),
+        ("NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled system error", True, False),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True, False),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", False, True),
+        ("CUDA error: out of memory", True, True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True, True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True, True),
+        ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False, False),
+    ],
+)
+def test_a_device_that_failed_is_told_from_one_that_is_full(words: str, lost: bool, full: bool) -> None:
+    assert is_lost(RuntimeError(words)) is lost
+    assert is_out_of_memory(RuntimeError(words)) is full, "which is asked first"
+    assert not is_lost(ValueError(words))

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, Narrow, Net, NormNet, accuracy, loss, net  # noqa: E402  torch first
+from tests.train.small import RECIPE, Cloud, Lost, Narrow, Net, NormNet, accuracy, loss, net  # noqa: E402  torch first
 from torch import Tensor, nn  # noqa: E402
 
 from tidemill.core.errors import DataError, OptionError, TrialError, TrialMemoryError  # noqa: E402
@@ -257,6 +257,37 @@ def test_a_loss_that_is_no_number_names_the_rate_and_keeps_the_batch(tmp_path: P
     with np.load(path, allow_pickle=False) as kept:
         np.testing.assert_array_equal(kept["indices"], Cursor(50, 13, 0).indices(2))
         np.testing.assert_array_equal(kept["input_x"], cloud.x[kept["indices"]])
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["without a folder", "with a folder"])
+def test_a_device_that_is_lost_is_named_with_its_step_and_how_to_go_on(kept: bool, tmp_path: Path) -> None:
+    folder = tmp_path if kept else None
+    recipe = replace(RECIPE, checkpoint_s=1e-9)
+    broken = Lost(step=6)
+    broken.load_state_dict(net().state_dict())
+    with pytest.raises(TrialError) as caught:
+        train(broken, loss, Cloud(), recipe, plan=CPU, folder=folder)
+    told = "The device cpu failed at step 6: CUDA error: device-side assert triggered. "
+    way = "Run it again: it goes on from the last checkpoint." if kept else "Run it again, with a folder to resume."
+    assert str(caught.value) == told + way, "its first line, and no advice on kernels"
+    assert not isinstance(caught.value, TrialMemoryError)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    if kept:
+        assert max(path.name for path in tmp_path.glob("step-*")) == "step-000000005"
+        again = train(net(seed=5), loss, Cloud(), recipe, plan=CPU, folder=tmp_path)
+        assert again.losses == train(net(), loss, Cloud(), recipe, plan=CPU).losses
+
+
+def test_a_device_that_is_lost_while_a_net_is_looked_at_is_named_too() -> None:
+    class LostLater(Lost):
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.training:
+                raise RuntimeError(self.words)
+            return super().forward(x)
+
+    recipe = replace(RECIPE, evaluate_every=1.0)
+    with pytest.raises(TrialError, match=r"The device cpu failed at step \d+: CUDA error: device-side assert"):
+        train(LostLater(step=10**9), loss, Cloud(), recipe, validation=Cloud(20, seed=1), plan=CPU)
 
 
 def test_overflow_in_sixteen_bits_scales_the_loss_down() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.core.errors import NotFoundError
+from tidemill.core.errors import MissingExtraError, NotFoundError
 from tidemill.core.task import Task, TaskKind
 from tidemill.models.pretrained.architectures import Architecture, architecture
 from tidemill.models.registry import Entry as Registered
@@ -111,7 +111,7 @@ def list_pool(modality: str | None = None) -> list[dict[str, Any]]:
             "modality": e.modality,
             "about": e.about,
             "weights": ", ".join(e.weights) or None,
-            "architectures": ", ".join(a.name for a in e.architectures if not a.refused) or None,
+            "architectures": ", ".join(a.name for a in e.architectures if not a.refused and not a.absent) or None,
             "export": e.export,
             "usable": "yes" if e.absent is None else e.absent,
         }
@@ -170,11 +170,14 @@ def show_architectures(name: str) -> list[dict[str, Any]]:
 
 def _shown(one: Architecture, counted: bool) -> dict[str, Any]:
     """What is known of an architecture, with the costs of its usual size for one image, or for a text of 128 tokens."""
-    params, flops = None, None
-    if counted:
+    params, flops, why = None, None, one.refused or one.absent
+    if counted and (one.refused or not why):
         from tidemill.models.pretrained.nets import count_usual
 
-        params, flops = count_usual(one)
+        try:
+            params, flops = count_usual(one)
+        except MissingExtraError as error:  # it is installed, and can't be loaded
+            why = str(error)
     return {
         "architecture": one.name,
         "kind": one.kind,
@@ -185,7 +188,7 @@ def _shown(one: Architecture, counted: bool) -> dict[str, Any]:
         "example of weights": one.published,
         "licence": one.licence,
         "source": one.source,
-        "usable": one.refused or "yes",
+        "usable": why or "yes",
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tidemill.core.errors import OptionError, TidemillError
+from tidemill.core.errors import MissingExtraError, OptionError, TidemillError
 from tidemill.models.pretrained.architectures import Architecture
 from tidemill.sdk.pool import Entry, entries, find
 
@@ -165,8 +165,15 @@ def _checked(entry: Entry, attempt: Callable[[], float | None], architecture: st
         return ended(True, f"not tried: {entry.absent}")
     try:
         apart = attempt()
+    except MissingExtraError as error:  # of an architecture that comes with a package of its own
+        return ended(True, f"not tried: {error}")
     except TidemillError as error:
         return ended(False, str(error))
+    except ImportError as error:  # a library that is there, beside another that it can't be loaded with
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        return ended(False, f"a library can't be loaded: {root}")
     if apart is None:
         return ended(True, _NO_WEIGHTS)
     bar = BARS[entry.modality]

@@ -13,7 +13,7 @@ import torch
 
 from tidemill.core.errors import OptionError, TrialError
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "status_alloc_failed")
 _LOST = ("CUDA error", "device-side assert", "NCCL error", "cuDNN error", "CUBLAS_STATUS")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

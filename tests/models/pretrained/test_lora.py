@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch", reason="a net is built")
 pytest.importorskip("transformers", reason="encoders need the extra `text`")
 pytest.importorskip("tokenizers", reason="so does reading tokens")
 
+from tests.models.pretrained.made import timm_or_skip  # noqa: E402
 from tests.models.text.made import CLASSES, encoder  # noqa: E402
 
-from tidemill.models.pretrained.architectures import IMAGES, TEXTS, Architecture  # noqa: E402
+from tidemill.models.pretrained.architectures import IMAGES, OF_TIMM, TEXTS, Architecture  # noqa: E402
 from tidemill.models.pretrained.lora import Adapted, adapt, attention_of, merge  # noqa: E402
 from tidemill.models.text._net import opened  # noqa: E402
 
@@ -42,3 +43,19 @@ def test_the_table_says_which_nets_have_such_an_attention(one: Architecture) -> 
     with torch.device("meta"):
         net = transformers.AutoModel.from_config(config)
     assert bool(attention_of(net)) == one.low_rank or one.refused
+
+
+@pytest.mark.parametrize("one", OF_TIMM, ids=lambda one: one.name)
+def test_the_table_says_it_of_nets_of_timm(one: Architecture) -> None:
+    net = timm_or_skip().create_model(one.tiny["architecture"], **one.tiny["model_args"])
+    assert bool(attention_of(net)) == one.low_rank
+
+
+def test_an_attention_that_reads_the_map_rather_than_calls_it_sees_the_change() -> None:
+    base = torch.nn.Linear(6, 9)
+    beside = Adapted(base, 2)
+    with torch.no_grad():
+        beside.up.normal_()
+    x = torch.randn(4, 6)
+    assert torch.allclose(torch.nn.functional.linear(x, beside.weight, beside.bias), beside(x), atol=1e-5)
+    assert not torch.allclose(base(x), beside(x), atol=1e-3)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tidemill.core.errors import DataError, NotFoundError
-from tidemill.models.pretrained.folders import CONFIG, fetched, has_vocabulary, has_weights, is_described, is_hub_name
+from tidemill.models.pretrained.folders import (
+    describe,
+    fetched,
+    has_vocabulary,
+    has_weights,
+    is_described,
+    is_hub_name,
+    is_of_timm,
+)
+from tidemill.models.pretrained.sight import Sight
 from tidemill.models.text.folders import WANTED as OF_TEXTS
 from tidemill.models.text.folders import is_text_encoder
 from tidemill.models.vision.weights import WANTED as OF_IMAGES
 from tidemill.models.vision.weights import origin_of
 
-USUAL_SIDE = 224
-"""Side of the images of a backbone that doesn't say it."""
 _PIXELS = "preprocessor_config.json"
 
 
@@ -53,13 +59,11 @@ def side_of_images(place: str) -> int | None:
     >>> side_of_images("no such place") is None
     True
     """
-    path = Path(place).expanduser() / CONFIG
     if not is_described(place) or not is_image_encoder(place):
         return None
     try:
-        size = json.loads(path.read_text(encoding="utf-8")).get("image_size") or USUAL_SIDE
-        return int(min(size) if isinstance(size, list) else size)
-    except (OSError, ValueError, TypeError, AttributeError):  # whoever opens it says what is wrong
+        return Sight.of(describe(place)).whole
+    except (DataError, ValueError, TypeError, AttributeError, LookupError):  # whoever opens it says what is wrong
         return None
 
 
@@ -86,5 +90,5 @@ def find_folder(place: str) -> str:
 
 def _is_whole(folder: Path) -> bool:
     """Whether a folder says what it reads, and holds all weights."""
-    told = has_vocabulary(folder) or (folder / _PIXELS).is_file()
+    told = has_vocabulary(folder) or (folder / _PIXELS).is_file() or is_of_timm(folder)
     return is_described(folder) and has_weights(folder) and told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.splice import bare
 from tidemill.core.errors import DataError, TrialError
 from tidemill.models.export import to_onnx
+from tidemill.models.pretrained.sight import Sight, normalisation
 from tidemill.models.training.trained import operations
 from tidemill.models.vision import pool
 from tidemill.models.vision._base import ImageProfile
-from tidemill.models.vision.nets.backbone import normalisation, opened, side_of
+from tidemill.models.vision.nets.backbone import opened
 from tidemill.models.vision.weights import Origin, fill_by_name, origin_of, read_safetensors, weights_file
 
 _NEAR = 1e-3
@@ -83,10 +85,11 @@ def open_images(column: str, folder: str) -> Embedding:
 
 
 def _published(folder: str) -> tuple[_Cells, ImageEncoder]:
-    """A backbone of transformers, and what resizes for it."""
+    """A backbone of transformers or timm, and what resizes for it."""
     body, description = opened(folder, 1, weights=True)
-    side = side_of(description)
-    mean, std = (tuple(255 * v for v in values) for values in normalisation(folder))
+    described = json.loads(description)
+    side = Sight.of(described).whole
+    mean, std = (tuple(255 * v for v in values) for values in normalisation(folder, described))
     return _Cells(body, mean, std).eval(), ImageEncoder(side, side, 3)
 
 

@@ -1,4 +1,4 @@
-"""The architectures of transformers that encoders are known to work in here, as data. Nothing here loads torch.
+"""The architectures of transformers and timm that encoders are known to work in, as data. Nothing here loads torch.
 
 Any other that ``AutoModel`` opens may be tried with ``--weights``; of these ``tidemill pool check`` proves that they
 are trained, exported, and answer as their graph does. One more is one more entry of a table.
@@ -6,14 +6,18 @@ are trained, exported, and answer as their graph does. One more is one more entr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidemill.core.errors import NotFoundError
+from tidemill.core.errors import MissingExtraError, NotFoundError
+from tidemill.models.pretrained.folders import TIMM
+from tidemill.models.pretrained.library import refuse_without_timm
 
 IMAGE, TEXT = "image", "text"
 _SOURCE = "https://github.com/huggingface/transformers/tree/main/src/transformers/models/{}"
+_SOURCE_OF_TIMM = "https://github.com/huggingface/pytorch-image-models"
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Architecture:
     modality : str
         `IMAGE` or `TEXT`: what it takes.
     kind : str
-        The ``model_type`` of its ``config.json``.
+        The ``model_type`` of its ``config.json``; of all nets of timm it is `TIMM`.
     published : str
         Trained weights of it, as they are named on the Hugging Face hub: an example.
     tiny : mapping
@@ -58,7 +62,18 @@ class Architecture:
     @property
     def source(self) -> str:
         """Where its code is."""
-        return _SOURCE.format(self.kind.replace("-", "_"))
+        return _SOURCE_OF_TIMM if self.kind == TIMM else _SOURCE.format(self.kind.replace("-", "_"))
+
+    @property
+    def absent(self) -> str | None:
+        """Why it can't be used here, as far as that is known without loading anything; None where nothing is known."""
+        if self.kind != TIMM:
+            return None
+        try:
+            refuse_without_timm()
+        except MissingExtraError as error:
+            return str(error)
+        return None
 
 
 _TOKENS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
@@ -111,7 +126,48 @@ IMAGES: tuple[Architecture, ...] = (
         refused="PyTorch's exporter can't write its windows; take SwinV2",
     ),
 )  # fmt: skip
-"""Backbones for images."""
+"""Backbones for images, of transformers."""
+
+_CUT = {"crop_pct": 0.875, "interpolation": "bicubic"}
+_TINY_VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+_TINY_STAGES: dict[str, Any] = {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}
+
+
+def _timm(
+    usual: str, tiny: str = "", tag: str = "", side: int = 224, low_rank: bool = False, seen: int = 32, **args: Any
+) -> Architecture:
+    """One of timm: the usual net by its name there, and a small one by a name (else the same) and its arguments."""
+    cfg = {**_CUT, "input_size": [3, seen, seen]}
+    described = {"architecture": tiny or usual, "model_args": args, "pretrained_cfg": cfg}
+    named = {"usual": {"architecture": usual}, "side": side, "low_rank": low_rank}
+    return _image(f"timm/{usual}", TIMM, f"timm/{usual}.{tag}", described, **named)
+
+
+OF_TIMM: tuple[Architecture, ...] = (
+    _timm("resnet18", tag="a1_in1k", layers=[1, 1, 1, 1], channels=[8, 8, 16, 16]),
+    _timm("densenet121", tag="ra_in1k", block_config=[1, 1, 1, 1], growth_rate=8),
+    _timm("repvgg_a0", tag="rvgg_in1k"),
+    _timm("regnety_002", tag="pycls_in1k"),
+    _timm("efficientnet_b0", "test_efficientnet", tag="ra_in1k"),
+    _timm("mobilenetv3_small_100", "mobilenetv3_small_050", tag="lamb_in1k"),
+    _timm("mobilenetv4_conv_small", "mobilenetv4_conv_small_035", tag="e2400_r224_in1k"),
+    _timm("ghostnet_100", "ghostnet_050", tag="in1k"),
+    _timm("convnext_atto", tag="d2_in1k", **_TINY_STAGES),
+    _timm("edgenext_xx_small", tag="in1k", side=256, low_rank=True, heads=[1, 1, 1, 1], **_TINY_STAGES),
+    _timm("fastvit_t8", tag="apple_in1k", side=256, layers=[1, 1, 1, 1], embed_dims=[8, 8, 16, 16]),
+    _timm("vit_tiny_patch16_224", tag="augreg_in21k_ft_in1k", low_rank=True, **_TINY_VIT),
+    _timm("deit3_small_patch16_224", tag="fb_in1k", low_rank=True, init_values=1.0, **_TINY_VIT),
+    _timm("eva02_tiny_patch14_224", tag="mim_in22k", low_rank=True, **_TINY_VIT),
+    _timm("mobilevit_xs", "mobilevit_xxs", tag="cvnets_in1k", side=256, low_rank=True, seen=64),
+    _timm("swin_tiny_patch4_window7_224", tag="ms_in1k", low_rank=True, img_size=32, window_size=4, embed_dim=8,
+          depths=[1, 1], num_heads=[1, 2]),
+    _timm("efficientformerv2_s0", tag="snap_dist_in1k", seen=64, img_size=64),
+    _timm("starnet_s1", tag="in1k", depths=[1, 1, 1, 1], base_dim=8),
+    _timm("tiny_vit_5m_224", tag="dist_in22k", low_rank=True, seen=64),
+    _timm("levit_128s", tag="fb_dist_in1k", seen=224),
+    _timm("caformer_s18", tag="sail_in1k", low_rank=True),
+)  # fmt: skip
+"""The same of timm, which is an extra of its own."""
 
 _LAYERS = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 32,
@@ -144,15 +200,27 @@ TEXTS: tuple[Architecture, ...] = (
 """Encoders of texts."""
 
 
-def of_kind(kind: str) -> Architecture | None:
-    """The first architecture of a ``model_type``; None for one that nobody has checked.
+def of_description(described: Mapping[str, Any]) -> Architecture | None:
+    """The first architecture of a description's ``model_type``; None for one that nobody has checked.
+
+    Nets of timm are told apart by the word that their names begin with.
 
     Examples
     --------
-    >>> of_kind("resnet").name, of_kind("mamba") is None
+    >>> of_description({"model_type": "resnet"}).name, of_description({"model_type": "mamba"}) is None
     ('ResNet', True)
+    >>> of_description({"model_type": "timm_wrapper", "architecture": "vit_base_patch32_384"}).name
+    'timm/vit_tiny_patch16_224'
     """
-    return next((each for each in (*IMAGES, *TEXTS) if each.kind == kind), None)
+    kind = described.get("model_type")
+    if kind != TIMM:
+        return next((each for each in (*IMAGES, *TEXTS) if each.kind == kind), None)
+    word = _first_word(described.get("architecture"))
+    return next((each for each in OF_TIMM if _first_word(each.usual["architecture"]) == word), None)
+
+
+def _first_word(name: object) -> str:
+    return re.split(r"[^a-z]", str(name), maxsplit=1)[0]
 
 
 def architecture(name: str, among: tuple[Architecture, ...]) -> Architecture:

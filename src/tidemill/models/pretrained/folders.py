@@ -17,6 +17,8 @@ _INDEX = "*.safetensors.index.json"
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 TENSORS = "*.safetensors*"
 """Weights, whole or in parts; no other form of them is ever fetched."""
+TIMM = "timm_wrapper"
+"""The ``model_type`` that transformers gives to nets of timm, whose own descriptions name none."""
 
 
 def is_described(place: str | Path) -> bool:
@@ -44,7 +46,7 @@ def has_weights(place: str | Path) -> bool:
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Read the description of the net.
+    """Read the description of the net; one of timm says so in its ``model_type``.
 
     Raises
     ------
@@ -54,11 +56,27 @@ def describe(folder: str | Path) -> dict[str, Any]:
     path = Path(folder).expanduser() / CONFIG
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and "model_type" not in found and {"architecture", "pretrained_cfg"} <= set(found):
+            found["model_type"] = TIMM
         if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
             raise ValueError("it names no model_type")
     except (OSError, ValueError) as error:
         raise DataError(f"The description of the encoder can't be read ({error}).", where=str(path)) from error
     return found
+
+
+def is_of_timm(place: str | Path) -> bool:
+    """Say whether a folder holds the description of a net of timm, as its hub has them.
+
+    Examples
+    --------
+    >>> is_of_timm("no such place")
+    False
+    """
+    try:
+        return is_described(place) and describe(place)["model_type"] == TIMM
+    except DataError:  # whoever opens it says what is wrong
+        return False
 
 
 def is_hub_name(place: str) -> bool:

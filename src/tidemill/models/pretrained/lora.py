@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 _NAMES = frozenset(
-    {"query", "value", "q", "v", "q_lin", "v_lin", "q_proj", "v_proj", "query_proj", "value_proj", "Wqkv"}
+    {"query", "value", "q", "v", "q_lin", "v_lin", "q_proj", "v_proj", "query_proj", "value_proj", "Wqkv", "qkv"}
 )
-"""What encoders of transformers call the maps to queries and values."""
+"""What encoders of transformers and timm call the maps to queries and values."""
 _SCALE = 2.0
 
 
@@ -44,10 +44,20 @@ class Adapted(nn.Module):
         out: Tensor = self.base(x) + _SCALE * (x @ self.down.T @ self.up.T)
         return out
 
+    @property
+    def weight(self) -> Tensor:
+        """Of one map that does the same: some attentions read it rather than call the map."""
+        return self.base.weight + _SCALE * self.up @ self.down
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Of the map."""
+        return self.base.bias
+
     def merged(self) -> nn.Linear:
         """One map that does the same."""
         with torch.no_grad():
-            self.base.weight += _SCALE * self.up @ self.down
+            self.base.weight.copy_(self.weight)
         return self.base
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from tidemill.models.pretrained.architectures import IMAGE, Architecture
-from tidemill.models.pretrained.folders import TOKENIZER
+from tidemill.models.pretrained.folders import CONFIG, TIMM, TOKENIZER
+from tidemill.models.pretrained.library import load_timm
 from tidemill.models.pretrained.opening import load_transformers
 from tidemill.models.training.trained import operations
 
+FILE = "model.safetensors"
+_CLASSES = 2
 COUNTED_TOKENS = 128
 """Of the text that operations are counted for."""
 
 
 def write_tiny(architecture: Architecture, folder: Path, words: tuple[str, ...] = ()) -> Path:
-    """Write a small net that nobody trained, as ``save_pretrained`` does.
+    """Write a small net that nobody trained, as ``save_pretrained`` does, or as timm writes for its hub.
 
     Parameters
     ----------
@@ -30,16 +35,47 @@ def write_tiny(architecture: Architecture, folder: Path, words: tuple[str, ...] 
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        models = load_transformers()
-        config = models.AutoConfig.for_model(architecture.kind, **architecture.tiny)
-        net = models.AutoModel.from_config(config, dtype=torch.float32)
-        for parameter in net.parameters():  # as wide as trained ones: behind many narrow layers all inputs look alike
-            if parameter.ndim > 1 and parameter.numel():
-                nn.init.kaiming_normal_(parameter)
-        net.save_pretrained(folder)
+        if architecture.kind == TIMM:
+            _write_timm(architecture, folder)
+        else:
+            models = load_transformers()
+            config = models.AutoConfig.for_model(architecture.kind, **architecture.tiny)
+            _drawn(models.AutoModel.from_config(config, dtype=torch.float32)).save_pretrained(folder)
     if architecture.modality != IMAGE:
         (folder / TOKENIZER).write_text(_tokenizer(words, int(architecture.tiny["vocab_size"])), encoding="utf-8")
     return folder
+
+
+def _drawn(net: Any) -> Any:
+    """Draw numbers as wide as trained ones: behind many narrow layers all inputs look alike."""
+    for parameter in net.parameters():
+        if parameter.ndim > 1 and parameter.numel():
+            nn.init.kaiming_normal_(parameter)
+    return net
+
+
+def _write_timm(architecture: Architecture, folder: Path) -> None:
+    """With a head of some classes, as they are published."""
+    from safetensors.torch import save_file
+
+    described = {**architecture.tiny, "num_classes": _CLASSES}
+    net = load_timm().create_model(described["architecture"], num_classes=_CLASSES, **described["model_args"])
+    _settle(_drawn(net), described["pretrained_cfg"]["input_size"])
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, folder / FILE)
+    (folder / CONFIG).write_text(json.dumps(described), encoding="utf-8")
+
+
+def _settle(net: nn.Module, shape: list[int]) -> None:
+    """Let batch normalisations see something: else signals grow or fade from layer to layer, and inputs look alike."""
+    parts = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d)]
+    usual = [part.momentum for part in parts]
+    for part in parts:
+        part.momentum = 1.0
+    with torch.no_grad():
+        net.train()(torch.randn(8, *shape))
+    for part, momentum in zip(parts, usual, strict=True):
+        part.momentum = momentum
 
 
 def count_usual(architecture: Architecture) -> tuple[int, int]:
@@ -49,7 +85,14 @@ def count_usual(architecture: Architecture) -> tuple[int, int]:
     -------
     tuple of int
         Counted on a net without memory.
+
+    Raises
+    ------
+    MissingExtraError
+        For a net of timm, where that can't be loaded.
     """
+    if architecture.kind == TIMM:
+        load_timm()
     models = load_transformers()
     config = models.AutoConfig.for_model(architecture.kind, **architecture.usual)
     with torch.device("meta"):

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from tidemill.core.errors import DataError, TidemillError
+from tidemill.models.pretrained.folders import TIMM, is_of_timm
+from tidemill.models.pretrained.library import load_timm
 
 PIXELS, TOKENS = "pixel_values", "input_ids"
 """Names that transformers gives what a net takes."""
@@ -21,6 +23,8 @@ _TOLD = {PIXELS: "images", TOKENS: "texts"}
 _UNUSED = "pooler."
 """What stands behind the last layer is no feature of ours, and may be missing."""
 _PRECISIONS = ("dtype", "torch_dtype")
+_GIVEN = "num_classes"
+"""What transformers gives to nets of timm; their descriptions may name it beside it, and then it is given twice."""
 _NAMED = 3
 """Tensors of each kind of misfit that a message names."""
 
@@ -52,10 +56,14 @@ def open_folder(folder: str, takes: str, *, weights: bool, **how: Any) -> tuple[
     DataError
         Where transformers can't open it, where it takes something else, where tensors are missing or have other shapes
         than the description says; it names them.
+    MissingExtraError
+        For a net of timm, where that can't be loaded.
     """
+    if is_of_timm(folder):
+        load_timm()
     models, info = load_transformers(), {}
     try:
-        config = models.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = _without_head(models.AutoConfig.from_pretrained(folder, local_files_only=True))
         if weights:
             net, info = models.AutoModel.from_pretrained(
                 folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
@@ -73,12 +81,27 @@ def open_folder(folder: str, takes: str, *, weights: bool, **how: Any) -> tuple[
 
 
 def rebuild(description: str, **how: Any) -> nn.Module:
-    """Make a net from its description; its numbers are drawn."""
+    """Make a net from its description; its numbers are drawn.
+
+    Raises
+    ------
+    MissingExtraError
+        For a net of timm, where that can't be loaded.
+    """
     models = load_transformers()
     values = {name: value for name, value in json.loads(description).items() if name not in _PRECISIONS}
+    if values["model_type"] == TIMM:
+        load_timm()
     config = models.AutoConfig.for_model(values.pop("model_type"), **values)
     net: nn.Module = models.AutoModel.from_config(config, dtype=torch.float32, **how)
     return net.eval()
+
+
+def _without_head(config: Any) -> Any:
+    """A description of timm without the classes of the head that we leave out."""
+    if config.model_type == TIMM and config.model_args:
+        config.model_args = {name: value for name, value in config.model_args.items() if name != _GIVEN}
+    return config
 
 
 def _cannot_open(folder: str, error: Exception) -> DataError:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tidemill.core.space import Space
 from tidemill.core.task import Task
 from tidemill.core.trial import Config
-from tidemill.models.pretrained.architectures import IMAGES
+from tidemill.models.pretrained.architectures import IMAGES, OF_TIMM
 from tidemill.models.registry import Entry, Registry, joined_space
 from tidemill.models.vision._base import FittedNet, ImageProfile, VisionFamily
 from tidemill.models.vision.weights import refuse_misfits
@@ -38,9 +38,9 @@ _BUILT_IN = (
     ),
     Entry("mobilenet", f"{_HOME}.mobilenet:FAMILY", "inverted residuals: few parameters and operations", _OWN),
     Entry(
-        "backbone", f"{_HOME}.backbone:FAMILY", "a pre-trained backbone of transformers with a head of its own",
-        ("folder as `save_pretrained` writes it", "name of the Hugging Face hub"),
-        packages=("torch", "onnxscript", "transformers"), extra="deep,text", architectures=IMAGES,
+        "backbone", f"{_HOME}.backbone:FAMILY", "a pre-trained backbone of transformers or timm with a head of its own",
+        ("folder as `save_pretrained` or timm writes it", "name of the Hugging Face hub"),
+        packages=("torch", "onnxscript", "transformers"), extra="deep,text", architectures=(*IMAGES, *OF_TIMM),
     ),
 )  # fmt: skip
 _REGISTRY: Registry[VisionFamily, FittedNet] = Registry("images", GROUP, _BUILT_IN)

@@ -26,7 +26,9 @@ from tidemill.models.pretrained.folders import (
     has_weights,
     is_described,
     is_hub_name,
+    is_of_timm,
 )
+from tidemill.models.pretrained.library import refuse_without_timm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -376,8 +378,12 @@ def refuse_misfits(places: Iterable[str], channels: int, families: Container[str
     ------
     OptionError
         With what doesn't fit.
+    MissingExtraError
+        For a net of timm where that is not installed.
     """
     for place in places:
+        if is_of_timm(place):
+            refuse_without_timm()
         why = _misfit(place, channels, families)
         if why is not None:
             raise OptionError(f"These weights can't be begun from: {place}. {why}", where="--weights")

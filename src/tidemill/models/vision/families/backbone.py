@@ -5,6 +5,7 @@ What is tuned is all of it, or additions of low rank to its attention.
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from tidemill.core.errors import DataError, TrialError
 from tidemill.core.space import Categorical, Float, Int, Param, Space, When
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
-from tidemill.models.pretrained.architectures import IMAGE, of_kind
+from tidemill.models.pretrained.architectures import IMAGE, of_description
 from tidemill.models.pretrained.folders import describe, has_vocabulary, is_described
+from tidemill.models.pretrained.sight import normalisation
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.vision._base import FittedNet, ImageData, ImageProfile
 from tidemill.models.vision.families._trained import policies
@@ -136,11 +138,11 @@ class BackboneFamily:
         self, config: Config, task: Task, profile: ImageProfile, *, weights: bool, y: Any = None
     ) -> tuple[Classifier, str]:
         from tidemill.models.vision._net import wrap
-        from tidemill.models.vision.nets.backbone import normalisation, opened
+        from tidemill.models.vision.nets.backbone import opened
 
         folder = str(config["backbone.weights"])
         body, description = opened(folder, task.n_outputs, weights=weights)
-        mean, std = (tuple(255 * v for v in values) for values in normalisation(folder))
+        mean, std = (tuple(255 * v for v in values) for values in normalisation(folder, json.loads(description)))
         # A grey image becomes three channels when three means are taken off.
         return wrap(body, task, replace(profile, mean=mean, std=std), y), description
 
@@ -164,7 +166,7 @@ def _folders(profile: ImageProfile) -> tuple[str, ...]:
 def _has_attention(folder: str) -> bool:
     """Whether additions of low rank have where to go, as far as the description says."""
     try:
-        known = of_kind(describe(folder)["model_type"])
+        known = of_description(describe(folder))
     except DataError:  # whoever opens it says what is wrong
         return False
     return known is not None and known.modality == IMAGE and known.low_rank

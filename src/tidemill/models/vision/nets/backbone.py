@@ -1,19 +1,17 @@
-"""A backbone of the transformers library with a linear head."""
+"""A backbone of the transformers library, or of timm, with a linear head."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tidemill.core.errors import DataError
+from tidemill.models.pretrained.folders import TIMM
 from tidemill.models.pretrained.opening import PIXELS, open_folder, rebuild
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and spread of the images that most published weights were trained on, in units of 1."""
+from tidemill.models.pretrained.sight import Sight
 
 
 class Backbone(nn.Module):
@@ -25,24 +23,27 @@ class Backbone(nn.Module):
         A model of transformers without a head.
     outputs : int
         Number of classes.
-    side : int
-        Side of the images that the model was made for; others are resized to it.
+    sight : Sight
+        Of the images that the model was made for; others are cut and resized to it.
     """
 
-    def __init__(self, model: nn.Module, outputs: int, side: int) -> None:
+    def __init__(self, model: nn.Module, outputs: int, sight: Sight) -> None:
         super().__init__()
         self.model = model
-        self.side = side
+        self.sight = sight
+        self.pooled = str(getattr(model.config, "model_type", "")) == TIMM
         device = next(model.parameters()).device
         with torch.no_grad():  # what comes out is known best by looking
-            width = self.features(torch.zeros(1, 3, side, side, device=device)).shape[1]
+            width = self.features(torch.zeros(1, 3, sight.side, sight.side, device=device)).shape[1]
         self.linear = nn.Linear(width, outputs)
 
     def features(self, x: Tensor) -> Tensor:
         """From normalised images (B, 3, H, W) to features (B, F)."""
-        if x.shape[2] != self.side or x.shape[3] != self.side:
-            x = F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False)
-        hidden: Tensor = self.model(pixel_values=x).last_hidden_state
+        seen = self.model(pixel_values=_seen(x, self.sight))
+        # Nets of timm have layers behind their last map that belong to the features, and each its own order of axes.
+        hidden: Tensor = seen.pooler_output if self.pooled else seen.last_hidden_state
+        if hidden.ndim == 2:
+            return hidden
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))
         # The first token speaks for the whole in most models, the mean of all in the others.
@@ -52,6 +53,17 @@ class Backbone(nn.Module):
         """From normalised images to outputs."""
         out: Tensor = self.linear(self.features(x))
         return out
+
+
+def _seen(x: Tensor, sight: Sight) -> Tensor:
+    """Cut images to the part that is looked at, and resize that."""
+    height, width = (max(1, round(sight.crop * n)) for n in x.shape[2:])
+    top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+    x = x[:, :, top : top + height, left : left + width]
+    if (height, width) == (sight.side, sight.side):
+        return x
+    smooth = None if sight.interpolation == "nearest" else False
+    return F.interpolate(x, size=(sight.side, sight.side), mode=sight.interpolation, align_corners=smooth)
 
 
 def load(folder: str, *, weights: bool) -> tuple[nn.Module, str]:
@@ -91,7 +103,7 @@ def rebuilt(description: str, outputs: int) -> Backbone:
 
 def _headed(model: nn.Module, description: str, outputs: int, where: str) -> Backbone:
     try:
-        return Backbone(model, outputs, side_of(description))
+        return Backbone(model, outputs, Sight.of(json.loads(description)))
     except Exception as error:  # a model of any kind, asked with an image: it raises what it likes
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(
@@ -99,27 +111,3 @@ def _headed(model: nn.Module, description: str, outputs: int, where: str) -> Bac
             where=where,
             hint="See `tidemill pool show backbone` for the architectures that are known to work.",
         ) from error
-
-
-def side_of(description: str, default: int = 224) -> int:
-    """Side of the images that a model was made for.
-
-    Examples
-    --------
-    >>> side_of('{"image_size": 32}'), side_of("{}")
-    (32, 224)
-    """
-    size = json.loads(description).get("image_size", default)
-    if isinstance(size, dict):
-        size = size.get("height")
-    return int(size[0] if isinstance(size, list) else size or default)
-
-
-def normalisation(folder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and spread of the pixels that a folder's weights expect, in units of 1."""
-    path = Path(folder) / "preprocessor_config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(map(float, found["image_mean"])), tuple(map(float, found["image_std"]))
-    except (OSError, ValueError, KeyError, TypeError):  # most weights expect what ImageNet looks like
-        return IMAGENET
