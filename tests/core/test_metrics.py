@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.metrics import confusion_matrix, default_metric, get_metric, metric_names, metrics_for
+from tidemill.core.metrics._base import Evidence
 from tidemill.core.task import Task, TaskKind
 
 BINARY = Task(TaskKind.BINARY, "y", ("no", "yes"))
@@ -330,3 +331,38 @@ def test_greedy_selection_may_ask_thousands_of_times(name, weighted):
         took.append(time.perf_counter() - start)
     print(f"{name}: {1e3 * min(took):.2f} ms")
     assert min(took) < 0.05
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("rows", "classes"), [(60, 200), (300, 20), (400, 3)])
+def test_classes_that_do_not_occur_change_no_judgement_of_labels(rows: int, classes: int, weighted: bool) -> None:
+    from tidemill.core.metrics.decision import METRICS as OF_LABELS
+
+    rng = np.random.default_rng(0)
+    y, codes = rng.integers(0, classes // 2, (2, rows))
+    y = np.where(rng.random(rows) < 0.5, codes, y)
+    weight = rng.random(rows) if weighted else None
+    task = Task(TaskKind.MULTICLASS, "y", tuple(f"c{k:03d}" for k in range(classes)))
+    whole = confusion_matrix(y, codes, classes, weight)
+    asked = [m for m in OF_LABELS if m.fits(task.kind) and m.name != "cost"]
+    assert len(asked) > 10
+    for metric in asked:
+        assert metric.of_confusion is not None
+        got = metric(y, np.full((rows, classes), 1 / classes), codes, task=task, weight=weight)
+        assert got == pytest.approx(float(metric.of_confusion(whole, None, None)), abs=1e-12), metric.name
+
+
+def test_of_many_classes_no_matrix_has_cells_for_those_that_nobody_met() -> None:
+    y = np.array([5, 5, 900])
+    evidence = Evidence(y, np.zeros((3, 1000)), 1000, given=np.array([5, 7, 900]))
+    assert evidence.confusion_of_met.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_equal_scores_are_chosen_together_whether_rows_have_weights_or_not() -> None:
+    from tidemill.core.metrics.ranking import average_precision
+
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        positive, score = rng.random(30) < 0.3, rng.integers(0, 6, 30) / 5
+        got = average_precision(positive, score)
+        assert got == pytest.approx(average_precision(positive, score, np.ones(30)), abs=1e-12)

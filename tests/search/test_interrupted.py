@@ -250,3 +250,23 @@ def test_a_net_that_was_being_trained_is_shipped_after_an_interruption(
         point = next(e.point for e in told if e.kind == "point")
         assert point is not None
         assert (point.step, point.value) in trial.curve, "what is told live is what is kept"
+
+
+def test_what_was_handed_over_keeps_its_checkpoints_until_it_was_run_again(workspace: Workspace) -> None:
+    folder = workspace.path / "kept"
+    (folder / "0").mkdir(parents=True)
+    runner = runner_of(workspace, Patient(1, Clock(), play=handing_over))
+    runner.checkpoints = folder
+
+    def keeping(event: Event) -> None:
+        if event.kind == "started":  # the sweep before it found nothing of this trial
+            (folder / "0").mkdir(exist_ok=True)
+
+    runner.on_event = keeping
+    assert not runner.run()
+    assert (folder / "0").exists()
+    failing = FakeExecutor(1, Clock(), play=lambda arguments: TrialTimeoutError("Too late."))
+    again = runner_of(workspace, failing, trials=1)
+    again.checkpoints = folder
+    assert again.run()
+    assert not (folder / "0").exists(), "who failed from it is not sent on from it again"

@@ -265,3 +265,56 @@ def test_the_board_hides_what_a_lag_must_not_see() -> None:
     seen = known.seen_by(6, lag=4)
     assert [t.state is TrialState.COMPLETE for t in seen] == [True, True, True, False, False, False]
     assert all(t.fold_scores == () for t in seen[3:])
+
+
+@dataclass
+class Leaving:
+    """A trial whose training leaves checkpoints, and ends as it is told."""
+
+    folder: Path
+    end: Any = None
+    there: list[bool] = field(default_factory=list)
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        place = self.folder / str(len(self.there)) / "net"
+        self.there.append(place.exists())
+        place.mkdir(parents=True, exist_ok=True)
+        return answer(arguments) | {"before_s": 2.5} if self.end is None else self.end
+
+
+@pytest.mark.parametrize("end", [None, TrialMemoryError("Too large."), RuntimeError("killed by SIGKILL")])
+def test_checkpoints_of_a_trial_are_gone_when_it_has_ended_in_whatever_way(workspace: Workspace, end: Any) -> None:
+    folder = workspace.path / "kept"
+    runner = make_runner(workspace, executor=FakeExecutor(1, Clock(), play=Leaving(folder, end)), trials=2)
+    runner.checkpoints = folder
+    seen: list[list[str]] = []
+    runner.on_event = lambda event: seen.append(sorted(p.name for p in folder.glob("*")))
+    assert runner.run()
+    assert all(names == [] for names in seen), "none outlives its trial"
+    assert not any(folder.iterdir())
+    if end is None:
+        assert {t.usage.wall_s for t in workspace.metadata.trials("s")} == {3.5}, "what was trained before counts"
+
+
+def test_of_a_search_that_breaks_off_the_checkpoints_of_what_was_under_way_stay(workspace: Workspace) -> None:
+    folder = workspace.path / "kept"
+    executor = FakeExecutor(1, Clock(), interrupt_after=1)
+    runner = make_runner(workspace, executor=executor, trials=3)
+    runner.checkpoints = folder
+
+    def leave(event: Event) -> None:
+        if event.kind == "started" and event.trial is not None:
+            for number in (event.trial.number, 7):
+                (folder / str(number)).mkdir(parents=True, exist_ok=True)
+
+    runner.on_event = leave
+    assert not runner.run()
+    running = [str(t.number) for t in workspace.metadata.trials("s") if t.state is TrialState.RUNNING]
+    assert running == ["1"]
+    assert [p.name for p in folder.iterdir()] == running, "7 is of no trial, 0 has ended"
+    again = make_runner(workspace, executor=FakeExecutor(1, Clock()), trials=3)
+    again.checkpoints = folder
+    again._sweep()
+    assert [p.name for p in folder.iterdir()] == running
+    assert again.run()
+    assert not any(folder.iterdir())

@@ -72,3 +72,12 @@ def test_a_training_is_asked_to_end_and_the_next_search_begins_anew(tmp_path: Pa
     board = Switchboard(tmp_path / "signals")
     assert not board.line(1).asked_to_end()
     assert board.news(1) == []
+
+
+def test_sentences_come_once_and_beside_the_points(tmp_path: Path) -> None:
+    board = Switchboard(tmp_path / "s")
+    board.line(3).say("The disk is full.\nReally.")
+    board.line(3).tell(1, 0.5, 0.25)
+    assert board.said(3) == ["The disk is full.\nReally."]
+    assert board.news(3) == [CurvePoint(1, 0.5, 0.25)]
+    assert board.said(3) == board.news(3) == board.said(4) == []

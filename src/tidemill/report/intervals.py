@@ -100,10 +100,13 @@ def _by_confusion(
     measure: Measure, value: float, y: NDArray[Any], decisions: NDArray[np.int64], rng: np.random.Generator
 ) -> Interval:
     k = measure.task.n_classes
+    positive = measure.task.classes.index(measure.label) if measure.label is not None else (1 if k == 2 else None)
+    if positive is None and measure.cost is None:  # then classes that don't occur change nothing
+        occurring, codes = np.unique(np.concatenate([y, decisions]), return_inverse=True)
+        (y, decisions), k = np.split(codes, 2), len(occurring)
     cells = confusion_matrix(y, decisions, k).ravel()
     met = np.flatnonzero(cells)  # at most as many as rows, however many classes there are
     n, shares = len(y), cells[met] / cells.sum()
-    positive = measure.task.classes.index(measure.label) if measure.label is not None else (1 if k == 2 else None)
     assert measure.metric.of_confusion is not None
     seen: list[float] = []
     resamples = int(np.clip(MOST_CELLS // k**2, LEAST_RESAMPLES, CONFUSIONS))

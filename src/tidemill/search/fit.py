@@ -27,6 +27,7 @@ from tidemill.jobs.executors.ray.cluster import Cluster
 from tidemill.jobs.executors.ray.executor import RayExecutor
 from tidemill.models import pool
 from tidemill.models.training.budget import Resources
+from tidemill.models.training.checkpoints import EVERY_S
 from tidemill.search.evaluate import Assignment
 from tidemill.search.events import Event, Listener, ignore
 from tidemill.search.ledger import TRUTH
@@ -45,6 +46,8 @@ PRELOAD = ("tidemill.search.evaluate",)
 """What the workers' host loads once, beside the families."""
 LEAST_PROOF_S = 1.0
 """Where less than this is left for the proof, the limit is missed rather than all but the smallest models dropped."""
+CHECKPOINT_S = EVERY_S
+"""A kill costs a training that doesn't pause at most about so many seconds."""
 _FAMILY_HOME = "tidemill.models.tabular.families"
 PAUSING = {
     IMAGE: "tidemill.models.vision.pool",
@@ -171,8 +174,11 @@ def run_search(
                 workspace.metadata.update_study(name, state="running")
             else:
                 workspace.metadata.create_study(record)
-                rmtree(_rungs(workspace, scratch), ignore_errors=True)  # of a study of that name that is gone
+                for left in (_rungs(workspace, scratch), _checkpoints(scratch)):  # of a study of that name that is gone
+                    rmtree(left, ignore_errors=True)
             finished = _run(workspace, name, table, question, limits, workers, scratch, on_event)
+        if finished:  # now nobody writes there any more
+            rmtree(_checkpoints(scratch), ignore_errors=True)
         return _chosen(workspace, name, finished, limits, on_event)
 
 
@@ -281,7 +287,7 @@ def _equipped(assignment: Assignment, budget: Budget, limits: Limits) -> Assignm
     if not isinstance(assignment, HeldOutAssignment):
         return assignment
     placement = None if budget.placement is None else Placement(**budget.placement)
-    return replace(assignment, resources=Resources(budget.device, limits.memory_bytes, placement))
+    return replace(assignment, resources=Resources(budget.device, limits.memory_bytes, placement, CHECKPOINT_S))
 
 
 def _is_seen(executor: Executor, scratch: Path, folder: Path | None) -> bool:
@@ -304,12 +310,17 @@ def _rungs(workspace: Workspace, scratch: Path) -> Path:
     return workspace.path / "rungs" / scratch.name
 
 
+def _checkpoints(scratch: Path) -> Path:
+    """Where trainings that don't pause leave what they go on from after a kill."""
+    return scratch.parent / "checkpoints" / scratch.name
+
+
 def _conductor(
     workspace: Workspace, table: Material, settings: SearchSettings, scratch: Path
 ) -> tuple[type[Runner], dict[str, Any]]:
     """Choose who conducts the search, with what it needs beside the rest."""
     if settings.schedule != "rungs":
-        return Runner, {}
+        return Runner, {"checkpoints": _checkpoints(scratch)}
     if table.modality not in PAUSING:
         raise OptionError(
             "Trainings on these rows can't pause: --schedule rungs is for nets.", hint="Choose full or rows.",

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from tidemill.core.metrics import get_metric
 from tidemill.core.objective import Objective
 from tidemill.core.protocols import ArtifactStore, Executor, MetadataStore, Outcome, Step
 from tidemill.core.space import Space
-from tidemill.core.trial import Config, Cost, Trial, TrialState
+from tidemill.core.trial import Config, Cost, Trial, TrialState, Usage
 from tidemill.search.board import ASKED, INTERRUPTED, MODELS, Board, better
 from tidemill.search.evaluate import CALL, Assignment, Race
 from tidemill.search.events import Event, Listener, ignore
@@ -127,6 +129,9 @@ class Runner:
         Share of the time that is left which one trial may take, as long as it isn't the last.
     signals : Switchboard, optional
         By which trainings are asked to end, where the trials' call takes `tidemill.models.training.signals.Signals`.
+    checkpoints : Path, optional
+        Where trainings leave what they go on from when the search is killed, a folder for each trial. It is removed
+        when the trial has ended, in whatever way; of those that were under way or handed over it stays.
     """
 
     study: str
@@ -150,6 +155,7 @@ class Runner:
     proof_rows: int = 0
     share: float = SHARE
     signals: Switchboard | None = None
+    checkpoints: Path | None = None
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _ends: dict[int, float] = field(default_factory=dict, init=False)
     _limits_s: dict[int, float] = field(default_factory=dict, init=False)
@@ -179,6 +185,7 @@ class Runner:
         under way stay unfinished in the ledger. A resumed study runs both again.
         """
         self._tell("stage")
+        self._sweep()
         try:
             # While modules load no trial can begin, yet its time would run. Of a short time half is left to try one.
             self.executor.ready(None if self.limits.deadline is None else max(0.0, 0.5 * self._left_s()))
@@ -187,7 +194,7 @@ class Runner:
                 if not self._running:
                     return True
                 outcomes = self.executor.wait(self._pause_s())
-                self._tell_points()
+                self._listen()
                 for outcome in outcomes:
                     self._settle(outcome)
                 self._end_late()
@@ -200,6 +207,15 @@ class Runner:
         finally:
             for ticket in list(self._running):
                 self.executor.cancel(ticket)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove checkpoints of trials that are over, and whatever a killed search left."""
+        goes_on = {str(t.number) for t in self.board.trials if t.state is TrialState.RUNNING or INTERRUPTED in t.scores}
+        goes_on |= {str(t.number) for t in self._again}
+        for place in self.checkpoints.iterdir() if self.checkpoints is not None and self.checkpoints.is_dir() else ():
+            if place.name not in goes_on:
+                rmtree(place, ignore_errors=True)
 
     def _hand_over(self) -> None:
         """Ask all trainings to end, and wait some seconds for what they have."""
@@ -420,7 +436,7 @@ class Runner:
                 cost=_with_speed(result["cost"], speed, measured=result["probe"] is not None),
                 curve=result["curve"],
                 fidelity=result["fidelity"],
-                usage=replace(trial.usage, placement=result.get("placement")),
+                usage=_usage(trial.usage, result),
                 folds=result["folds"],
                 artifacts=artifacts,
                 error=_STOPPED.get(result["stopped"], "").format(result["fidelity"]) or None,
@@ -428,6 +444,9 @@ class Runner:
         )
 
     def _keep(self, trial: Trial) -> None:
+        handed_over = trial.state is TrialState.COMPLETE and INTERRUPTED in trial.scores
+        if self.checkpoints is not None and not handed_over:
+            rmtree(self.checkpoints / str(trial.number), ignore_errors=True)
         before = self._handed_over.pop(trial.number, None)
         if before is not None:
             trial = better(before, trial, self.board.metric)
@@ -461,13 +480,15 @@ class Runner:
             self._stage = stage
             self._tell("stage")
 
-    def _tell_points(self) -> None:
-        """Tell what the trainings that are under way have measured since the last time."""
+    def _listen(self) -> None:
+        """Tell what the trainings that are under way have measured and said since the last time."""
         if self.signals is None:
             return
         for trial in self._running.values():
             for point in self.signals.news(trial.number):
                 self._tell("point", trial, point=point)
+            for sentence in self.signals.said(trial.number):
+                self._tell("notice", trial, f"{trial.name}: {sentence}")
 
     def _tell(self, kind: str, trial: Trial | None = None, message: str = "", point: CurvePoint | None = None) -> None:
         best = self.board.best()
@@ -490,6 +511,12 @@ class Runner:
                 left_s=None if self.limits.deadline is None else max(0.0, self._left_s()),
             )
         )
+
+
+def _usage(usage: Usage, result: Mapping[str, Any]) -> Usage:
+    """What a trial used, with the seconds of its training before the search was killed and resumed."""
+    before_s = float(result.get("before_s", 0.0))
+    return replace(usage, wall_s=usage.wall_s + before_s, placement=result.get("placement"))
 
 
 def _with_speed(cost: Cost, speed: Speed | None, *, measured: bool) -> Cost:

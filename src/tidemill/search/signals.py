@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tidemill.models.training.signals import END, SUFFIX, Signals
+from tidemill.models.training.signals import END, SAID, SUFFIX, Signals
 
 _READ_BYTES = 2**18
 """So much of a trial's points is read at a time."""
@@ -44,7 +44,7 @@ class Switchboard:
     """
 
     folder: Path
-    _read: dict[int, int] = field(default_factory=dict, init=False)
+    _read: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,16 @@ class Switchboard:
 
     def news(self, trial: int) -> list[CurvePoint]:
         """Points of a trial since the last call; what is no point is left out, and a line that has no end yet waits."""
-        begin = self._read.get(trial, 0)
+        return [point for line in self._lines(f"{trial}{SUFFIX}") if (point := _point(line)) is not None]
+
+    def said(self, trial: int) -> list[str]:
+        """Sentences of a trial since the last call."""
+        return [sentence for line in self._lines(f"{trial}{SAID}") if (sentence := _sentence(line)) is not None]
+
+    def _lines(self, name: str) -> list[bytes]:
+        begin = self._read.get(name, 0)
         try:
-            with (self.folder / f"{trial}{SUFFIX}").open("rb") as file:
+            with (self.folder / name).open("rb") as file:
                 file.seek(begin)
                 data = file.read(_READ_BYTES)
         except OSError:
@@ -72,8 +79,23 @@ class Switchboard:
         taken = len(whole) + 1 if b"\n" in data else 0
         if not taken and len(data) == _READ_BYTES:  # a line of that length is none of ours
             taken = len(data)
-        self._read[trial] = begin + taken
-        return [point for line in whole.split(b"\n") if (point := _point(line)) is not None]
+        self._read[name] = begin + taken
+        return whole.split(b"\n")
+
+
+def _sentence(line: bytes) -> str | None:
+    """Read a line as `Signals.say` writes it.
+
+    Examples
+    --------
+    >>> _sentence(b'"It goes on."'), _sentence(b'"It goes'), _sentence(b"3")
+    ('It goes on.', None, None)
+    """
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _point(line: bytes) -> CurvePoint | None:

@@ -18,6 +18,7 @@ from tidemill.core.errors import OptionError, TrialMemoryError
 from tidemill.train.device import find_device
 from tidemill.train.evaluate import as_array, outputs_of, stack
 from tidemill.train.place import Group
+from tidemill.train.saving import Saving
 from tidemill.train.session import Session, Task
 from tidemill.train.torchrun import Launch, check_world, ending_on_sigterm, joined, launch_of
 from tidemill.train.types import Event, Limits, Loss, OnEvent, Placement, Recipe, Samples, Score, Trained
@@ -36,6 +37,7 @@ def train(
     folder: Path | None = None,
     diverged: Path | None = None,
     plan: Placement | None = None,
+    saving: Saving | None = None,
     on_event: OnEvent | None = None,
 ) -> Trained:
     """Train a module; it holds the weights to use afterwards, in evaluation mode.
@@ -75,6 +77,9 @@ def train(
         Folder in which a batch is kept whose loss is not a number; default ``folder``.
     plan : Placement, optional
         Where; without it one process, on a GPU if there is one, or, started by torchrun, a replica in each process.
+    saving : Saving, optional
+        How often checkpoints are written to ``folder``, and whether they must be; default every
+        ``recipe.checkpoint_s`` seconds and at the end, and a training whose checkpoint can't be written ends.
     on_event : callable, optional
         Told what happens.
 
@@ -93,7 +98,7 @@ def train(
     TrialMemoryError
         Where not even a single sample fits.
     WorkspaceError
-        Where a checkpoint can't be written.
+        Where a checkpoint that is required can't be written.
 
     Examples
     --------
@@ -110,7 +115,10 @@ def train(
     >>> trained.stop.value, trained.step, round(line.weight.item(), 1)
     ('done', 160, 2.0)
     """
-    task = Task(module, loss, samples, recipe, validation, score, limits or Limits(), seed, folder, diverged or folder)
+    task = Task(
+        module, loss, samples, recipe, validation, score, limits or Limits(), seed, folder, diverged or folder,
+        saving,
+    )  # fmt: skip
     launch = launch_of(os.environ)
     if launch is None:
         return _placed(task, plan, on_event)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tidemill.core.errors import DataError, TrialError
+from tidemill.core.errors import DataError, TrialError, WorkspaceError
 from tidemill.train import checkpoint
 from tidemill.train import device as devices
 from tidemill.train.blocks import recomputing
@@ -25,6 +25,7 @@ from tidemill.train.feed import Feed
 from tidemill.train.micro import NoMemory, largest_fitting
 from tidemill.train.optim import state_by_name
 from tidemill.train.place import Group, Placed, unchanged_buffers, whole
+from tidemill.train.saving import Pace, Saving
 from tidemill.train.schedule import bent, is_due, steps_of
 from tidemill.train.types import (
     Event,
@@ -62,7 +63,7 @@ class Task:
 
     Parameters
     ----------
-    module, loss, samples, recipe, validation, score, limits, seed, folder, diverged
+    module, loss, samples, recipe, validation, score, limits, seed, folder, diverged, saving
         As `tidemill.train.runtime.train` was given them.
     """
 
@@ -76,6 +77,7 @@ class Task:
     seed: int
     folder: Path | None
     diverged: Path | None = None
+    saving: Saving | None = None
 
 
 class Session:
@@ -114,7 +116,9 @@ class Session:
         self._losses: list[float] = []
         self._since_point = 0
         self._saved_at = 0
-        self._saved_clock = self._began
+        self._saving = task.saving or Saving(self.recipe.checkpoint_s)
+        self._pace = Pace(self._saving, self._began)
+        self._unsaved = False
         self._step_s = self._evaluation_s = self._trained_s = 0.0
         self._trained_samples = 0
         self._warm_clock = self._began
@@ -231,9 +235,9 @@ class Session:
         limits = self.task.limits
         late = limits.deadline is not None and self._foreseen() > limits.deadline
         ended = limits.cancelled is not None and limits.cancelled()
-        due = self.task.folder is not None and self._clock() - self._saved_clock >= self.recipe.checkpoint_s
+        due = self._checkpoint_is_due()
         end = 0 if late or not self.group.is_first else self._end_in_time()
-        late_all, ended_all, due_all, end_all = self.group.sum([late, ended, due and self.group.is_first, end])
+        late_all, ended_all, due_all, end_all = self.group.sum([late, ended, due, end])
         self._flags = (late_all > 0, ended_all > 0, due_all > 0)
         if end_all:
             self._end_at(int(end_all))
@@ -422,7 +426,16 @@ class Session:
         self._since_point = was.curve[-1].step if was.curve else 0
         self._saved_at = was.step
         self._worker.scale = was.scale if self._worker.precision == "fp16" else 1.0
-        self._tell("checkpoint", f"Going on from step {was.step}.", path=str(path))
+        self._pace.restart(self._clock())
+        self._tell("checkpoint", f"Going on from step {was.step}.", path=str(path), before_s=was.seconds)
+
+    def _checkpoint_is_due(self) -> bool:
+        """Whether the first process, whose word counts, wants a checkpoint."""
+        if self.task.folder is None or not self.group.is_first or not self._pace.is_due(self._clock()):
+            return False
+        if not self._pace.is_measured:
+            self._pace.expect(checkpoint.nbytes(self._tensors()))
+        return self._pace.is_due(self._clock())
 
     def _save(self) -> None:
         folder = self.task.folder
@@ -435,10 +448,23 @@ class Session:
             losses=tuple(self._losses),
             micro_batch=self._micro_batch,
         )
-        path = checkpoint.save(folder, now, self._tensors(), self.group)
-        self._saved_at = self._at.step
-        self._saved_clock = self._clock()
+        began = self._clock()
+        try:
+            path = checkpoint.save(folder, now, self._tensors(), self.group)
+        except WorkspaceError as error:
+            if self._saving.required:
+                raise
+            self._go_on_unsaved(error)
+            return
+        finally:
+            self._pace.wrote(self._clock(), self._clock() - began)
+        self._saved_at, self._unsaved = self._at.step, False
         self._tell("checkpoint", f"Checkpoint at step {self._at.step}.", path=str(path))
+
+    def _go_on_unsaved(self, error: WorkspaceError) -> None:
+        if not self._unsaved:  # of a disk that stays full it is said once
+            self._tell("warning", f"{error.message} The training goes on without a checkpoint.", unsaved=error.where)
+        self._unsaved = True
 
     # -------------------------------------------------------------------------------------- placement and memory
 
@@ -536,7 +562,8 @@ class Session:
         if not evaluated and self._at.step:
             self._evaluate()
             self._saved_at = 0  # a checkpoint of this step lacks its point, and maybe the best weights
-        self._save()
+        if self.group.share(self._pace.is_due_at_end(self._clock())):
+            self._save()
         self._use_best()
         self._tell("ended", f"Ended after {self._at.step} steps: {stop.value}.", stop=stop.value)
 

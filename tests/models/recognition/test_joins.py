@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -188,10 +189,10 @@ def test_what_the_first_part_learned_stays_where_the_second_is_no_better(
     budgets: list[TrainBudget] = []
     run = learning._Course.run
 
-    def parts(course: learning._Course, recipe: Recipe, budget: TrainBudget, *, new: bool) -> None:
+    def parts(course: learning._Course, recipe: Recipe, budget: TrainBudget, *, new: bool, **part: Any) -> None:
         budgets.append(budget)
         if len(budgets) == 1:
-            run(course, recipe, budget, new=new)
+            run(course, recipe, budget, new=new, **part)
             kept.update({name: tensor.clone() for name, tensor in net.state_dict().items()})
         elif why == "late":
             raise TrialTimeoutError("There was no time for a single step.")
@@ -211,7 +212,7 @@ def test_where_time_is_too_short_for_a_first_part_lines_stay_as_they_are(monkeyp
     profile, train, valid = data(40)
     seen: list[tuple[LineSamples, float, bool]] = []
 
-    def parts(course: learning._Course, recipe: Recipe, budget: TrainBudget, *, new: bool) -> None:
+    def parts(course: learning._Course, recipe: Recipe, budget: TrainBudget, *, new: bool, **part: Any) -> None:
         seen.append((course.samples, recipe.epochs, new))
         if len(seen) == 1:
             raise TrialTimeoutError("An epoch takes 15.6 s, and there were 1.9 s.")
@@ -221,7 +222,7 @@ def test_where_time_is_too_short_for_a_first_part_lines_stay_as_they_are(monkeyp
     learning.fit_net(
         net_of(profile), replace(RECIPE, epochs=12), Distortion(), profile, train, valid, budget, 0, joined=0.7
     )
-    (first, part, new), (second, whole, again) = seen
-    assert (part, whole) == (3, 12)
+    (first, early, new), (second, whole, again) = seen
+    assert (early, whole) == (3, 12)
     assert type(first) is type(second) is LineSamples
     assert (new, again) == (True, False), "what was begun is gone on with"

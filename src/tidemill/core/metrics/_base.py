@@ -78,6 +78,18 @@ class Evidence:
         """Weight of rows by true (row) and decided (column) class, shape (K, K)."""
         return confusion_matrix(self.y, self.decisions, self.n_classes, self.weight)
 
+    @property
+    def confusion_of_met(self) -> Floats:
+        """The same of the classes that occur alone, in the truth or in a decision, in their order.
+
+        Of a thousand classes that few rows are of, almost all cells are of classes that nobody met.
+        """
+        if self.n_classes**2 <= len(self.y):
+            return self.confusion
+        met, codes = np.unique(np.concatenate([self.y, self.decisions]), return_inverse=True)
+        truth, decided = np.split(codes, 2)
+        return confusion_matrix(truth, decided, len(met), self.weight)
+
     def mean(self, terms: NDArray[Any]) -> float:
         """Weighted mean over the rows."""
         if self.weight is None:

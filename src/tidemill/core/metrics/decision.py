@@ -103,7 +103,9 @@ class _FromConfusion:
     of_confusion: OfConfusion
 
     def __call__(self, e: Evidence) -> float:
-        return float(self.of_confusion(e.confusion, e.positive, e.cost_matrix))
+        if e.positive is None:  # then classes that don't occur change nothing
+            return float(self.of_confusion(e.confusion_of_met, None, None))
+        return float(self.of_confusion(e.confusion, e.positive, None))
 
 
 def _cost(e: Evidence) -> float:

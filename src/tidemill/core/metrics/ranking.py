@@ -68,6 +68,11 @@ def average_precision(positive: NDArray[np.bool_], score: Floats, weight: Floats
     >>> average_precision(np.array([False, True, True]), np.array([0.1, 0.1, 0.8]))
     0.8333333333333333
     """
+    if weight is None:  # as in `roc_auc`, by sorted runs
+        high = np.sort(score[positive])
+        right = len(high) - np.searchsorted(high, high, "left")
+        above = len(score) - np.searchsorted(np.sort(score), high, "left")
+        return float((right / above).mean()) if len(high) else 0.0
     gain, loss = _by_falling_score(positive, score, weight)
     positives = gain.sum()
     if positives == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,11 @@ from tidemill.models.recognition.reading import error_rate
 from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of
 from tidemill.models.recognition.start import begin
 from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.checkpoints import NET
 from tidemill.models.training.pace import MEASURED_SHARE, cut, in_quicker_precision, measure_step_s, spread
 from tidemill.models.training.placing import settle
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import in_order
-from tidemill.train.checkpoint import newest
 from tidemill.train.device import find_device
 from tidemill.train.types import Recipe
 
@@ -45,6 +44,8 @@ _READS_NOTHING = 0.9
 _LEAST_STEPS = 2000
 _LEAST_BATCH = 8
 """Where there is time for fewer steps, batches are halved, down to this: it is steps that teach a net to read."""
+_PLAIN, _JOINED = "plain", "joined"
+"""Names of the parts of a training before lines are joined and after that."""
 _BEFORE_JOINS = 0.25
 """Share of a training, and of its time, that goes before lines are joined."""
 
@@ -151,23 +152,31 @@ class _Course:
     checks: LineSamples | None
     seed: int
 
-    def run(self, recipe: Recipe, budget: TrainBudget, *, new: bool) -> None:
-        """Train once through a schedule."""
-        if new and (budget.folder is None or newest(Path(budget.folder)) is None):
+    def run(self, recipe: Recipe, budget: TrainBudget, *, new: bool, part: str = NET, follows: bool = False) -> None:
+        """Train once through a schedule; the names are those of `tidemill.models.training.run.train`."""
+        if new and not budget.has_begun(part):
             begin(self.net, recipe, self.samples, budget, self.seed)
         if budget.of is None:
-            recipe = self.planned(recipe, budget)
+            recipe = Recipe.from_json(budget.decided(lambda: self.planned(recipe, budget).to_json(), part))
         else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
             recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
         score = None if self.checks is None else FewestErrors()
-        train_within(self.net, CtcLoss(), self.samples, recipe, budget, self.seed, checks=self.checks, score=score)
+        train_within(
+            self.net, CtcLoss(), self.samples, recipe, budget, self.seed, checks=self.checks, score=score, part=part,
+            follows=follows,
+        )  # fmt: skip
 
     def run_joined(self, recipe: Recipe, budget: TrainBudget, share: float, *, new: bool) -> None:
         """Train with the lines as they are, so that the net tells where to cut them, and then with joined ones, too."""
+        if budget.has_begun(NET):  # there was no time for joins
+            self.run(recipe, budget, new=False)
+            return
         deadline = budget.deadline - (1 - _BEFORE_JOINS) * budget.left_s() if budget.limited else budget.deadline
         first, second = replace(budget, deadline=deadline, curve=[]), replace(budget, curve=[])
         try:
-            self.run(replace(recipe, epochs=_BEFORE_JOINS * recipe.epochs), first, new=new)
+            # One that goes on after it was through is through at once, and then what comes of it is the same.
+            early = replace(recipe, epochs=_BEFORE_JOINS * recipe.epochs)
+            self.run(early, first, new=new, part=_PLAIN, follows=True)
         except TrialTimeoutError:  # too short a time to learn where characters stand
             self.run(recipe, budget, new=False)
             return
@@ -183,7 +192,8 @@ class _Course:
             replace(self, samples=JoinedSamples(own.data, own.alphabet, own.distortion, cuts, share)) if cuts else self
         )
         try:
-            more.run(replace(recipe, epochs=(1 - _BEFORE_JOINS) * recipe.epochs), second, new=False)
+            late = replace(recipe, epochs=(1 - _BEFORE_JOINS) * recipe.epochs)
+            more.run(late, second, new=False, part=_JOINED)
         except TrialTimeoutError:  # the first part took all the time; what it learned stays
             return
         budget.curve += [(done + step, error) for step, error in second.curve]

@@ -26,6 +26,7 @@ from tidemill.models.recognition.nets.parts import Recogniser
 from tidemill.models.recognition.samples import PADDING, LineSamples
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.placing import settle
+from tidemill.models.training.run import teller
 from tidemill.train import runtime
 from tidemill.train.types import Limits, Recipe
 
@@ -99,6 +100,7 @@ def begin(net: Recogniser, recipe: Recipe, samples: LineSamples, budget: TrainBu
         net, EvenLoss(), samples, replace(recipe, epochs=epochs_of(recipe, len(samples))), seed=seed,
         limits=Limits(deadline=deadline, cancelled=budget.asked_to_end), diverged=budget.diverged_folder,
         plan=settle(net, EvenLoss(), samples, recipe, budget, validation=False),
+        on_event=teller(replace(budget, signals=None)), **budget.kept("start", follows=True),
     )  # fmt: skip
 
 

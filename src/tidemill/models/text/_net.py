@@ -41,6 +41,7 @@ from tidemill.models.text.nets import (
 )
 from tidemill.models.text.samples import TokenSamples
 from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.checkpoints import NET
 from tidemill.models.training.heads import head_in_time, look_at
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from tidemill.models.training.pace import epochs_in_time, in_quicker_precision
@@ -316,7 +317,9 @@ def tune(
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
     settle(net, loss, train, recipe, budget, validation=valid is not None)
     if budget.of is None:
-        recipe = planned(recipe, net, loss, train, 0 if valid is None else len(valid), budget)
+        checks = 0 if valid is None else len(valid)
+        known = budget.decided(lambda: planned(recipe, net, loss, train, checks, budget).to_json(), NET)
+        recipe = Recipe.from_json(known)
     else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
         recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
     train_within(net, loss, train, recipe, budget, seed, checks=valid)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tidemill.models.training.checkpoints import EVERY_S, NET, TrialCheckpoints
 from tidemill.models.training.signals import Signals
 from tidemill.train.types import Placement
 
@@ -23,11 +26,14 @@ class Resources:
         Memory that its process may hold; None takes what is free.
     placement : Placement or None
         Where it runs and how its batch is cut; None asks the planner (`tidemill.models.training.placing`).
+    checkpoint_s : float
+        Seconds from one checkpoint to the next, of trainings that come to their end at once.
     """
 
     device: str = "auto"
     memory_bytes: int | None = None
     placement: Placement | None = None
+    checkpoint_s: float = EVERY_S
 
 
 @dataclass
@@ -71,6 +77,8 @@ class TrainBudget:
     """Steps of the parts of the training that came before, where it has several; points are told with them."""
     diverged: str | None = None
     """Folder in which a batch is kept whose loss is no number; None keeps it beside what the training goes on from."""
+    checkpoints: TrialCheckpoints | None = None
+    """What a training that doesn't pause goes on from when its search was killed; None keeps nothing."""
     cache: str | None = None
     """Where features of backbones that stay as they are are kept; see `tidemill.models.vision.features`."""
 
@@ -78,6 +86,29 @@ class TrainBudget:
     def diverged_folder(self) -> Path | None:
         """``diverged`` as the runtime takes it."""
         return None if self.diverged is None else Path(self.diverged)
+
+    def has_begun(self, *parts: str) -> bool:
+        """Whether the training, or one of these parts of it, goes on from a checkpoint.
+
+        What is made before it, such as a first head, is then in the checkpoint.
+        """
+        if self.folder is not None:
+            return any(Path(self.folder).glob("step-*"))
+        return self.checkpoints is not None and self.checkpoints.holds(*parts)
+
+    def decided(self, decide: Callable[[], dict[str, Any]], *parts: str) -> dict[str, Any]:
+        """Decide how these parts are trained, or give what was decided before they were broken off."""
+        if self.checkpoints is None:
+            return decide()
+        return self.checkpoints.decided(parts[-1], decide, *parts)
+
+    def kept(self, part: str = NET, *, follows: bool = False) -> dict[str, Any]:
+        """Where and how a part is kept, as words for `tidemill.train.runtime.train`; see `TrialCheckpoints.of_part`."""
+        if self.folder is not None:  # of a rung, which has room for one training
+            return {"folder": Path(self.folder)} if part == NET else {}
+        if self.checkpoints is None:
+            return {}
+        return self.checkpoints.of_part(part, asked_to_end=self.asked_to_end(), follows=follows)
 
     @property
     def limited(self) -> bool:

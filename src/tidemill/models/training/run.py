@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from torch import nn
 
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.checkpoints import NET
 from tidemill.models.training.placing import settle
 from tidemill.train import runtime
 from tidemill.train.types import Event, Limits, Loss, OnEvent, Point, Recipe, Samples, Score, Stop
@@ -32,6 +32,8 @@ def train(
     *,
     checks: Samples | None = None,
     score: Score | None = None,
+    part: str = NET,
+    follows: bool = False,
 ) -> None:
     """Train a net within its time, or up to the rung that its budget names, where the budget's placement says.
 
@@ -54,6 +56,10 @@ def train(
         Choose the best moment.
     score : Score, optional
         What "best" means there.
+    part : str
+        Its name, where a trial has several trainings; see `TrialCheckpoints`.
+    follows : bool
+        Whether another training of the trial follows.
 
     Raises
     ------
@@ -61,12 +67,14 @@ def train(
         Where the time was over before the first step, or before the rung.
     TrialError
         Where the loss is no number.
+    DataError, OptionError
+        Where the training can't go on from the checkpoint that is there.
     """
-    folder = None if budget.folder is None else Path(budget.folder)
     plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     trained = runtime.train(
-        net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed, folder=folder,
-        diverged=budget.diverged_folder, plan=plan, on_event=_teller(budget, by_score=score is not None),
+        net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed,
+        diverged=budget.diverged_folder, plan=plan, on_event=teller(budget, by_score=score is not None),
+        **budget.kept(part, follows=follows),
     )  # fmt: skip
     shown = [(p.step, _value_of(p, by_score=score is not None)) for p in trained.curve]
     budget.curve += [(step, value) for step, value in shown if value is not None]
@@ -81,15 +89,15 @@ def train(
         raise TrialTimeoutError("There was no time for a single step.", hint="Give the search more time.")
 
 
-def _teller(budget: TrainBudget, *, by_score: bool) -> OnEvent | None:
-    """Tell the search of every point, where it listens."""
+def teller(budget: TrainBudget, *, by_score: bool = False) -> OnEvent:
+    """Tell the search of every point, where it listens, and take in what becomes of checkpoints."""
     signals = budget.signals
-    if signals is None:
-        return None
 
     def hear(event: Event) -> None:
+        if budget.checkpoints is not None:
+            budget.checkpoints.hear(event)
         point = event.detail.get("point")
-        if not isinstance(point, Point):
+        if signals is None or not isinstance(point, Point):
             return
         value = _value_of(point, by_score=by_score)
         if value is not None:

@@ -9,11 +9,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 END = "end"
 """Where a file of this name lies in the folder, all trainings are asked to end."""
 SUFFIX = ".points"
 """Behind the number of a trial: the file to which its training adds a line ``[step, epoch, value]`` for each point."""
+SAID = ".said"
+"""Behind the number of a trial: the file to which its training adds a line for each sentence for people."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,15 @@ class Signals:
         """Add a point of the learning curve: steps and passes so far, and the validation loss or error."""
         if not math.isfinite(value):
             return
-        line = json.dumps([step, round(epoch, 4), value])
+        self._add(SUFFIX, [step, round(epoch, 4), value])
+
+    def say(self, sentence: str) -> None:
+        """Add a sentence for people."""
+        self._add(SAID, sentence)
+
+    def _add(self, suffix: str, value: Any) -> None:
         try:
-            with Path(self.folder, f"{self.trial}{SUFFIX}").open("a", encoding="ascii") as file:
-                file.write(f"{line}\n")
+            with Path(self.folder, f"{self.trial}{suffix}").open("a", encoding="ascii") as file:
+                file.write(f"{json.dumps(value)}\n")
         except OSError:
             return

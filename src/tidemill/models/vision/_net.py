@@ -21,10 +21,11 @@ from tidemill.core.trial import Config, Cost
 from tidemill.models.export import to_onnx
 from tidemill.models.training.budget import TrainBudget
 from tidemill.models.training.calibrate import LeastLogLoss, calibrate
+from tidemill.models.training.checkpoints import NET
 from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from tidemill.models.training.pace import MEASURED_SHARE, cut, in_quicker_precision, measure_step_s, spread
 from tidemill.models.training.placing import settle
-from tidemill.models.training.run import limits_of
+from tidemill.models.training.run import limits_of, teller
 from tidemill.models.training.run import train as train_within
 from tidemill.models.training.trained import Trained, cost_of, in_order, operations
 from tidemill.models.vision._base import ImageData, ImageProfile
@@ -39,6 +40,8 @@ _BATCH = 256
 """Images that are predicted at a time."""
 _COARSE_FLOOR, _FINE = 0.3, 0.4
 """After the coarse passes the learning rate is so much of its peak; the fine ones begin with a little more."""
+_COARSE = "coarse"
+"""Name of the part of a training that sees halved images."""
 _GRAPH_BYTES = 4_000
 """What a graph takes beside its numbers."""
 _LOOKED_AT = 2000
@@ -192,16 +195,21 @@ def fit_net(
         recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
         coarse = 0.0  # and has one course
     else:
-        recipe, share = planned(recipe, net, loss, samples, 0 if checks is None else len(checks), budget, coarse)
+        n_checks = 0 if checks is None else len(checks)
+        recipe, share = planned_once(recipe, net, loss, samples, n_checks, budget, coarse)
         if budget.limited:  # both courses are shortened to their time
             early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
     done = 0.0
     if coarse:
         first = replace(recipe, epochs=coarse * recipe.epochs, evaluate_every=1e9, floor=_COARSE_FLOOR)
-        half = replace(samples, halved=True)
-        lost = budget.diverged_folder
-        seen = runtime.train(net, loss, half, first, limits=limits_of(early), seed=seed, diverged=lost, plan=plan)
-        done = coarse * min(1.0, seen.epoch / first.epochs)
+        done = coarse
+        if not budget.has_begun(NET):  # else it was through
+            seen = runtime.train(
+                net, loss, replace(samples, halved=True), first, limits=limits_of(early), seed=seed,
+                diverged=budget.diverged_folder, plan=plan, on_event=teller(replace(budget, signals=None)),
+                **budget.kept(_COARSE, follows=True),
+            )  # fmt: skip
+            done = coarse * min(1.0, seen.epoch / first.epochs)
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
     score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None
     train_within(net, loss, samples, recipe, budget, seed, checks=checks, score=score)
@@ -218,6 +226,25 @@ def loss_of(net: Classifier, smoothing: float) -> CrossEntropy | BinaryCrossEntr
     if isinstance(net, Regressor):
         return SquaredError(float(net.scale))
     return BinaryCrossEntropy(smoothing) if isinstance(net, LabelClassifier) else CrossEntropy(smoothing)
+
+
+def planned_once(
+    recipe: Recipe,
+    net: nn.Module,
+    loss: Any,
+    samples: ImageSamples,
+    checks: int,
+    budget: TrainBudget,
+    coarse: float = 0.0,
+) -> tuple[Recipe, float]:
+    """As `planned`; a training that goes on keeps to what was planned when it began."""
+
+    def decide() -> dict[str, Any]:
+        found, share = planned(recipe, net, loss, samples, checks, budget, coarse)
+        return {"recipe": found.to_json(), "share": share}
+
+    known = budget.decided(decide, _COARSE, NET)
+    return Recipe.from_json(known["recipe"]), float(known["share"])
 
 
 def planned(

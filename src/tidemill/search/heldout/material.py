@@ -22,7 +22,7 @@ from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost, Trial, TrialState
 from tidemill.data.splits import make_folds
 from tidemill.search import board
-from tidemill.search.heldout.trial import DIVERGED, HeldOutAssignment
+from tidemill.search.heldout.trial import CHECKPOINTS, DIVERGED, HeldOutAssignment
 from tidemill.search.ledger import Truth
 from tidemill.search.samplers.baseline import BaselineSampler
 from tidemill.search.samplers.chain import ChainSampler
@@ -174,7 +174,8 @@ class HeldOutMaterial:
         rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            kept = {"cache": str(folder.parent / FEATURES), DIVERGED: str(folder.parent / DIVERGED / folder.name)}
+            kept = {name: str(folder.parent / name / folder.name) for name in (DIVERGED, CHECKPOINTS)}
+            kept["cache"] = str(folder.parent / FEATURES)
             files = {**self.files(folder), **kept}
             for name, array in {"y": self.y, "splits": splits}.items():
                 files[name] = str(folder / f"{name}.npy")

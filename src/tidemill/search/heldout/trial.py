@@ -6,20 +6,21 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.bundle.latency import measure_latency_ms, session
-from tidemill.core.errors import TrialError
+from tidemill.core.errors import DataError, OptionError, TrialError
 from tidemill.core.frames import Frames
 from tidemill.core.pack import pack
 from tidemill.core.task import Task
 from tidemill.core.trial import Config, Cost
 from tidemill.models.training.budget import Resources, TrainBudget
+from tidemill.models.training.checkpoints import TrialCheckpoints
 from tidemill.models.training.signals import Signals
 from tidemill.search.board import ASKED, MODELS
 from tidemill.search.evaluate import Assignment, Race, all_scores, scorer
@@ -29,7 +30,9 @@ from tidemill.search.splits import TRAIN, VALID
 
 DIVERGED = "diverged"
 """Folder beside those of the searches, and name of a study's own in it: batches whose loss was no number stay there."""
-_KEPT = ("cache", DIVERGED)
+CHECKPOINTS = "checkpoints"
+"""The same of what trainings that are under way leave, for a study that is killed and resumed."""
+_KEPT = ("cache", DIVERGED, CHECKPOINTS)
 """Folders that stay, of those that trials are told of."""
 BATCH = 32
 """Rows of the batch that is timed."""
@@ -66,7 +69,7 @@ class HeldOutAssignment(Assignment):
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """Where features of backbones that stay as they are are kept, and batches whose loss is no number."""
+        """Where trials leave things: features of frozen backbones, batches whose loss is no number, checkpoints."""
         return tuple(self.files[name] for name in _KEPT if name in self.files)
 
 
@@ -91,6 +94,7 @@ class Fitted(Protocol):
         """State as plain values and arrays."""
 
 
+M = TypeVar("M", bound=Fitted)
 Answers = tuple[NDArray[np.float32], Frames | None]
 """Raw scores of rows, or transcripts, and what stands behind transcripts where that is kept."""
 
@@ -217,9 +221,13 @@ class HeldOutTrial:
             diverged=None if lost is None else f"{lost}/{named}-{seed}",
         )
         budget = limited(budget, rung)
+        if rung is None and signals is not None and CHECKPOINTS in files:
+            budget.checkpoints = TrialCheckpoints(
+                Path(files[CHECKPOINTS], str(signals.trial)), signals.say, mine.checkpoint_s
+            )
         with nullcontext() if named in self.light else torch_threads(threads):
             train, valid = self.data(x, y, rows.train), self.data(x, y, rows.held_out)
-            model = family.fit(config, task, profile, train, valid, budget, seed)
+            model, budget = trained(lambda given: family.fit(config, task, profile, train, valid, given, seed), budget)
             probe = probe and budget.interrupted is None
             return judged(
                 model, assignment, rows, x, x_test, y, family=named, budget=budget, rung=rung, started=started,
@@ -255,6 +263,18 @@ def deadline_of(started: float, time_s: float | None, rows: int, *, probe: bool)
     kept = min(_PROBE_S, 0.25 * time_s) if probe else 0.0
     left_s = time_s - kept
     return started + left_s - min(_ANSWERING * left_s, _BEFORE_S + _ROW_S * rows)
+
+
+def trained(fit: Callable[[TrainBudget], M], budget: TrainBudget) -> tuple[M, TrainBudget]:
+    """Train, from the begin where the training can't go on from the checkpoint that it left; give its budget, too."""
+    kept, fresh = budget.checkpoints, replace(budget, curve=[])
+    try:
+        return fit(budget), budget
+    except (DataError, OptionError) as error:
+        if kept is None or not kept.refused(error):
+            raise
+        kept.begin_anew(error)
+    return fit(fresh), fresh
 
 
 def limited(budget: TrainBudget, rung: Rung | None) -> TrainBudget:
@@ -337,6 +357,7 @@ def judged(
         "folds": 1,
         "fidelity": _fidelity(budget, rung),
         "stopped": None if budget.interrupted is None else ASKED,
+        "before_s": 0.0 if budget.checkpoints is None else budget.checkpoints.before_s,
         "fold_s": (time.monotonic() - started,),
         "probe": None if measure is None else measure(),
         "probe_flops": model.cost.flops,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tidemill.core.errors import TrialError
@@ -101,7 +100,7 @@ class EncoderFamily:
         rank = int(config["encoder.lora"])
         if rank and not attention_of(net.body.model):  # before the head takes its time
             raise TrialError("The attention of this encoder is of a kind that can't be adapted with low rank.")
-        if budget.folder is None or not any(Path(budget.folder).glob("*")):  # else a leg that goes on has its head
+        if not budget.has_begun():  # else the head is in the checkpoint
             head_on_features(net, Features.kept(net, reader, folder, budget), train, valid, task, budget)
         if rank:
             adapt(net.body.model, rank)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidemill.core.space import Categorical, Float, Int, Param, Space, When
@@ -233,7 +232,7 @@ class TrainedFamily(ABC):
 
         named = self._weights(config)
         fill_by_name(net.body, read_safetensors(weights_file(named)), named, may_differ=("linear.",))
-        if budget.folder is not None and any(Path(budget.folder).glob("*")):
-            return  # a leg that goes on: the head is in its checkpoint
+        if budget.has_begun():
+            return  # the head is in its checkpoint
         some = replace(budget, deadline=budget.deadline - (1 - _HEAD) * budget.left_s()) if budget.limited else budget
         head_on_features(net, train, valid, some, task)

@@ -98,7 +98,8 @@ class BackboneFamily:
         net, description = self._open(config, task, profile, weights=True, y=train.y[train.rows])
         body: Any = net.body
         cache = FeatureCache(Path(budget.cache), frozen_key(net, description)) if budget.cache else None
-        head_on_features(net, train, valid, _until_head(budget, config), task, cache)
+        if not budget.has_begun():  # else the head is in the checkpoint
+            head_on_features(net, train, valid, _until_head(budget, config), task, cache)
         if config["backbone.mode"] == "tune":
             rank = int(config.get("backbone.lora", 0))
             if rank and not adapt(body.model, rank):
