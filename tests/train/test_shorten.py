@@ -19,7 +19,8 @@ from tidemill.testing.clock import Clock  # noqa: E402
 from tidemill.train import checkpoint  # noqa: E402
 from tidemill.train.place import Group  # noqa: E402
 from tidemill.train.schedule import bent, factor  # noqa: E402
-from tidemill.train.session import Session, Task  # noqa: E402
+from tidemill.train.session import Session  # noqa: E402
+from tidemill.train.task import Task  # noqa: E402
 from tidemill.train.types import Event, Limits, Placement, Recipe, Stop, Trained  # noqa: E402
 
 LONG = replace(RECIPE, epochs=26.0, schedule="linear", warmup=0.1)

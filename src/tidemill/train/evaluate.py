@@ -13,6 +13,7 @@ from torch import Tensor
 from tidemill.core.errors import DataError
 from tidemill.train.cursor import pieces
 from tidemill.train.device import arithmetic
+from tidemill.train.place import Group
 from tidemill.train.types import Loss, Samples, Score
 
 Call = Callable[..., Any]
@@ -140,6 +141,43 @@ def evaluate(
             given.append(as_array(outputs))
             wanted.append(targets.cpu().numpy())
     return total, count, given, wanted
+
+
+def put_together(
+    total: float,
+    count: int,
+    given: list[NDArray[Any]],
+    wanted: list[NDArray[Any]],
+    score: Score | None,
+    group: Group,
+) -> tuple[float, float | None]:
+    """Give mean loss and score of what all processes of a group have evaluated.
+
+    Parameters
+    ----------
+    total, count, given, wanted
+        This process's share, as `evaluate` gives it.
+    score : Score or None
+        Of all samples; the first process asks it.
+    group : Group
+        The processes.
+
+    Returns
+    -------
+    tuple
+        The loss, NaN without samples, and the score where one is asked for.
+    """
+    total_all, count_all = group.sum([total, count])
+    loss = total_all / count_all if count_all else float("nan")
+    if score is None:
+        return loss, None
+    parts = group.gather((given, wanted))
+    value = None
+    if group.is_first:
+        outputs = stack([array for some, _ in parts for array in some])
+        targets = stack([array for _, some in parts for array in some])
+        value = float(score(outputs, targets))
+    return loss, float(group.share(value))
 
 
 def stack(arrays: list[NDArray[Any]]) -> NDArray[Any]:

@@ -34,7 +34,7 @@ from tidemill.train.types import Event, OnEvent, Placement, Trained
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from tidemill.train.session import Task
+    from tidemill.train.task import Task
 
 _LOOK_S = 0.2
 _LAST_S = 3.0

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tidemill.train.blocks import repeated_blocks
-from tidemill.train.types import Placement
+from tidemill.train.cursor import Cursor, generator
+from tidemill.train.types import Loss, Placement, Samples
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -222,3 +223,27 @@ def unchanged_buffers(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
         for parameter in module.parameters():
             parameter.grad = None
+
+
+def place(module: nn.Module, loss: Loss, samples: Samples, group: Group, cursor: Cursor) -> Placed:
+    """Bring a module to its devices; replicas must know beforehand whether all parameters get gradients.
+
+    Parameters
+    ----------
+    module, loss, samples
+        What is trained: two samples tell which parameters are used, where there are replicas.
+    group : Group
+        The processes.
+    cursor : Cursor
+        Which samples come first.
+    """
+    if group.world == 1 or group.is_sharded:
+        return Placed(module, group)
+    module.to(group.device).train()
+    rows = cursor.indices(0)
+    with unchanged_buffers(module):
+        inputs, targets = samples.batch(rows[:2], train=False, rng=generator(0, 0, 0))
+        inputs = {n: t.to(group.device) for n, t in inputs.items()}
+        loss(module(**inputs), targets.to(group.device)).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        unused = any(p.requires_grad and p.grad is None for p in module.parameters())
+    return Placed(module, group, unused=unused)

@@ -19,7 +19,8 @@ from tidemill.train.device import find_device
 from tidemill.train.evaluate import as_array, outputs_of, stack
 from tidemill.train.place import Group
 from tidemill.train.saving import Saving
-from tidemill.train.session import Session, Task
+from tidemill.train.session import Session
+from tidemill.train.task import Task
 from tidemill.train.torchrun import Launch, check_world, ending_on_sigterm, joined, launch_of
 from tidemill.train.types import Event, Limits, Loss, OnEvent, Placement, Recipe, Samples, Score, Trained
 
