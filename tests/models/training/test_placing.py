@@ -119,6 +119,22 @@ def test_a_placement_that_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     assert budget.placed == "2 replicas (DDP), pieces of 8"
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("t4", "fp32"), ("h100", "bf16")])
+def test_a_net_is_looked_at_in_the_precision_that_its_gpu_trains_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, wanted: str
+) -> None:
+    seen, whole = [], placing.trace
+
+    def trace(*given: Any, precision: str, **how: Any) -> Any:
+        seen.append(precision)
+        return whole(*given, precision=precision, **how)
+
+    monkeypatch.setattr(placing, "trace", trace)
+    monkeypatch.setattr(placing, "_hardware", lambda budget: preset(name))
+    assert settled(Net(), TrainBudget()).micro_batch == 64
+    assert set(seen) == {wanted}
+
+
 def test_pieces_of_a_net_whose_pass_depends_on_values_are_found_by_a_try() -> None:
     assert settled(Fickle(), TrainBudget(device="cpu")) == Placement(device="cpu", micro_batch=None)
 

@@ -55,7 +55,7 @@ def example(length: int) -> tuple[dict[str, Tensor], Tensor]:
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    return learn(Speaker(1000, 256, 6), loss, example(128), Recipe(batch=BATCH), "cuda")
+    return learn(Speaker(1000, 256, 6), loss, example(128), Recipe(batch=BATCH), preset("a100-40"))
 
 
 def machine(gigabytes: float, devices: int = 1, **how: Any) -> Hardware:

@@ -60,6 +60,51 @@ def test_this_machine_is_measured() -> None:
     assert Hardware.from_json(found.to_json()) == found
 
 
+@pytest.mark.parametrize(
+    ("name", "precision"), [("h100", "bf16"), ("a100-40", "bf16"), ("t4", "fp32"), ("v100-32", "fp32"), ("cpu", "fp32")]
+)
+def test_a_gpu_without_instructions_for_bf16_computes_in_fp32_unless_asked(name: str, precision: str) -> None:
+    assert preset(name).precision("auto") == precision
+    assert preset(name).precision("fp16") == "fp16"
+    assert preset(name).precision("bf16") == "bf16"
+
+
+def test_described_hardware_computes_in_bf16_where_it_has_a_rate_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("kind: cuda\nmemory_bytes: 16GB\nmemory_rate: 3e11\nflops: {fp32: 8e12, fp16: 6e13}\n")
+    assert read_hardware(str(path)).precision("auto") == "fp32"
+    path.write_text("kind: cuda\nmemory_bytes: 16GB\nmemory_rate: 3e11\nflops: {fp32: 8e12, bf16: 6e13}\n")
+    assert read_hardware(str(path)).precision("auto") == "bf16"
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_gpu_is_measured_in_what_it_computes_and_planned_as_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
+    from tidemill.train.device import precision_on
+    from tidemill.train.planner import hardware
+
+    asked = []
+
+    def rate(device: Any, dtype: Any) -> float:
+        asked.append(dtype)
+        return {torch.float32: 8e12, torch.float16: 6e13, torch.bfloat16: 7e13}[dtype]
+
+    monkeypatch.setattr(hardware, "_matmul_rate", rate)
+    monkeypatch.setattr(hardware, "_copy_rate", lambda device: 3e11)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15 * 10**9, 16 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: able or including_emulation)
+    found = detect()
+    assert found.precision("auto") == precision_on("auto", torch.device("cuda", 0)) == ("bf16" if able else "fp32")
+    assert (torch.bfloat16 in asked) is able
+    assert found.rate("fp16") == (7e13 if able else 6e13)
+    assert found.rate("bf16") == (7e13 if able else 8e12), "emulated it is no quicker than fp32"
+
+
 def test_a_full_device_is_measured_with_less(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
     room, empty_like = 2**20, torch.empty_like

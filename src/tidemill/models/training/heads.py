@@ -17,8 +17,11 @@ from torch import Tensor
 from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.training.budget import TrainBudget
 
-_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
-"""Penalties that are tried, strongest first; each goes on from the one before."""
+_STRENGTHS = (1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+"""Penalties that are tried, strongest first; each goes on from the one before. Strong ones matter for few rows of many
+features: after 600 reviews of 384 features 1e1 gets 71 % of others right, and 1e-1 64 % (rt_polarity, MiniLM)."""
+_USUAL = 10.0
+"""The penalty where there is nothing to choose it by, times rows for each feature."""
 _ROUNDS, _LEGS = 10, 4
 """A search for the minimum goes on for so many rounds, so many times; between them the clock is looked at."""
 _MOST_ROWS = 60_000
@@ -72,7 +75,8 @@ def fit_head(
     outputs : int
         Number of classes, or 1.
     checks, truth : Tensor or None
-        Features and targets to choose the penalty by; without them the second strongest is taken.
+        Features and targets to choose the penalty by; without them it is the weaker the more rows there are for each
+        feature.
     deadline : float
         `time.monotonic` value after which a fit is not carried on.
     """
@@ -81,19 +85,17 @@ def fit_head(
     x = (features - mean) * scale
     weight = torch.zeros(outputs, x.shape[1], requires_grad=True)
     bias = torch.zeros(outputs, requires_grad=True)
+    if checks is None or truth is None:
+        _descend(x, targets, weight, bias, min(_STRENGTHS[0], _USUAL * x.shape[1] / len(x)), deadline)
+        return _unscaled(weight, bias, mean, scale)
     best: Head | None = None
     for strength in _STRENGTHS:
         _descend(x, targets, weight, bias, strength, deadline)
         head = _unscaled(weight, bias, mean, scale)
-        if checks is None or truth is None:
-            best = head
-            if strength == _STRENGTHS[1]:
-                break
-        else:
-            loss = float(_loss(checks @ head.weight.T + head.bias, truth).detach())
-            if best is not None and not loss < best.loss:
-                break
-            best = Head(head.weight, head.bias, loss)
+        loss = float(_loss(checks @ head.weight.T + head.bias, truth).detach())
+        if best is not None and not loss < best.loss:
+            break
+        best = Head(head.weight, head.bias, loss)
         if time.monotonic() > deadline:
             break
     assert best is not None

@@ -77,7 +77,7 @@ def _planned(
     net: nn.Module, loss: Loss, samples: Samples, recipe: Recipe, budget: TrainBudget, *, validation: bool
 ) -> Placement:
     hardware = _hardware(budget)
-    facts = Facts(count(net, recipe, validation=validation), {}, _precision(recipe, hardware))
+    facts = Facts(count(net, recipe, validation=validation), {}, hardware.precision(recipe.precision))
     example = _example(samples)
     policies = ["none", "blocks"] if facts.ledger.blocks else ["none"]
     try:
@@ -131,12 +131,6 @@ def _held_bytes() -> int:
     """What this process holds for itself, as limits count it: mapped files, such as libraries, don't count."""
     held = psutil.Process().memory_info()
     return int(held.rss - getattr(held, "shared", 0))
-
-
-def _precision(recipe: Recipe, hardware: Hardware) -> str:
-    if recipe.precision != "auto":
-        return recipe.precision
-    return "bf16" if hardware.kind == "cuda" else "fp32"
 
 
 def _example(samples: Samples) -> Example:

@@ -106,7 +106,7 @@ def plan(
     'one process'
     """
     return decide(
-        learn(module, loss, example, recipe, hardware.kind, validation=validation),
+        learn(module, loss, example, recipe, hardware, validation=validation),
         recipe.batch,
         hardware,
         correction=correction or Correction(),
@@ -115,10 +115,10 @@ def plan(
 
 
 def learn(
-    module: nn.Module, loss: Loss, example: Example, recipe: Recipe, kind: str, *, validation: bool = False
+    module: nn.Module, loss: Loss, example: Example, recipe: Recipe, hardware: Hardware, *, validation: bool = False
 ) -> Facts:
-    """Count and trace a module, for devices of a kind; arguments as in `plan`."""
-    precision = ("bf16" if kind == "cuda" else "fp32") if recipe.precision == "auto" else recipe.precision
+    """Count and trace a module, for devices such as those of ``hardware``; arguments as in `plan`."""
+    precision, kind = hardware.precision(recipe.precision), hardware.kind
     ledger = count(module, recipe, validation=validation)
     policies = ("none", "blocks") if ledger.blocks else ("none",)
     return Facts(

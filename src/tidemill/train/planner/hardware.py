@@ -35,7 +35,8 @@ class Hardware:
     memory_bytes : int
         Of one device.
     flops : mapping
-        Peak rate by precision (``fp32``, ``bf16``, ``fp16``), operations per second; ``fp32`` must be there.
+        Peak rate by precision (``fp32``, ``bf16``, ``fp16``), operations per second; ``fp32`` must be there, ``bf16``
+        only where the device has instructions for it.
     memory_rate : float
         Bytes per second between a device and its memory.
     node_rate, net_rate : float
@@ -88,6 +89,18 @@ class Hardware:
     def world(self) -> int:
         """Devices in all."""
         return self.nodes * self.devices
+
+    def precision(self, wanted: str) -> str:
+        """Say in which precision a training computes, as `tidemill.train.device.precision_on` does on a device.
+
+        Examples
+        --------
+        >>> preset("h100").precision("auto"), preset("t4").precision("auto"), preset("t4").precision("fp16")
+        ('bf16', 'fp32', 'fp16')
+        """
+        if wanted != "auto":
+            return wanted
+        return "bf16" if self.kind == "cuda" and "bf16" in self.flops else "fp32"
 
     def rate(self, precision: str) -> float:
         """Peak rate in a precision; what has no rate of its own runs at that of fp32."""
@@ -151,17 +164,22 @@ def _read(name: str, value: Any) -> Any:
     return int(value) if name in ("nodes", "devices") else float(value)
 
 
-def _gpu(name: str, memory: int, bf16: float, fp32: float, memory_tb: float, node_gb: float, **more: Any) -> Hardware:
+def _gpu(name: str, memory: int, half: float, fp32: float, memory_tb: float, node_gb: float, **more: Any) -> Hardware:
+    """A GPU whose rates in bf16 and fp16 are the same."""
     return Hardware(
         name=name,
         kind="cuda",
         memory_bytes=memory * _GB,
-        flops={"fp32": fp32 * _TB, "bf16": bf16 * _TB, "fp16": bf16 * _TB},
+        flops={"fp32": fp32 * _TB, "bf16": half * _TB, "fp16": half * _TB},
         memory_rate=memory_tb * _TB,
         node_rate=node_gb * _GB,
         context_bytes=500_000_000,
         **more,
     )
+
+
+def _without_bf16(gpu: Hardware) -> Hardware:
+    return replace(gpu, flops={name: rate for name, rate in gpu.flops.items() if name != "bf16"})
 
 
 PRESETS: Mapping[str, Hardware] = {
@@ -173,6 +191,9 @@ PRESETS: Mapping[str, Hardware] = {
     "l40s": _gpu("l40s", 48, 362, 91.6, 0.864, 25, net_rate=12.0 * _GB, host_rate=25.0 * _GB),
     "l4": _gpu("l4", 24, 121, 30.3, 0.3, 12, net_rate=6.0 * _GB, host_rate=12.0 * _GB),
     "rtx4090": _gpu("rtx4090", 24, 165, 82.6, 1.01, 12, host_rate=25.0 * _GB),
+    "v100-32": _without_bf16(_gpu("v100-32", 32, 125, 15.7, 0.9, 150, host_rate=12.0 * _GB)),
+    "v100-16": _without_bf16(_gpu("v100-16", 16, 125, 15.7, 0.9, 150, host_rate=12.0 * _GB)),
+    "t4": _without_bf16(_gpu("t4", 16, 65, 8.1, 0.32, 12, net_rate=6.0 * _GB, host_rate=12.0 * _GB)),
     # A desktop's processor, in round numbers; `detect` measures the one that is here.
     "cpu": Hardware("cpu", "cpu", 16 * _GB, {"fp32": 200e9}, 20e9, node_rate=5.0 * _GB, host_memory_bytes=16 * _GB),
 }
@@ -220,6 +241,8 @@ def detect() -> Hardware:
     import psutil
     import torch
 
+    from tidemill.train.device import computes_bf16
+
     host = int(psutil.virtual_memory().available)
     if not torch.cuda.is_available():
         device = torch.device("cpu")
@@ -233,7 +256,11 @@ def detect() -> Hardware:
         )
     device = torch.device("cuda", 0)
     free = int(torch.cuda.mem_get_info(device)[0])
-    rates = {"fp32": _matmul_rate(device, torch.float32), "bf16": _matmul_rate(device, torch.bfloat16)}
+    rates = {"fp32": _matmul_rate(device, torch.float32)}
+    if computes_bf16(device):
+        rates["bf16"] = rates["fp16"] = _matmul_rate(device, torch.bfloat16)
+    else:  # emulated it takes many times as long
+        rates["fp16"] = _matmul_rate(device, torch.float16)
     like = [
         h for n, h in PRESETS.items() if n.split("-")[0] in torch.cuda.get_device_name(device).lower().replace(" ", "")
     ]
@@ -241,7 +268,7 @@ def detect() -> Hardware:
         name=torch.cuda.get_device_name(device),
         kind="cuda",
         memory_bytes=free,
-        flops={**rates, "fp16": rates["bf16"]},
+        flops=rates,
         memory_rate=_copy_rate(device),
         devices=torch.cuda.device_count(),
         node_rate=like[0].node_rate if like else 12.0 * _GB,  # links are not measured
