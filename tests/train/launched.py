@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch.distributed as dist
 from tests.train.small import RECIPE, Cloud, accuracy, loss, net
+from torch.nn.parallel import DistributedDataParallel
 
 from tidemill.core.errors import TidemillError
 from tidemill.train.runtime import train
 from tidemill.train.types import Event, Placement
 
 
+def counting_replicas() -> list[int]:
+    """Count replicas that are there whenever a group ends."""
+    end, counts = dist.destroy_process_group, list[int]()
+
+    def counted(*args: Any) -> None:
+        counts.append(sum(type(each) is DistributedDataParallel for each in gc.get_objects()))
+        end(*args)
+
+    dist.destroy_process_group = counted
+    return counts
+
+
 def main(folder: Path, how: dict[str, object]) -> None:
-    module, told = net(), list[str]()
+    module, told, replicas = net(), list[str](), counting_replicas()
     plan = how.get("plan")
     recipe = replace(RECIPE, keep_best=False, epochs=how.get("epochs", 4), checkpoint_s=how.get("checkpoint_s", 1e9))
 
@@ -35,7 +51,7 @@ def main(folder: Path, how: dict[str, object]) -> None:
             )  # fmt: skip
         weights = {name: tensor.tolist() for name, tensor in module.state_dict().items()}
         seen |= {"stop": trained.stop.value, "step": trained.step, "losses": trained.losses, "told": told}
-        seen |= {"where": trained.placement.describe(), "weights": weights}
+        seen |= {"where": trained.placement.describe(), "weights": weights, "replicas": replicas}
     except TidemillError as error:
         seen["error"] = str(error)
     (folder / f"seen-{os.environ['RANK']}.json").write_text(json.dumps(seen), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -151,6 +152,16 @@ class Placed:
     def __call__(self, **inputs: Tensor) -> Any:
         """Run forward."""
         return self._outer(**inputs)
+
+    def release(self) -> None:
+        """Let go of what exchanges gradients, while the group is there; no training step may follow.
+
+        A replica that outlives its group is the last to hold it, and ends it with Python locked: the group then waits
+        for its thread, which for its last tensors waits for Python (seen with gloo in PyTorch 2.13).
+        """
+        if self._outer is not self.inner:
+            self._outer = self.inner
+            gc.collect()  # DistributedDataParallel may hold itself
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

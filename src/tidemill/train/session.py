@@ -84,6 +84,7 @@ class Session:
             stack.callback(self._compilation.close)
             with self._explaining():
                 self._placed = place(self.task.module, self.task.loss, self.task.samples, self.group, self._cursor)
+            stack.callback(self._placed.release)
             self._worker = Worker(
                 self._placed,
                 self.task.loss,
