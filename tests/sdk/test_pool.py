@@ -42,6 +42,17 @@ def test_a_family_of_images_is_shown_with_counted_costs_and_checked() -> None:
     assert done.max_abs_dp is not None
 
 
+def test_answers_that_are_all_alike_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="a net is built")
+    from tidemill.models.vision._net import TrainedNet
+
+    answer = TrainedNet.predict
+    monkeypatch.setattr(TrainedNet, "predict", lambda net, x: answer(net, x) * 0 + 1 / 3)
+    done = next(iter(check_pool(("quicknet",))))
+    assert not done.ok
+    assert "all alike" in done.message
+
+
 def test_what_is_absent_is_no_failure() -> None:
     absent = [e.name for e in entries() if e.absent is not None]
     if not absent:

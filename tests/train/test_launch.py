@@ -173,7 +173,7 @@ def test_out_of_memory_begins_again_with_smaller_pieces() -> None:
 def test_every_kind_of_plan_for_this_machine_gives_the_same(alone: tuple[Trained, object]) -> None:
     """The planner, given four devices of less and less memory, and what it plans, run."""
     example = Cloud().batch(np.arange(2), train=False, rng=np.random.default_rng(0))
-    facts = learn(net(), loss, example, LAST, "cpu")
+    facts = learn(net(), loss, example, LAST, preset("cpu"))
     plans: dict[str, Placement] = {}
     memory = 100_000.0
     while memory > 1000:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.core.errors import TrialError
 from tidemill.core.space import Categorical, Space
 from tidemill.core.task import Task, TaskKind
 from tidemill.core.trial import Config
@@ -27,6 +28,8 @@ _CLASSES = Task(TaskKind.MULTICLASS, "y", ("a", "b", "c"))
 _SIDE = 16
 _DOUBT = 0.4
 """Share of rows whose class is left to chance."""
+_LEAST_SPREAD = 0.01
+"""Probabilities of a class that lie nearer together than that are all alike."""
 
 
 def try_image(name: str, weights: tuple[str, ...] = (), channels: int = 3) -> float | None:
@@ -104,7 +107,10 @@ def _all_apart(
     for config in ways:
         model = family.fit(config, _CLASSES, profile, train, valid, TrainBudget(), seed=0)
         kept = family.restore(model.checkpoint(), _CLASSES)
-        yield _apart(kept.predict(train.x), model.predict(train.x))
+        answers = model.predict(train.x)
+        if float(np.ptp(answers, axis=0).max()) < _LEAST_SPREAD:
+            raise TrialError(f"Its answers are all alike, so that nothing is proven by comparing them: {config}.")
+        yield _apart(kept.predict(train.x), answers)
     assert kept is not None, "every family has a way"
     yield _apart(asked(kept), kept.predict(train.x))
 

@@ -146,3 +146,16 @@ def test_costs_of_weights_that_can_t_be_opened_are_told_in_words(tmp_path: Path)
     config = pool.space(CLASSES, profile, ["backbone"]).default()
     with pytest.raises(DataError, match=r"can't be opened|gives no features of an image"):
         pool.families(["backbone"])["backbone"].cost(config, CLASSES, profile)
+
+
+def test_a_tuned_backbone_remembers_more_than_its_last_batch(tmp_path: Path) -> None:
+    """MobileNets of transformers would replace nearly all that they know of what they see with each batch."""
+    from tidemill.models.pretrained.architectures import IMAGES, architecture
+    from tidemill.models.pretrained.nets import write_tiny
+
+    folder = write_tiny(architecture("MobileNet V2", IMAGES), tmp_path / "w")
+    opened, description = open_folder(str(folder), PIXELS, weights=True)
+    for net in (opened, rebuild(description)):
+        shares = [part.momentum for part in net.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+        assert shares
+        assert max(shares) <= 0.1

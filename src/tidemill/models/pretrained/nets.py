@@ -40,7 +40,13 @@ def write_tiny(architecture: Architecture, folder: Path, words: tuple[str, ...] 
         else:
             models = load_transformers()
             config = models.AutoConfig.for_model(architecture.kind, **architecture.tiny)
-            _drawn(models.AutoModel.from_config(config, dtype=torch.float32)).save_pretrained(folder)
+            net = _drawn(models.AutoModel.from_config(config, dtype=torch.float32))
+            if architecture.modality == IMAGE:
+                for part in net.modules():
+                    if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d):
+                        part.reset_parameters()  # MobileViT begins with factors of 0.02 in each
+                _settle(net, [3, architecture.tiny["image_size"], architecture.tiny["image_size"]])
+            net.save_pretrained(folder)
     if architecture.modality != IMAGE:
         (folder / TOKENIZER).write_text(_tokenizer(words, int(architecture.tiny["vocab_size"])), encoding="utf-8")
     return folder

@@ -25,6 +25,8 @@ _UNUSED = "pooler."
 _PRECISIONS = ("dtype", "torch_dtype")
 _GIVEN = "num_classes"
 """What transformers gives to nets of timm; their descriptions may name it beside it, and then it is given twice."""
+_MOST_REPLACED, _USUALLY_REPLACED = 0.5, 0.1
+"""Share of its statistics that a batch normalisation may replace with those of a batch; what PyTorch does by itself."""
 _NAMED = 3
 """Tensors of each kind of misfit that a message names."""
 
@@ -77,7 +79,7 @@ def open_folder(folder: str, takes: str, *, weights: bool, **how: Any) -> tuple[
         raise _cannot_open(folder, error) from error
     _check_input(net, takes, folder, str(config.model_type))
     _check_tensors(info, folder)
-    return net.eval(), _without_precision(config.to_json_string(use_diff=False))
+    return _remembering(net).eval(), _without_precision(config.to_json_string(use_diff=False))
 
 
 def rebuild(description: str, **how: Any) -> nn.Module:
@@ -94,7 +96,19 @@ def rebuild(description: str, **how: Any) -> nn.Module:
         load_timm()
     config = models.AutoConfig.for_model(values.pop("model_type"), **values)
     net: nn.Module = models.AutoModel.from_config(config, dtype=torch.float32, **how)
-    return net.eval()
+    return _remembering(net).eval()
+
+
+def _remembering(net: nn.Module) -> nn.Module:
+    """Let batch normalisation remember more than its last batch while a net is tuned.
+
+    MobileNets of transformers give PyTorch the share that TensorFlow keeps (0.997) as the one that is replaced: what a
+    tuned net answered with was what its last batch looked like.
+    """
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) and (part.momentum or 0.0) > _MOST_REPLACED:
+            part.momentum = _USUALLY_REPLACED
+    return net
 
 
 def _without_head(config: Any) -> Any:
