@@ -79,7 +79,7 @@ def test_tables_are_not_placed(tmp_path: Path, words: dict[str, Any]) -> None:
 
 
 def test_trials_tell_where_they_were_trained(tmp_path: Path) -> None:
-    words: dict[str, Any] = {"trials": 1, "families": ("quicknet",), "device": "cpu", "time": "20s"}
+    words: dict[str, Any] = {"trials": 1, "families": ("quicknet",), "device": "cpu", "time": "60s"}
     with tm.fit(digits(tmp_path / "photos", 80), workspace=tmp_path / "w", **words) as study:
         (trial,) = study.search.trials()
     assert trial.usage.placement == "one process"
