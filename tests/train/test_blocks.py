@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import Cloud, NormNet, loss, net  # noqa: E402  torch must be there first
-from torch import nn  # noqa: E402
+from tests.train.small import Cloud, NormNet, loss, net
+from torch import nn
 
-from tidemill.train.blocks import recomputing, repeated_blocks  # noqa: E402
+from tidemill.train.blocks import recomputing, repeated_blocks
 
 
 def test_blocks_are_repeated_and_have_parts() -> None:

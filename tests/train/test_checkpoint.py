@@ -17,12 +17,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, loss, net  # noqa: E402  torch must be there first
+from tests.train.small import RECIPE, Cloud, loss, net
 
-from tidemill.core.errors import DataError, OptionError, WorkspaceError  # noqa: E402
-from tidemill.train import checkpoint  # noqa: E402
-from tidemill.train.runtime import train  # noqa: E402
-from tidemill.train.types import Event, Limits, Placement, Trained  # noqa: E402
+from tidemill.core.errors import DataError, OptionError, WorkspaceError
+from tidemill.train import checkpoint
+from tidemill.train.runtime import train
+from tidemill.train.types import Event, Limits, Placement, Trained
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = Placement(device="cpu", micro_batch=13)

@@ -11,13 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, loss, net  # noqa: E402  torch must be there first
-from torch import Tensor, nn  # noqa: E402
+from tests.train.small import RECIPE, Cloud, loss, net
+from torch import Tensor, nn
 
-from tidemill.core.errors import NotFoundError, TrialError  # noqa: E402
-from tidemill.train import device  # noqa: E402
-from tidemill.train.checks import CHECKS, Finding, _Case, check, refuse  # noqa: E402
-from tidemill.train.types import Limits, Placement  # noqa: E402
+from tidemill.core.errors import NotFoundError, TrialError
+from tidemill.train import device
+from tidemill.train.checks import CHECKS, Finding, _Case, check, refuse
+from tidemill.train.types import Limits, Placement
 
 CPU = Placement(device="cpu")
 

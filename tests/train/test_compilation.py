@@ -14,15 +14,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, Net, NormNet, accuracy, loss, net  # noqa: E402  torch first
-from torch import nn  # noqa: E402
+from tests.train.small import RECIPE, Cloud, Net, NormNet, accuracy, loss, net
+from torch import nn
 
-from tidemill.core.errors import TrialError  # noqa: E402
-from tidemill.train import compilation  # noqa: E402
-from tidemill.train.compilation import Compilation, News  # noqa: E402
-from tidemill.train.place import Group  # noqa: E402
-from tidemill.train.runtime import train  # noqa: E402
-from tidemill.train.types import Event, Limits, Placement, Trained  # noqa: E402
+from tidemill.core.errors import TrialError
+from tidemill.train import compilation
+from tidemill.train.compilation import Compilation, News
+from tidemill.train.place import Group
+from tidemill.train.runtime import train
+from tidemill.train.types import Event, Limits, Placement, Trained
 
 CPU = Placement(device="cpu", micro_batch=5)
 ALWAYS = replace(RECIPE, compile="always", keep_best=False)

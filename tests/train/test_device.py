@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="devices are found with torch")
 
-from tidemill.core.errors import OptionError  # noqa: E402
-from tidemill.train.device import (  # noqa: E402
+from tidemill.core.errors import OptionError
+from tidemill.train.device import (
     arithmetic,
     computes_bf16,
     find_device,

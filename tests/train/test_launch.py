@@ -17,14 +17,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, Narrow, accuracy, loss, net  # noqa: E402  torch must be there first
+from tests.train.small import RECIPE, Cloud, Narrow, accuracy, loss, net
 
-from tidemill.core.errors import OptionError, TrialError, TrialMemoryError  # noqa: E402
-from tidemill.train.planner.choose import decide, learn  # noqa: E402
-from tidemill.train.planner.hardware import preset  # noqa: E402
-from tidemill.train.planner.options import kind_of  # noqa: E402
-from tidemill.train.runtime import train  # noqa: E402
-from tidemill.train.types import Event, Limits, Placement, Recipe, Stop, Trained  # noqa: E402
+from tidemill.core.errors import OptionError, TrialError, TrialMemoryError
+from tidemill.train.planner.choose import decide, learn
+from tidemill.train.planner.hardware import preset
+from tidemill.train.planner.options import kind_of
+from tidemill.train.runtime import train
+from tidemill.train.types import Event, Limits, Placement, Recipe, Stop, Trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,15 +12,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, Lost, Narrow, Net, NormNet, accuracy, loss, net  # noqa: E402  torch first
-from torch import Tensor, nn  # noqa: E402
+from tests.train.small import RECIPE, Cloud, Lost, Narrow, Net, NormNet, accuracy, loss, net
+from torch import Tensor, nn
 
-from tidemill.core.errors import DataError, OptionError, TrialError, TrialMemoryError  # noqa: E402
-from tidemill.train import checkpoint  # noqa: E402
-from tidemill.train.cursor import Cursor  # noqa: E402
-from tidemill.train.runtime import predict, predicted, train  # noqa: E402
-from tidemill.train.schedule import factor, steps_of  # noqa: E402
-from tidemill.train.types import Event, Limits, Placement, Recipe, Stop  # noqa: E402
+from tidemill.core.errors import DataError, OptionError, TrialError, TrialMemoryError
+from tidemill.train import checkpoint
+from tidemill.train.cursor import Cursor
+from tidemill.train.runtime import predict, predicted, train
+from tidemill.train.schedule import factor, steps_of
+from tidemill.train.types import Event, Limits, Placement, Recipe, Stop
 
 CPU = Placement(device="cpu", micro_batch=13)
 

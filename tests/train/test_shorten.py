@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, accuracy, loss, net  # noqa: E402  torch first
+from tests.train.small import RECIPE, Cloud, accuracy, loss, net
 
-from tidemill.testing.clock import Clock  # noqa: E402
-from tidemill.train import checkpoint  # noqa: E402
-from tidemill.train.place import Group  # noqa: E402
-from tidemill.train.schedule import bent, factor  # noqa: E402
-from tidemill.train.session import Session  # noqa: E402
-from tidemill.train.task import Task  # noqa: E402
-from tidemill.train.types import Event, Limits, Placement, Recipe, Stop, Trained  # noqa: E402
+from tidemill.testing.clock import Clock
+from tidemill.train import checkpoint
+from tidemill.train.place import Group
+from tidemill.train.schedule import bent, factor
+from tidemill.train.session import Session
+from tidemill.train.task import Task
+from tidemill.train.types import Event, Limits, Placement, Recipe, Stop, Trained
 
 LONG = replace(RECIPE, epochs=26.0, schedule="linear", warmup=0.1)
 """A hundred steps."""

@@ -20,12 +20,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import RECIPE, Cloud, accuracy, loss, net  # noqa: E402  torch must be there first
+from tests.train.small import RECIPE, Cloud, accuracy, loss, net
 
-from tidemill.core.errors import OptionError  # noqa: E402
-from tidemill.train.runtime import train  # noqa: E402
-from tidemill.train.torchrun import Launch, check_world, ending_on_sigterm, launch_of  # noqa: E402
-from tidemill.train.types import Event, Limits, Placement, Stop  # noqa: E402
+from tidemill.core.errors import OptionError
+from tidemill.train.runtime import train
+from tidemill.train.torchrun import Launch, check_world, ending_on_sigterm, launch_of
+from tidemill.train.types import Event, Limits, Placement, Stop
 
 ROOT = Path(__file__).parents[2]
 MEET = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29400"}

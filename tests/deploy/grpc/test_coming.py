@@ -21,7 +21,7 @@ from tidemill.deploy.engine.http import Hub
 from tidemill.deploy.engine.limits import Limits
 
 grpc = pytest.importorskip("grpc")
-from tidemill.deploy.grpc import coming  # noqa: E402  it needs the package
+from tidemill.deploy.grpc import coming
 
 Models = Callable[[str], Path]
 CODE = grpc.StatusCode

@@ -13,20 +13,20 @@ from tests.bundle.fusion.made import objects
 torch = pytest.importorskip("torch", reason="nets are trained with torch")
 pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 
-from tests.models.fusion.made import vit  # noqa: E402
-from tests.models.vision.made import CLASSES, data  # noqa: E402
+from tests.models.fusion.made import vit
+from tests.models.vision.made import CLASSES, data
 
-from tidemill.core.errors import DataError  # noqa: E402
-from tidemill.core.pack import pack, unpack  # noqa: E402
-from tidemill.core.trial import Cost  # noqa: E402
-from tidemill.models.fusion.encoder import embed_cells  # noqa: E402
-from tidemill.models.fusion.folders import is_image_encoder, is_own_net  # noqa: E402
-from tidemill.models.fusion.images import open_images  # noqa: E402
-from tidemill.models.fusion.own import write_encoder  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.vision import pool  # noqa: E402
-from tidemill.models.vision._base import ImageProfile  # noqa: E402
-from tidemill.models.vision.weights import write_safetensors  # noqa: E402
+from tidemill.core.errors import DataError
+from tidemill.core.pack import pack, unpack
+from tidemill.core.trial import Cost
+from tidemill.models.fusion.encoder import embed_cells
+from tidemill.models.fusion.folders import is_image_encoder, is_own_net
+from tidemill.models.fusion.images import open_images
+from tidemill.models.fusion.own import write_encoder
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision import pool
+from tidemill.models.vision._base import ImageProfile
+from tidemill.models.vision.weights import write_safetensors
 
 
 def photos(*shapes: tuple[int, int]) -> Any:

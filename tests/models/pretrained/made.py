@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tidemill.core.errors import MissingExtraError
-from tidemill.models.pretrained.library import load_timm
+from tidemill.models.pretrained.timm import load_timm
 
 SIDE = 32
 TINY_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}

@@ -10,12 +10,12 @@ torch = pytest.importorskip("torch", reason="a net is built")
 pytest.importorskip("transformers", reason="encoders need the extra `text`")
 pytest.importorskip("tokenizers", reason="so does reading tokens")
 
-from tests.models.pretrained.made import timm_or_skip  # noqa: E402
-from tests.models.text.made import CLASSES, encoder  # noqa: E402
+from tests.models.pretrained.made import timm_or_skip
+from tests.models.text.made import CLASSES, encoder
 
-from tidemill.models.pretrained.architectures import IMAGES, OF_TIMM, TEXTS, Architecture  # noqa: E402
-from tidemill.models.pretrained.lora import Adapted, adapt, attention_of, merge  # noqa: E402
-from tidemill.models.text._net import opened  # noqa: E402
+from tidemill.models.pretrained.architectures import IMAGES, OF_TIMM, TEXTS, Architecture
+from tidemill.models.pretrained.lora import Adapted, adapt, attention_of, merge
+from tidemill.models.text._net import opened
 
 
 def test_what_is_learned_beside_the_attention_is_taken_into_it(tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ torch = pytest.importorskip("torch", reason="a net is built")
 transformers = pytest.importorskip("transformers", reason="encoders need the extra `text`")
 pytest.importorskip("tokenizers", reason="so does reading tokens")
 
-from tests.models.fusion.made import vit  # noqa: E402
-from tests.models.text.made import CLASSES as TEXT_CLASSES  # noqa: E402
-from tests.models.text.made import data as texts  # noqa: E402
-from tests.models.text.made import encoder  # noqa: E402
-from tests.models.vision.made import CLASSES, data  # noqa: E402
+from tests.models.fusion.made import vit
+from tests.models.text.made import CLASSES as TEXT_CLASSES
+from tests.models.text.made import data as texts
+from tests.models.text.made import encoder
+from tests.models.vision.made import CLASSES, data
 
-from tidemill.core.errors import DataError, OptionError  # noqa: E402
-from tidemill.core.pack import pack, unpack  # noqa: E402
-from tidemill.models.pretrained.opening import PIXELS, TOKENS, open_folder, rebuild  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
+from tidemill.core.errors import DataError, OptionError
+from tidemill.core.pack import pack, unpack
+from tidemill.models.pretrained.opening import PIXELS, TOKENS, open_folder, rebuild
+from tidemill.models.training.budget import TrainBudget
 
 
 def halved(folder: str) -> str:

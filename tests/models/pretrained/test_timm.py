@@ -15,7 +15,7 @@ from tests.models.pretrained.made import SIDE, TINY_VIT, described, saved, timm_
 
 from tidemill.core.errors import DataError, MissingExtraError
 from tidemill.models.fusion.folders import side_of_images
-from tidemill.models.pretrained import library
+from tidemill.models.pretrained import timm
 from tidemill.models.pretrained.folders import describe, is_of_timm
 from tidemill.models.pretrained.sight import Sight, normalisation
 
@@ -24,8 +24,8 @@ WHERE = "tidemill[deep,timm]"
 
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = library.find_spec
-    monkeypatch.setattr(library, "find_spec", lambda name: None if name == "timm" else whole(name))
+    whole = timm.find_spec
+    monkeypatch.setattr(timm, "find_spec", lambda name: None if name == "timm" else whole(name))
 
 
 def test_a_folder_of_timm_is_told_by_its_description_and_says_how_it_sees(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_fit_without_timm_ends_before_it_begins_and_says_what_to_install(tmp_p
 
     folder, photos = described(tmp_path / "net"), digits(tmp_path / "photos", 40)
     program = (
-        "import sys; from importlib import util; from tidemill.models.pretrained import library\n"
-        "library.find_spec = lambda name: None if name == 'timm' else util.find_spec(name)\n"
+        "import sys; from importlib import util; from tidemill.models.pretrained import timm\n"
+        "timm.find_spec = lambda name: None if name == 'timm' else util.find_spec(name)\n"
         "from tidemill.cli.main import run\n"
         f"code = run(['fit', {str(photos)!r}, '--weights', {folder!r}, '--trials', '1', '--cpus', '1', "
         f"'--workspace', {str(tmp_path / 'w')!r}, '--out', {str(tmp_path / 'x.tm')!r}])\n"
@@ -116,7 +116,7 @@ def test_a_timm_that_can_t_be_loaded_is_told_with_its_reason_each_time(raised: s
         (tmp_path / name / "__init__.py").write_text(f"raise {raised}\n")
     program = (
         "from tidemill.core.errors import MissingExtraError\n"
-        "from tidemill.models.pretrained.library import load_timm\n"
+        "from tidemill.models.pretrained.timm import load_timm\n"
         "for _ in range(2):\n"
         "    try:\n"
         "        load_timm()\n"

@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="batches are changed by torch")
 
-from tests.models.recognition.made import data  # noqa: E402
+from tests.models.recognition.made import data
 
-from tidemill.models.recognition.augment import Distortion, around, bend, blur, ink, shade  # noqa: E402
-from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of, side_by_side  # noqa: E402
+from tidemill.models.recognition.augment import Distortion, around, bend, blur, ink, shade
+from tidemill.models.recognition.samples import PADDING, LineSamples, numbers_of, side_by_side
 
 
 def batch() -> torch.Tensor:

@@ -12,19 +12,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="the families train with torch")
 pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 
-from tests.models.recognition.made import READ, data  # noqa: E402
+from tests.models.recognition.made import READ, data
 
-from tidemill.bundle.graph import GraphBuilder  # noqa: E402
-from tidemill.core import transcripts  # noqa: E402
-from tidemill.core.errors import DataError, OptionError, TrialTimeoutError  # noqa: E402
-from tidemill.core.metrics import get_metric  # noqa: E402
-from tidemill.core.pack import pack, unpack  # noqa: E402
-from tidemill.core.trial import Config  # noqa: E402
-from tidemill.models.recognition import pool  # noqa: E402
-from tidemill.models.recognition._base import LineData, LineProfile, steps_needed  # noqa: E402
-from tidemill.models.recognition.learning import CtcLoss, FewestErrors  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.vision.weights import origin_of, read_safetensors, write_weights  # noqa: E402
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.core import transcripts
+from tidemill.core.errors import DataError, OptionError, TrialTimeoutError
+from tidemill.core.metrics import get_metric
+from tidemill.core.pack import pack, unpack
+from tidemill.core.trial import Config
+from tidemill.models.recognition import pool
+from tidemill.models.recognition._base import LineData, LineProfile, steps_needed
+from tidemill.models.recognition.learning import CtcLoss, FewestErrors
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision.weights import origin_of, read_safetensors, write_weights
 
 NAMES = ("crnn", "svtr")
 

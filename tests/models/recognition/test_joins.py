@@ -15,19 +15,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 torch = pytest.importorskip("torch", reason="lines are cut by a net")
 
-from tests.models.recognition.made import ENCODER, data, words  # noqa: E402
+from tests.models.recognition.made import ENCODER, data, words
 
-from tidemill.core import transcripts  # noqa: E402
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
-from tidemill.models.recognition import joins, learning  # noqa: E402
-from tidemill.models.recognition._base import LineData, LineProfile  # noqa: E402
-from tidemill.models.recognition.augment import Distortion  # noqa: E402
-from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
-from tidemill.models.recognition.nets.parts import Recogniser  # noqa: E402
-from tidemill.models.recognition.reading import logs_of  # noqa: E402
-from tidemill.models.recognition.samples import LineSamples, numbers_of  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.train.types import Recipe  # noqa: E402
+from tidemill.core import transcripts
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.models.recognition import joins, learning
+from tidemill.models.recognition._base import LineData, LineProfile
+from tidemill.models.recognition.augment import Distortion
+from tidemill.models.recognition.nets.crnn import Crnn
+from tidemill.models.recognition.nets.parts import Recogniser
+from tidemill.models.recognition.reading import logs_of
+from tidemill.models.recognition.samples import LineSamples, numbers_of
+from tidemill.models.training.budget import TrainBudget
+from tidemill.train.types import Recipe
 
 RECIPE = Recipe(lr=3e-3, batch=16, epochs=60, warmup=0.1, schedule="cosine", clip_norm=5.0)
 

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the nets are torch's")
 
-from tidemill.models.recognition.nets.parts import dropped  # noqa: E402
-from tidemill.models.recognition.nets.svtr import Mixing  # noqa: E402
+from tidemill.models.recognition.nets.parts import dropped
+from tidemill.models.recognition.nets.svtr import Mixing
 
 
 def test_attention_is_the_same_in_few_digits_where_it_takes_another_way() -> None:

@@ -11,18 +11,18 @@ from hypothesis import given
 
 torch = pytest.importorskip("torch", reason="the start is a training")
 
-from tests.models.recognition.made import data  # noqa: E402
+from tests.models.recognition.made import data
 
-from tidemill.core import transcripts  # noqa: E402
-from tidemill.models.recognition import learning, start  # noqa: E402
-from tidemill.models.recognition.augment import Distortion  # noqa: E402
-from tidemill.models.recognition.learning import CtcLoss  # noqa: E402
-from tidemill.models.recognition.nets.crnn import Crnn  # noqa: E402
-from tidemill.models.recognition.nets.parts import Recogniser  # noqa: E402
-from tidemill.models.recognition.samples import LineSamples  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.train import runtime  # noqa: E402
-from tidemill.train.types import Recipe  # noqa: E402
+from tidemill.core import transcripts
+from tidemill.models.recognition import learning, start
+from tidemill.models.recognition.augment import Distortion
+from tidemill.models.recognition.learning import CtcLoss
+from tidemill.models.recognition.nets.crnn import Crnn
+from tidemill.models.recognition.nets.parts import Recogniser
+from tidemill.models.recognition.samples import LineSamples
+from tidemill.models.training.budget import TrainBudget
+from tidemill.train import runtime
+from tidemill.train.types import Recipe
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 30), st.integers(0, 10))

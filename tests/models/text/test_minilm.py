@@ -16,9 +16,9 @@ from tests.conftest import data_folder
 for package in ("torch", "transformers", "tokenizers", "onnxscript"):
     pytest.importorskip(package, reason="encoders need the extra `text`")
 
-import tidemill as tm  # noqa: E402  what encoders need is looked for first
-from tidemill.bundle.verify import verify  # noqa: E402
-from tidemill.core.task import Task, TaskKind  # noqa: E402
+import tidemill as tm
+from tidemill.bundle.verify import verify
+from tidemill.core.task import Task, TaskKind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(590)]
 

@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch", reason="a net is built")
 pytest.importorskip("transformers", reason="encoders need the extra `text`")
 pytest.importorskip("tokenizers", reason="so does reading tokens")
 
-from tests.models.text.made import CLASSES, data, encoder  # noqa: E402
+from tests.models.text.made import CLASSES, data, encoder
 
-from tidemill.models.text._net import layer_scales, opened  # noqa: E402
-from tidemill.models.text.nets import TextNet, positions_of  # noqa: E402
-from tidemill.models.text.samples import TokenSamples  # noqa: E402
+from tidemill.models.text._net import layer_scales, opened
+from tidemill.models.text.nets import TextNet, positions_of
+from tidemill.models.text.samples import TokenSamples
 
 
 @pytest.fixture(scope="module")

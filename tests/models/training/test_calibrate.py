@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from numpy.typing import NDArray  # noqa: E402  torch must be there first
-from torch import Tensor, nn  # noqa: E402
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from tidemill.core.calibration import LEAST_ROWS  # noqa: E402
-from tidemill.models.training.calibrate import LeastLogLoss, calibrate  # noqa: E402
+from tidemill.core.calibration import LEAST_ROWS
+from tidemill.models.training.calibrate import LeastLogLoss, calibrate
 
 
 class Rows:

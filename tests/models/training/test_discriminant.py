@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="a head is fitted with torch")
 
-from torch.nn import functional as F  # noqa: E402
+from torch.nn import functional as F
 
-from tidemill.models.training import discriminant  # noqa: E402
-from tidemill.models.training.discriminant import fit_discriminant  # noqa: E402
-from tidemill.models.training.heads import Head, fit_head  # noqa: E402
+from tidemill.models.training import discriminant
+from tidemill.models.training.discriminant import fit_discriminant
+from tidemill.models.training.heads import Head, fit_head
 
 
 def clouds(each: int, classes: int = 20, features: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="a head is fitted with torch")
 
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.training.heads import fit_head, head_in_time, look_at  # noqa: E402
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.heads import fit_head, head_in_time, look_at
 
 
 @dataclass(frozen=True)

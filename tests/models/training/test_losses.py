@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="losses are computed with torch")
 
-from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError  # noqa: E402
+from tidemill.models.training.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 
 
 def test_the_loss_of_labels_is_that_of_each_alone() -> None:

@@ -13,13 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="nets are trained with torch")
 
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.training.losses import CrossEntropy  # noqa: E402
-from tidemill.models.training.run import limits_of, train  # noqa: E402
-from tidemill.models.training.signals import END, Signals  # noqa: E402
-from tidemill.train import runtime  # noqa: E402
-from tidemill.train.types import Placement, Recipe, Stop  # noqa: E402
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.training.losses import CrossEntropy
+from tidemill.models.training.run import limits_of, train
+from tidemill.models.training.signals import END, Signals
+from tidemill.train import runtime
+from tidemill.train.types import Placement, Recipe, Stop
 
 
 class Rows:

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="nets are built with torch")
 
-from tidemill.models.training.trained import cost_of, fill, in_order, operations, state_of  # noqa: E402
+from tidemill.models.training.trained import cost_of, fill, in_order, operations, state_of
 
 
 def net() -> Any:

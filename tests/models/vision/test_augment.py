@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="augmentation works on tensors")
 
-from tidemill.models.vision import augment as module  # noqa: E402
-from tidemill.models.vision.augment import Augment  # noqa: E402
+from tidemill.models.vision import augment as module
+from tidemill.models.vision.augment import Augment
 
 
 def batch(count: int = 16, channels: int = 3, side: int = 8) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,15 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="nets are trained with torch")
 
-from tests.models.vision.made import CLASSES, data  # noqa: E402
+from tests.models.vision.made import CLASSES, data
 
-from tidemill.core.errors import DataError, OptionError  # noqa: E402
-from tidemill.core.pack import pack, unpack  # noqa: E402
-from tidemill.core.task import Task, TaskKind  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.vision import pool  # noqa: E402
-from tidemill.models.vision._base import ImageData, ImageProfile  # noqa: E402
-from tidemill.models.vision.weights import origin_of, read_safetensors, write_safetensors, write_weights  # noqa: E402
+from tidemill.core.errors import DataError, OptionError
+from tidemill.core.pack import pack, unpack
+from tidemill.core.task import Task, TaskKind
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision import pool
+from tidemill.models.vision._base import ImageData, ImageProfile
+from tidemill.models.vision.weights import origin_of, read_safetensors, write_safetensors, write_weights
 
 NAMES = ("quicknet", "resnet9", "resnet", "mobilenet")
 OTHER = Task(TaskKind.MULTICLASS, "z", ("u", "v"))

@@ -11,22 +11,22 @@ import pytest
 torch = pytest.importorskip("torch", reason="nets are trained with torch")
 pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 
-from tests.models.vision.made import CLASSES, VALUES, data  # noqa: E402
-from tests.models.vision.test_begin_from import NAMES, OTHER, profile_with, trained  # noqa: E402
+from tests.models.vision.made import CLASSES, VALUES, data
+from tests.models.vision.test_begin_from import NAMES, OTHER, profile_with, trained
 
-from tidemill.bundle.graph import GraphBuilder  # noqa: E402
-from tidemill.core.errors import DataError, OptionError  # noqa: E402
-from tidemill.core.pack import pack, unpack  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.vision import pool  # noqa: E402
-from tidemill.models.vision._base import ImageProfile  # noqa: E402
-from tidemill.models.vision.augment import Augment  # noqa: E402
-from tidemill.models.vision.families import discriminant  # noqa: E402
-from tidemill.models.vision.families.discriminant import DiscriminantFamily  # noqa: E402
-from tidemill.models.vision.nets import grid  # noqa: E402
-from tidemill.models.vision.nets.grid import Grid  # noqa: E402
-from tidemill.models.vision.weights import write_weights  # noqa: E402
-from tidemill.search.samplers.baseline import fit_into  # noqa: E402
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.core.errors import DataError, OptionError
+from tidemill.core.pack import pack, unpack
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision import pool
+from tidemill.models.vision._base import ImageProfile
+from tidemill.models.vision.augment import Augment
+from tidemill.models.vision.families import discriminant
+from tidemill.models.vision.families.discriminant import DiscriminantFamily
+from tidemill.models.vision.nets import grid
+from tidemill.models.vision.nets.grid import Grid
+from tidemill.models.vision.weights import write_weights
+from tidemill.search.samplers.baseline import fit_into
 
 FAMILY = pool.families(["discriminant"])["discriminant"]
 

@@ -14,16 +14,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="the families train with torch")
 pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
 
-from tests.models.vision.made import CLASSES, VALUES, data  # noqa: E402
+from tests.models.vision.made import CLASSES, VALUES, data
 
-from tidemill.bundle.graph import GraphBuilder  # noqa: E402
-from tidemill.core.errors import OptionError, TrialError, TrialTimeoutError, WorkspaceError  # noqa: E402
-from tidemill.core.pack import pack, unpack  # noqa: E402
-from tidemill.core.space import Space  # noqa: E402
-from tidemill.core.trial import Config  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.vision import pool  # noqa: E402
-from tidemill.models.vision._base import ImageData, ImageProfile  # noqa: E402
+from tidemill.bundle.graph import GraphBuilder
+from tidemill.core.errors import OptionError, TrialError, TrialTimeoutError, WorkspaceError
+from tidemill.core.pack import pack, unpack
+from tidemill.core.space import Space
+from tidemill.core.trial import Config
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision import pool
+from tidemill.models.vision._base import ImageData, ImageProfile
 
 NAMES = ("probe", "quicknet", "resnet9", "resnet", "mobilenet")
 SMALL: dict[str, Config] = {

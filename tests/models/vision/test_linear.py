@@ -10,15 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="a head is fitted with torch")
 
-from tests.models.vision.made import CLASSES, data  # noqa: E402
+from tests.models.vision.made import CLASSES, data
 
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
-from tidemill.models.training.budget import TrainBudget  # noqa: E402
-from tidemill.models.vision import linear  # noqa: E402
-from tidemill.models.vision._net import wrap  # noqa: E402
-from tidemill.models.vision.features import FeatureCache  # noqa: E402
-from tidemill.models.vision.linear import frozen_key, head_on_features  # noqa: E402
-from tidemill.testing.clock import Clock  # noqa: E402
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.models.training.budget import TrainBudget
+from tidemill.models.vision import linear
+from tidemill.models.vision._net import wrap
+from tidemill.models.vision.features import FeatureCache
+from tidemill.models.vision.linear import frozen_key, head_on_features
+from tidemill.testing.clock import Clock
 
 
 class Rows(torch.nn.Module):

@@ -10,16 +10,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="a trial trains a net")
 pytest.importorskip("onnxscript", reason="a measured trial exports it")
 
-from tests.models.vision.made import CLASSES  # noqa: E402
-from tests.search.images.test_material import material  # noqa: E402
+from tests.models.vision.made import CLASSES
+from tests.search.images.test_material import material
 
-from tidemill.core.errors import TrialError, TrialTimeoutError  # noqa: E402
-from tidemill.core.objective import parse_objective  # noqa: E402
-from tidemill.core.pack import unpack  # noqa: E402
-from tidemill.models.vision import pool  # noqa: E402
-from tidemill.search.images.evaluate import run_trial  # noqa: E402
-from tidemill.search.settings import SearchSettings  # noqa: E402
-from tidemill.search.splits import VALID  # noqa: E402
+from tidemill.core.errors import TrialError, TrialTimeoutError
+from tidemill.core.objective import parse_objective
+from tidemill.core.pack import unpack
+from tidemill.models.vision import pool
+from tidemill.search.images.evaluate import run_trial
+from tidemill.search.settings import SearchSettings
+from tidemill.search.splits import VALID
 
 
 def test_it_judges_what_was_held_out_and_measures_its_graph(tmp_path: Path) -> None:

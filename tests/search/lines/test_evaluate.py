@@ -10,24 +10,24 @@ import pytest
 torch = pytest.importorskip("torch", reason="a trial trains a net")
 pytest.importorskip("onnxscript", reason="a measured trial exports it")
 
-from tests.models.recognition.made import READ  # noqa: E402
-from tests.search.lines.test_material import material  # noqa: E402
+from tests.models.recognition.made import READ
+from tests.search.lines.test_material import material
 
-from tidemill.bundle.lines.parts import the_part  # noqa: E402
-from tidemill.core import transcripts  # noqa: E402
-from tidemill.core.budget import Budget  # noqa: E402
-from tidemill.core.errors import TrialTimeoutError  # noqa: E402
-from tidemill.core.metrics import get_metric  # noqa: E402
-from tidemill.core.objective import parse_objective  # noqa: E402
-from tidemill.core.pack import unpack  # noqa: E402
-from tidemill.jobs.executors.inprocess import InProcessExecutor  # noqa: E402
-from tidemill.models.recognition import pool  # noqa: E402
-from tidemill.models.recognition.families._trained import TrainedFamily  # noqa: E402
-from tidemill.search.fit import run_search  # noqa: E402
-from tidemill.search.lines.evaluate import run_trial  # noqa: E402
-from tidemill.search.settings import SearchSettings  # noqa: E402
-from tidemill.search.splits import VALID  # noqa: E402
-from tidemill.store.workspace import Workspace  # noqa: E402
+from tidemill.bundle.lines.parts import the_part
+from tidemill.core import transcripts
+from tidemill.core.budget import Budget
+from tidemill.core.errors import TrialTimeoutError
+from tidemill.core.metrics import get_metric
+from tidemill.core.objective import parse_objective
+from tidemill.core.pack import unpack
+from tidemill.jobs.executors.inprocess import InProcessExecutor
+from tidemill.models.recognition import pool
+from tidemill.models.recognition.families._trained import TrainedFamily
+from tidemill.search.fit import run_search
+from tidemill.search.lines.evaluate import run_trial
+from tidemill.search.settings import SearchSettings
+from tidemill.search.splits import VALID
+from tidemill.store.workspace import Workspace
 
 SMALL = {"crnn.width": 8, "crnn.epochs": 6, "crnn.augment": 0.0}
 

@@ -12,20 +12,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from hypothesis import given, settings  # noqa: E402  torch must be there first
-from hypothesis import strategies as st  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tidemill.core.errors import DataError, NotFoundError, OptionError, TrialMemoryError  # noqa: E402
-from tidemill.train.planner.choose import Facts, decide, learn, plan  # noqa: E402
-from tidemill.train.planner.estimate import Correction  # noqa: E402
-from tidemill.train.planner.hardware import Hardware, preset  # noqa: E402
-from tidemill.train.planner.ledger import count  # noqa: E402
-from tidemill.train.planner.options import complexity, every_placement, kind_of, piece_sizes  # noqa: E402
-from tidemill.train.planner.plan import read_placement  # noqa: E402
-from tidemill.train.planner.trace import trace  # noqa: E402
-from tidemill.train.types import Placement, Recipe  # noqa: E402
+from tidemill.core.errors import DataError, NotFoundError, OptionError, TrialMemoryError
+from tidemill.train.planner.choose import Facts, decide, learn, plan
+from tidemill.train.planner.estimate import Correction
+from tidemill.train.planner.hardware import Hardware, preset
+from tidemill.train.planner.ledger import count
+from tidemill.train.planner.options import complexity, every_placement, kind_of, piece_sizes
+from tidemill.train.planner.plan import read_placement
+from tidemill.train.planner.trace import trace
+from tidemill.train.types import Placement, Recipe
 
 BATCH = 64
 

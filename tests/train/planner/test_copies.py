@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from torch import nn  # noqa: E402  torch must be there first
+from torch import nn
 
-from tidemill.train.planner.copies import held_by  # noqa: E402
-from tidemill.train.planner.trace import trace  # noqa: E402
+from tidemill.train.planner.copies import held_by
+from tidemill.train.planner.trace import trace
 
 ATEN = torch.ops.aten
 MEASURE = """

@@ -6,13 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="deep training needs the extra 'deep'")
 
-from tests.train.small import Cloud, Narrow, loss, net  # noqa: E402  torch must be there first
+from tests.train.small import Cloud, Narrow, loss, net
 
-from tidemill.core.errors import TrialMemoryError  # noqa: E402
-from tidemill.train.planner.choose import plan  # noqa: E402
-from tidemill.train.planner.hardware import preset  # noqa: E402
-from tidemill.train.planner.probe import Probe, probe  # noqa: E402
-from tidemill.train.types import Recipe  # noqa: E402
+from tidemill.core.errors import TrialMemoryError
+from tidemill.train.planner.choose import plan
+from tidemill.train.planner.hardware import preset
+from tidemill.train.planner.probe import Probe, probe
+from tidemill.train.types import Recipe
 
 
 def test_a_corrected_plan_says_what_was_measured() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tidemill.core.errors import MissingExtraError, NotFoundError
 from tidemill.models.pretrained.folders import TIMM
-from tidemill.models.pretrained.library import refuse_without_timm
+from tidemill.models.pretrained.timm import refuse_without_timm
 
 IMAGE, TEXT = "image", "text"
 _SOURCE = "https://github.com/huggingface/transformers/tree/main/src/transformers/models/{}"

@@ -11,8 +11,8 @@ from torch import nn
 
 from tidemill.models.pretrained.architectures import IMAGE, Architecture
 from tidemill.models.pretrained.folders import CONFIG, TIMM, TOKENIZER
-from tidemill.models.pretrained.library import load_timm
 from tidemill.models.pretrained.opening import load_transformers
+from tidemill.models.pretrained.timm import load_timm
 from tidemill.models.training.trained import operations
 
 FILE = "model.safetensors"

@@ -15,7 +15,7 @@ from torch import nn
 
 from tidemill.core.errors import DataError, TidemillError
 from tidemill.models.pretrained.folders import TIMM, is_of_timm
-from tidemill.models.pretrained.library import load_timm
+from tidemill.models.pretrained.timm import load_timm
 
 PIXELS, TOKENS = "pixel_values", "input_ids"
 """Names that transformers gives what a net takes."""

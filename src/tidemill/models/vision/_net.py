@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -196,7 +196,7 @@ def fit_net(
         coarse = 0.0  # and has one course
     else:
         n_checks = 0 if checks is None else len(checks)
-        recipe, share = planned_once(recipe, net, loss, samples, n_checks, budget, coarse)
+        recipe, share = _planned_once(partial(planned, recipe, net, loss, samples, n_checks, budget, coarse), budget)
         if budget.limited:  # both courses are shortened to their time
             early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
     done = 0.0
@@ -228,20 +228,12 @@ def loss_of(net: Classifier, smoothing: float) -> CrossEntropy | BinaryCrossEntr
     return BinaryCrossEntropy(smoothing) if isinstance(net, LabelClassifier) else CrossEntropy(smoothing)
 
 
-def planned_once(
-    recipe: Recipe,
-    net: nn.Module,
-    loss: Any,
-    samples: ImageSamples,
-    checks: int,
-    budget: TrainBudget,
-    coarse: float = 0.0,
-) -> tuple[Recipe, float]:
-    """As `planned`; a training that goes on keeps to what was planned when it began."""
+def _planned_once(plan: Callable[[], tuple[Recipe, float]], budget: TrainBudget) -> tuple[Recipe, float]:
+    """Plan; a training that goes on keeps to what was planned when it began."""
 
     def decide() -> dict[str, Any]:
-        found, share = planned(recipe, net, loss, samples, checks, budget, coarse)
-        return {"recipe": found.to_json(), "share": share}
+        recipe, share = plan()
+        return {"recipe": recipe.to_json(), "share": share}
 
     known = budget.decided(decide, _COARSE, NET)
     return Recipe.from_json(known["recipe"]), float(known["share"])

@@ -28,7 +28,7 @@ from tidemill.models.pretrained.folders import (
     is_hub_name,
     is_of_timm,
 )
-from tidemill.models.pretrained.library import refuse_without_timm
+from tidemill.models.pretrained.timm import refuse_without_timm
 
 if TYPE_CHECKING:
     from torch import nn
