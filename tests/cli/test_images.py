@@ -21,6 +21,15 @@ def test_the_pool_has_a_face(command: str, capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out)
 
 
+def test_what_a_check_of_the_pool_did_not_try_has_no_tick(capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("torch", "transformers"):
+        pytest.importorskip(package, reason="without it the whole family is not tried")
+    assert run(["pool", "check", "backbone/Swin", "linear"]) == 0
+    swin, linear = capsys.readouterr().out.splitlines()
+    assert swin.startswith("– backbone/Swin: not tried: ")
+    assert linear.startswith("✓ linear: ")
+
+
 @pytest.mark.slow
 def test_a_folder_of_photos_becomes_a_bundle_that_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="a fit on images trains nets")

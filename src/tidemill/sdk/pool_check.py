@@ -33,8 +33,8 @@ class Check:
     ----------
     name, modality : str
         The family.
-    ok : bool
-        True where it was trained, exported, and its graph answers as it does.
+    ok : bool or None
+        True where it was trained, exported, and its graph answers as it does; None where it was not tried.
     message : str
         What was wrong; or why it was not tried; else empty.
     max_abs_dp : float or None
@@ -47,7 +47,7 @@ class Check:
 
     name: str
     modality: str
-    ok: bool
+    ok: bool | None
     message: str
     max_abs_dp: float | None
     seconds: float
@@ -95,7 +95,7 @@ def check_pool(names: tuple[str, ...] = (), weights: str | None = None) -> Itera
 
 def _of_architecture(entry: Entry, one: Architecture) -> Check:
     if one.refused:
-        return Check(entry.name, entry.modality, True, f"not tried: {one.refused}", None, 0.0, one.name)
+        return Check(entry.name, entry.modality, None, f"not tried: {one.refused}", None, 0.0, one.name)
 
     def attempt() -> float | None:
         from tidemill.models.pretrained.nets import write_tiny
@@ -157,16 +157,16 @@ _NO_WEIGHTS = "not tried: it needs weights, see --weights"
 
 
 def _checked(entry: Entry, attempt: Callable[[], float | None], architecture: str = "") -> Check:
-    def ended(ok: bool, message: str, apart: float | None = None) -> Check:
+    def ended(ok: bool | None, message: str, apart: float | None = None) -> Check:
         return Check(entry.name, entry.modality, ok, message, apart, time.monotonic() - begun, architecture)
 
     begun = time.monotonic()
     if entry.absent is not None:
-        return ended(True, f"not tried: {entry.absent}")
+        return ended(None, f"not tried: {entry.absent}")
     try:
         apart = attempt()
     except MissingExtraError as error:  # of an architecture that comes with a package of its own
-        return ended(True, f"not tried: {error}")
+        return ended(None, f"not tried: {error}")
     except TidemillError as error:
         return ended(False, str(error))
     except ImportError as error:  # a library that is there, beside another that it can't be loaded with
@@ -175,7 +175,7 @@ def _checked(entry: Entry, attempt: Callable[[], float | None], architecture: st
             root = root.__cause__
         return ended(False, f"a library can't be loaded: {root}")
     if apart is None:
-        return ended(True, _NO_WEIGHTS)
+        return ended(None, _NO_WEIGHTS)
     bar = BARS[entry.modality]
     close = apart <= bar
     return ended(close, "" if close else f"graph and model differ by {apart:.2g}, more than {bar:g}", apart)
