@@ -20,6 +20,7 @@ from tidemill.bundle.fusion.runtime import FusedBundle
 from tidemill.bundle.gaps import Gap
 from tidemill.bundle.verify import verify
 from tidemill.core.errors import DataError, NotFoundError, OptionError, SearchError, TidemillError
+from tidemill.core.schema import SemanticType
 from tidemill.models.fusion.features import TooSlowError
 from tidemill.sdk import fusion
 from tidemill.sdk.fit import fit_to_bundle
@@ -266,8 +267,89 @@ def test_images_beside_columns_are_embedded_and_images_alone_are_not(tmp_path: P
             (table, FitOptions(), "image"),
             (table, FitOptions(weights=weights, kind="image-classification"), "image"),
             (alone, FitOptions(weights=weights), "image"),
+            (alone, FitOptions(), "image"),
+            (table, FitOptions(kind="table-classification"), "fused"),
+            (with_texts(table), FitOptions(), "fused"),
+            (with_texts(table), FitOptions(families=("quicknet",)), "image"),
+            (with_texts(table), FitOptions(image_size=16), "image"),
+            (sparse(table), FitOptions(), "fused"),
+            (sparse(table), FitOptions(types={"photo": SemanticType.CATEGORY}), "table"),
         ):
             assert modality_asked(workspace, source, "animal", options)[0].name == name
+
+
+def with_texts(table: Path) -> Path:
+    """The same table with a column of texts."""
+    lines = table.read_text().splitlines()
+    words = "of animals that were seen near the river"
+    said = [f"{line},The {i}th {words} on day {i * i}." for i, line in enumerate(lines)]
+    path = table.parent / "said.csv"
+    path.write_text("\n".join([f"{lines[0]},said", *said[1:]]))
+    return path
+
+
+def sparse(table: Path) -> Path:
+    """The same table, without a photo in two rows of three."""
+    lines = table.read_text().splitlines()
+    rows = [line.replace(f",{i}.png,", ",,") if i % 3 else line for i, line in enumerate(lines[1:])]
+    path = table.parent / "sparse.csv"
+    path.write_text("\n".join([lines[0], *rows]))
+    return path
+
+
+def test_names_of_images_that_are_not_there_are_names(tmp_path: Path) -> None:
+    from tidemill.sdk.modality.choose import modality_asked
+
+    table = photos(tmp_path / "data", 30)
+    for file in table.parent.glob("*.png"):
+        file.unlink()
+    with Workspace.open(tmp_path / "w") as workspace:
+        for source in (sparse(table), table):
+            asked = FitOptions(kind="table-classification")
+            assert modality_asked(workspace, source, "animal", asked)[0].name == "table"
+    found = prepared(table, tmp_path)
+    assert isinstance(found, Prepared)
+    assert any(n.startswith("Column 'photo' stays as it was: None of the files") for n in found.notices)
+
+
+def test_without_weights_images_are_seen_through_patches_of_their_own(tmp_path: Path) -> None:
+    for package in ("torch", "onnxscript"):
+        pytest.importorskip(package, reason="patches are drawn and exported by PyTorch")
+    table = photos(tmp_path / "data")
+    options = FitOptions(**QUICK, kind="table-classification", test_size=0.3)
+    result = fit_to_bundle(table, "animal", out=tmp_path / "out.tm", options=options, workspace=tmp_path / "w")
+    bundle = tm.load(tmp_path / "out.tm")
+    assert isinstance(bundle, FusedBundle)
+    assert verify(bundle.path) == []
+    assert any("'photo' is read by the encoder 'patches'" in note for note in bundle.info.notes)
+    assert any("There are no weights of an encoder of images: those of 'photo'" in note for note in bundle.info.notes)
+    assert bundle.evaluate(table, images=table.parent, on_gap=lambda gap: None)["accuracy"] > 0.9, "the colour tells"
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    from tidemill.sdk.bundles import predict_to_csv
+
+    predict_to_csv(bundle.path, table, ours, on_unreadable=lambda line: None)
+    done = subprocess.run([sys.executable, str(bundle.path / "run.py"), str(table), str(theirs)], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert theirs.read_bytes() == ours.read_bytes()
+    result.study.close()
+
+    # Images and encoder are in the workspace: the study goes on where the files are gone.
+    for file in table.parent.glob("*.png"):
+        file.unlink()
+    with tm.fit(None, resume=result.study.name, workspace=tmp_path / "w", trials=2, in_process=True) as study:
+        assert study.modality.name == "fused"
+        assert len(study.search.whole) >= 2
+
+
+def test_without_torch_names_of_images_stay_names_and_a_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tidemill.sdk import column_patches
+
+    monkeypatch.setattr(column_patches, "find_spec", lambda name: None)
+    found = prepared(photos(tmp_path / "data", 30), tmp_path)
+    assert isinstance(found, Prepared)
+    assert any("pip install 'tidemill[deep]'" in notice for notice in found.notices)
 
 
 def test_a_name_of_the_hub_stands_for_its_folder_whatever_it_reads(
@@ -297,8 +379,6 @@ def test_a_table_that_names_images_which_are_not_there_is_told(tmp_path: Path, m
 
 
 def fusion_types() -> dict[str, Any]:
-    from tidemill.core.schema import SemanticType
-
     return {"review": SemanticType.CATEGORY}
 
 

@@ -121,7 +121,7 @@ def test_columns_that_a_model_for_images_does_not_see_are_named(tmp_path: Path) 
     table = table_of(tmp_path / "photos", tmp_path / "photos" / "ads.csv")
     (told,) = [n for n in prepare_images(table, "digit", FitOptions()).notices if "left out" in n]
     assert told.startswith("2 columns are left out, because a model for images sees the image alone: 'price', 'said'.")
-    assert "name encoders with --weights" in told
+    assert "say --kind table-classification or table-regression" in told
     table.write_text(table.read_text().replace("price,said", "capture.at,capture.reason"))
     assert not any("left out" in n for n in prepare_images(table, "digit", FitOptions()).notices)
     table.write_text(table.read_text().replace("capture.at,capture.reason", "price,said"))

@@ -18,26 +18,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.bundle.fusion.embedding import Embedding, cost_of
-from tidemill.bundle.fusion.parts import JoinedPictures, seen
+from tidemill.bundle.fusion.parts import JoinedPictures
 from tidemill.core.errors import DataError, NotFoundError, OptionError
 from tidemill.core.objective import Objective, evaluate_costs, parse_objective
 from tidemill.core.schema import Column, Columns, Schema, SemanticType, take_rows
 from tidemill.data.checks import Finding
-from tidemill.data.images.named import file_name
-from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED, PackFiles, Place, pack_files
-from tidemill.data.images.pictures import FilePictures, Pictures, Unreadable
-from tidemill.data.images.source import files_of, image_columns
+from tidemill.data.images.packs import PACK_LENGTH, PACK_OFFSET, PACKED, Place, pack_files
+from tidemill.data.images.pictures import FilePictures, Pictures
+from tidemill.data.images.source import image_columns
 from tidemill.data.ingest import RawTable
 from tidemill.data.versions.incoming import incoming
 from tidemill.data.versions.manifest import BLOB
 from tidemill.models.fusion.encoder import FusedEncoder
 from tidemill.models.fusion.features import Cells, Features, TooSlowError, features_of, project, row_ms
-from tidemill.models.fusion.folders import find_folder, is_image_encoder, is_own_net
+from tidemill.models.fusion.folders import PATCHES, find_folder, is_image_encoder, is_own_net
 from tidemill.models.text._base import TextProfile
 from tidemill.models.text.extra import need_text
 from tidemill.models.text.families.sentence import length_for
 from tidemill.models.text.folders import find_encoder, pool_of
 from tidemill.models.vision.features import FeatureCache
+from tidemill.sdk.column_patches import drawn
+from tidemill.sdk.column_pictures import PictureCells, pictures_of, pictures_there
 from tidemill.sdk.encoder_weights import encoders_at_hand
 from tidemill.sdk.options import FitOptions
 from tidemill.sdk.prepare import OnTable, Prepared, prepare
@@ -148,12 +149,17 @@ def prepare_fused(
     of_texts, of_images = _folders(places, tell)
     own = set(places) - set(options.weights)
     images = _images(base, options, named)
-    _tell_lacking(base.schema, images, of_texts, of_images, tell)
-    pictures = _pictures(workspace, source, base, options, images) if of_images is not None else {}
+    if options.weights:
+        _tell_lacking(base.schema, images, of_texts, tell)
+    if of_images is None:
+        of_images, pictures = PATCHES, pictures_there(workspace, source, base, options, images, tell)
+    else:
+        pictures = pictures_of(workspace, source, base, options, images)
     wanted = [] if of_texts is None else [(name, of_texts) for name in _texts(base.schema, images)]
-    wanted += [] if of_images is None else [(name, of_images) for name in pictures]
+    wanted += [(name, of_images) for name in pictures]
     if wanted:
-        (need_torch if all(is_own_net(folder) for _, folder in wanted) else need_text)("to embed columns")
+        light = all(folder == PATCHES or is_own_net(folder) for _, folder in wanted)
+        (need_torch if light else need_text)("to embed columns")
     bounds = _bounds(options)
     found: list[_Embedded] = []
     made: dict[tuple[str, int], Embedding] = {}
@@ -169,7 +175,17 @@ def prepare_fused(
                 f"Column {column!r} stays as it was: {why}, and a fit of {time_s or 0.0:g} s has {_SHARE:.0%} for that."
             )
             continue
+        except DataError as error:
+            if folder != PATCHES:  # which nobody asked for
+                raise
+            tell(f"Column {column!r} stays as it was: {error.message}")
+            continue
         tell(found[-1].embedding.in_words())
+        if folder == PATCHES:
+            tell(
+                f"There are no weights of an encoder of images: those of {column!r} are seen through patches drawn "
+                "from training images. A backbone or a study of images sees more: --weights."
+            )
         if folder in own:
             tell(
                 f"The encoder {embedding.encoder!r} was trained by a study of this workspace, with answers: where rows "
@@ -231,7 +247,7 @@ def load_fused(
     encoder = search.encoder
     assert isinstance(encoder, FusedEncoder)
     images = [e.column for e in encoder.embeddings if e.kind is SemanticType.IMAGE]
-    pictures = _pictures(workspace, None, base, options, images)
+    pictures = pictures_of(workspace, None, base, options, images)
     numbers: Columns = {}
     there = {}
     for each in encoder.embeddings:
@@ -243,36 +259,6 @@ def load_fused(
 
 
 # ---------------------------------------------------------------------------------------------------------- inside
-
-
-class PictureCells:
-    """Images as `tidemill.models.fusion.features` takes them; those that can't be read are noted, and None.
-
-    Parameters
-    ----------
-    pictures : Pictures
-        The images.
-    """
-
-    def __init__(self, pictures: Pictures) -> None:
-        self._pictures = pictures
-        self.unread: list[Unreadable] = []
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def __getitem__(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        cells, bad = seen(self._pictures.take(places))
-        self.unread += bad
-        return cells
-
-    def in_words(self, column: str) -> str:
-        """What a person should know of those that can't be read."""
-        shown = "; ".join(map(str, self.unread[:_NAMED])) + ("; …" if len(self.unread) > _NAMED else "")
-        return (
-            f"{len(self.unread):,} of {len(self):,} images of column {column!r} can't be read and count as missing: "
-            f"{shown}."
-        )
 
 
 @dataclass(frozen=True)
@@ -292,49 +278,6 @@ def _images(base: Prepared, options: FitOptions, named: Named | None) -> list[st
 
 def _texts(schema: Schema, images: Sequence[str]) -> list[str]:
     return [c.name for c in schema.features if c.type is SemanticType.TEXT and c.name not in images]
-
-
-def _pictures(
-    workspace: Workspace, source: Any, base: Prepared, options: FitOptions, images: Sequence[str]
-) -> dict[str, Pictures]:
-    """Images of all rows, by the column that names them: those that a version keeps, else files."""
-    out: dict[str, Pictures] = {}
-    for name in images:
-        tables = [(base.raw, source)] + ([] if base.test_raw is None else [(base.test_raw, options.test)])
-        parts = [
-            _stored(workspace, raw, name)
-            if f"{name}{PACKED}" in raw.table.column_names
-            else _named(raw, place, name, options, beside=raw is base.test_raw)
-            for raw, place in tables
-        ]
-        out[name] = parts[0] if len(parts) == 1 else JoinedPictures.of(*parts)
-    return out
-
-
-def _named(raw: RawTable, source: Any, column: str, options: FitOptions, *, beside: bool) -> FilePictures:
-    names = [file_name(cell) for cell in raw.table[column].to_pylist()]
-    there = [name for name in names if name]
-    files = files_of(source, there, options.images, options.within, beside=beside)
-    if not any(files.has(name) for name in names if name):
-        raise DataError(
-            f"None of the files that the column {column!r} names is there, the first is "
-            f"{next(iter(filter(None, names)), '')!r}.",
-            where=raw.source,
-            hint=f"They are looked for beside the table; say --images FOLDER, or --type {column}=ignored.",
-        )
-    return FilePictures(files, tuple(names))
-
-
-def _stored(workspace: Workspace, raw: RawTable, column: str) -> FilePictures:
-    """Images of a column that a version keeps."""
-    places: dict[str, Place] = {}
-    names: list[str] = []
-    cells = [raw.table[f"{column}{end}"].to_pylist() for end in ("", PACKED, PACK_OFFSET, PACK_LENGTH)]
-    for row, (label, key, offset, length) in enumerate(zip(*cells, strict=True)):
-        names.append(f"{label} #{row + 1}" if key else "")
-        if key:
-            places[names[-1]] = Place(str(key), int(offset), int(length))
-    return FilePictures(PackFiles(workspace.artifacts, places), tuple(names))
 
 
 @dataclass(frozen=True)
@@ -385,17 +328,14 @@ def _with_places(raw: RawTable, column: str, places: Sequence[Place | None]) -> 
     return replace(raw, table=table)
 
 
-def _tell_lacking(
-    schema: Schema, images: Sequence[str], of_texts: str | None, of_images: str | None, tell: Callable[[str], None]
-) -> None:
-    """Say which columns could be embedded, were there weights; and that weights are of no use, where none could."""
+def _tell_lacking(schema: Schema, images: Sequence[str], of_texts: str | None, tell: Callable[[str], None]) -> None:
+    """Say which texts could be embedded, were there weights; and that weights are of no use, where nothing could."""
     texts = _texts(schema, images)
     if not texts and not images:
         tell("No column of the table holds texts or names images, so that weights of an encoder are of no use for it.")
-    for names, folder, kind in ((texts, of_texts, "texts"), (images, of_images, "images")):
-        if names and folder is None:
-            shown = ", ".join(map(repr, names))
-            tell(f"There are no weights of an encoder of {kind}: {shown} is treated as it would be without.")
+    if texts and of_texts is None:
+        shown = ", ".join(map(repr, texts))
+        tell(f"There are no weights of an encoder of texts: {shown} is treated as it would be without.")
 
 
 def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str | None, str | None]:
@@ -429,9 +369,12 @@ def _opened(
     if time.monotonic() > until:
         raise TooSlowError
     if isinstance(cells, PictureCells):
-        if (folder, 0) not in made:
-            made[folder, 0] = opened_images(column, folder)
-        embedding = replace(made[folder, 0], column=column)
+        if folder == PATCHES:  # of each column its own
+            embedding = drawn(column, cells.pictures, train, until)
+        else:
+            if (folder, 0) not in made:
+                made[folder, 0] = opened_images(column, folder)
+            embedding = replace(made[folder, 0], column=column)
         assert embedding.pixels is not None
         grey = np.full((embedding.pixels.height, embedding.pixels.width, 3), 128, dtype=np.uint8)
         return replace(embedding, row_ms=row_ms(embedding, grey))

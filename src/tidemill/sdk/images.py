@@ -444,8 +444,9 @@ def told_left_out(schema: Schema, options: FitOptions) -> list[str]:
     if options.kind is not None:
         return [f"{which} left out, because a model for images sees the image alone{listed}."]
     return [
-        f"{which} left out, because a model for images sees the image alone{listed}. To learn from all columns, name "
-        "encoders with --weights: a folder with a backbone, or a study of images, and one for texts."
+        f"{which} left out, because a model for images sees the image alone{listed}. To learn from all columns, say "
+        "--kind table-classification or table-regression; best with encoders, --weights: a backbone, or a study of "
+        "images, and one of texts."
     ]
 
 

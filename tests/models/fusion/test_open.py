@@ -78,3 +78,23 @@ def test_a_backbone_sees_images_of_any_size(tmp_path: Path) -> None:
     assert np.isfinite(found).all()
     assert found[0].any()
     assert not found[1].any()
+
+
+def test_patches_of_the_images_themselves_are_an_encoder_too() -> None:
+    for package in ("torch", "onnxscript"):
+        pytest.importorskip(package, reason="patches are drawn and exported by PyTorch")
+    from tidemill.bundle.images.encoder import ImageEncoder
+    from tidemill.models.fusion.images import draw_images
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (40, 3, 12, 12)).astype(np.uint8)
+    made = draw_images("photo", x, ImageEncoder(12, 12, 3))
+    assert (made.encoder, made.width, made.kind) == ("patches", 2 * 128 * 9, SemanticType.IMAGE)
+    assert made.flops == 2 * 128 * 3 * 6 * 6 * 7 * 7, "every patch is held against every place"
+    assert draw_images("photo", x, ImageEncoder(12, 12, 3)).key == made.key, "the same images give the same encoder"
+    seen = embed_cells(
+        made, objects([x[0].transpose(1, 2, 0), rng.integers(0, 255, (30, 20, 3)).astype(np.uint8), None])
+    )
+    assert np.isfinite(seen).all()
+    assert seen[0].any()
+    assert not seen[2].any()

@@ -20,6 +20,8 @@ from tidemill.models.text.folders import is_text_encoder
 from tidemill.models.vision.weights import WANTED as OF_IMAGES
 from tidemill.models.vision.weights import origin_of
 
+PATCHES = "patches"
+"""Name of the encoder of images that is there where no weights are: patches drawn from the images themselves."""
 _PIXELS = "preprocessor_config.json"
 
 

@@ -1,4 +1,4 @@
-"""From a folder with a net for images to the embedding of a column. Loads torch."""
+"""From a folder with a net for images, or from the images themselves, to the embedding of a column. Loads torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from tidemill.bundle.images.encoder import IMAGE, ImageEncoder
 from tidemill.bundle.splice import bare
 from tidemill.core.errors import DataError, TrialError
 from tidemill.models.export import to_onnx
+from tidemill.models.fusion.folders import PATCHES
 from tidemill.models.pretrained.sight import Sight, normalisation
 from tidemill.models.training.trained import operations
 from tidemill.models.vision import pool
-from tidemill.models.vision._base import ImageProfile
+from tidemill.models.vision._base import ImageData, ImageProfile, Pixels
+from tidemill.models.vision._net import some_images
 from tidemill.models.vision.nets.backbone import opened
+from tidemill.models.vision.nets.patches import Patches
 from tidemill.models.vision.weights import Origin, fill_by_name, origin_of, read_safetensors, weights_file
 
 _NEAR = 1e-3
 """Features of an image by the graph and by torch differ by less than this share of the largest feature."""
+_FILTERS, _SIZE, _GRID = 128, 6, 3
+"""Patches that are drawn, their side in pixels, and regions along a side: the defaults of the family ``probe``."""
 
 
 class _Cells(torch.nn.Module):
@@ -72,10 +77,50 @@ def open_images(column: str, folder: str) -> Embedding:
     """
     origin = origin_of(folder)
     cells, pixels = _published(folder) if origin is None else _trained(folder, origin)
+    return _exported(column, Path(folder).name, cells, pixels)
+
+
+def draw_images(column: str, x: Pixels, pixels: ImageEncoder) -> Embedding:
+    """Make an encoder that needs no weights: how much an image looks like patches of others, region by region.
+
+    The patches are drawn with a seed of their own, so that the same images give the same encoder.
+
+    Parameters
+    ----------
+    column : str
+        Whose images it shall see.
+    x : ndarray of uint8, shape (n, channels, height, width)
+        Images to draw from, of training rows, as ``pixels`` gives them.
+    pixels : ImageEncoder
+        What resizes images.
+
+    Returns
+    -------
+    Embedding
+        That keeps all features.
+
+    Raises
+    ------
+    TrialError
+        Where PyTorch can't export it, or the graph answers otherwise than it.
+
+    References
+    ----------
+    A. Coates, A. Y. Ng: The importance of encoding versus training with sparse coding and vector quantization,
+    ICML 2011, sections 3 and 4.
+    """
+    profile, rows, rng = ImageProfile.of(x), np.arange(len(x)), np.random.default_rng(0)
+    body = Patches(pixels.channels, 1, _FILTERS, _SIZE, _GRID, pixels.height, pixels.width)
+    body.draw(some_images(ImageData(x, rows, rows), profile, rng), rng)
+    return _exported(column, PATCHES, _Cells(body, profile.mean, profile.std).eval(), pixels)
+
+
+def _exported(column: str, name: str, cells: _Cells, pixels: ImageEncoder) -> Embedding:
+    """Write the graph of a body, count it, and hold it against torch."""
     written = to_onnx(cells, {INPUT: torch.zeros(2, *pixels.shape)}, {INPUT: (0,)}, noun="encoder")
     head = cells.body.linear
     made = Embedding(
-        column, Path(folder).name, bare(written), int(head.in_features), pixels=pixels,
+        column, name, bare(written), int(head.in_features), pixels=pixels,
         params=sum(p.numel() for p in cells.parameters()) - sum(p.numel() for p in head.parameters()),
         # Some of a processor's own kernels for attention are not counted; without memory there are none of them.
         work=(float(operations(deepcopy(cells).to("meta"), torch.zeros(1, *pixels.shape, device="meta"))),),

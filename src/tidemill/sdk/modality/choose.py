@@ -23,8 +23,9 @@ _TABLES = {"table-classification": TaskKind.MULTICLASS.value, "table-regression"
 def modality_asked(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
     """Look at what a person named: a dataset version, images, lines of text, texts, or a table.
 
-    A table whose only feature is a text is learned from as texts. One with weights of an encoder, and other columns, is
-    one whose columns may be embedded.
+    A table that names images in every row is learned from as images, where no texts stand beside them and there are no
+    weights of an encoder. One whose only feature is a text is learned from as texts. One that names images, or with
+    weights of an encoder, is one whose columns may be embedded.
 
     Raises
     ------
@@ -51,6 +52,8 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
             asked = Asked(data, target or named.target, told, named)
             return (_lines() if options.kind == RECOGNITION else _images()), asked
         asked = Asked(data, target or named.target, told, named)
+        if not _by_kind(options) and _pictured(named.raw, asked):
+            return _fused(), asked
         texts = _of_texts(workspace, named.raw, asked.target, asked.options)
         return (_texts(options.weights) if texts else _table(options)), asked
     if options.kind == RECOGNITION:
@@ -58,8 +61,11 @@ def modality_asked(workspace: Workspace, data: Any, target: str | None, options:
     if options.kind in KINDS or (not _by_kind(options) and is_images(data)):
         images = options.kind in KINDS or not _beside_images(workspace, data, target, options)
         return (_images() if images else _fused()), Asked(data, target, options)
+    asked = Asked(data, target, options)
+    if not _by_kind(options) and _pictured(data, asked):
+        return _fused(), asked
     texts = _of_texts(workspace, data, target, options)
-    return (_texts(options.weights) if texts else _table(options)), Asked(data, target, options)
+    return (_texts(options.weights) if texts else _table(options)), asked
 
 
 def _asked_table(workspace: Workspace, data: Any, target: str | None, options: FitOptions) -> tuple[Modality, Asked]:
@@ -70,11 +76,14 @@ def _asked_table(workspace: Workspace, data: Any, target: str | None, options: F
 
     named = None if options.database is not None else read_version(data, workspace, training=True)
     if named is None:
-        return _table(options), Asked(data, target, options)
+        asked = Asked(data, target, options)
+        seen = options.database is None and _pictured(data, asked)
+        return (_fused() if seen else _table(options)), asked
     if _of_images(named.version.schema):
         raise OptionError("The rows of this dataset are images, no table.", where="--kind", hint="Leave it out.")
     told = named.options(options, target or named.target)
-    return _table(options), Asked(data, target or named.target, told, named)
+    asked = Asked(data, target or named.target, told, named)
+    return (_fused() if _pictured(named.raw, asked) else _table(options)), asked
 
 
 def modality_kept(settings: Mapping[str, Any]) -> Modality:
@@ -157,35 +166,24 @@ def _reads_texts(workspace: Workspace, options: FitOptions) -> bool:
     return False
 
 
+def _pictured(source: Any, asked: Asked) -> bool:
+    if asked.target is None:
+        return False
+    from tidemill.sdk.modality.pictured import names_pictures
+
+    return names_pictures(source, asked.target, asked.options)
+
+
 def _beside_images(workspace: Workspace, source: Any, target: str | None, options: FitOptions) -> bool:
-    """Whether a table names images beside other columns, and there is an encoder for such a table."""
-    from pathlib import Path
-
-    from tidemill.core.errors import DataError
-
-    if target is None or not options.weights:
+    """Whether other columns are learned from beside images: texts, or any where there is an encoder."""
+    if target is None:
         return False
     from tidemill.sdk.encoder_weights import names_encoder
+    from tidemill.sdk.modality.pictured import has_others
 
-    if not any(names_encoder(workspace, word) for word in options.weights):
-        return False
-    path = Path(source).expanduser()
-    if not path.is_file() or path.suffix.lower() == ".zip":
-        return False
-    from tidemill.data.images.source import image_columns
-    from tidemill.data.infer import infer_schema
-    from tidemill.data.ingest import RawTable, read
-
-    raw = read(source, sheet=options.sheet)
-    if target not in raw.table.column_names:
-        return False
-    others = raw.table.drop_columns(image_columns(raw, {target}))
-    types = {name: kind for name, kind in options.types.items() if name in others.column_names}
-    try:
-        infer_schema(RawTable(others, raw.source), target, types=types, group=options.group, time=options.time_column)
-    except DataError:  # there is nothing else to learn from
-        return False
-    return True
+    if options.weights:
+        return any(names_encoder(workspace, word) for word in options.weights) and has_others(source, target, options)
+    return has_others(source, target, options, texts=True)
 
 
 def _table(options: FitOptions) -> Modality:
