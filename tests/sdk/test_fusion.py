@@ -307,9 +307,16 @@ def test_names_of_images_that_are_not_there_are_names(tmp_path: Path) -> None:
         for source in (sparse(table), table):
             asked = FitOptions(kind="table-classification")
             assert modality_asked(workspace, source, "animal", asked)[0].name == "table"
-    found = prepared(table, tmp_path)
+            asked = FitOptions(kind="table-classification", images=tmp_path / "nowhere")
+            assert modality_asked(workspace, source, "animal", asked)[0].name == "fused", "a person says where they are"
+    found = prepared(table, tmp_path, weights=("nowhere",))
     assert isinstance(found, Prepared)
-    assert any(n.startswith("Column 'photo' stays as it was: None of the files") for n in found.notices)
+    told = next(n for n in found.notices if n.startswith("Column 'photo' stays as it was: None of the files"))
+    assert "say --images FOLDER" in told
+    with pytest.raises(DataError, match="None of the files that the column 'photo' names"):
+        prepared(table, tmp_path)
+    with pytest.raises(DataError, match="There is no such folder"):
+        prepared(table, tmp_path, images=tmp_path / "nowhere", weights=("nowhere",))
 
 
 def test_without_weights_images_are_seen_through_patches_of_their_own(tmp_path: Path) -> None:

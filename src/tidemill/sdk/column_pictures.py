@@ -98,9 +98,15 @@ def pictures_there(
     images: Sequence[str],
     tell: Callable[[str], None],
 ) -> dict[str, Pictures]:
-    """Find images as `pictures_of` where nobody asked for it: names of images that are not there are names.
+    """Find images as `pictures_of` where there are no weights of an encoder of images.
 
-    ``tell`` hears of columns that stay as they were.
+    ``tell`` hears of columns that stay as they were. Where a person named weights of texts and no place of images,
+    names of images that are not there are names.
+
+    Raises
+    ------
+    DataError
+        Else, as `pictures_of`.
     """
     if images and not can_draw():
         tell(
@@ -113,7 +119,9 @@ def pictures_there(
         try:
             out |= pictures_of(workspace, source, base, options, [name])
         except DataError as error:
-            tell(f"Column {name!r} stays as it was: {error.message}")
+            if options.images is not None or not options.weights:
+                raise
+            tell(f"Column {name!r} stays as it was: {error.message} {error.hint or ''}".rstrip())
     return out
 
 

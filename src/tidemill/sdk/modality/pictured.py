@@ -70,6 +70,8 @@ def names_pictures(source: Any, target: str, options: FitOptions) -> bool:
     for name in image_columns(raw, apart):  # type: ignore[arg-type]  # None is gone
         if f"{name}{PACKED}" in raw.table.column_names:
             return True
+        if options.images is not None:  # a person says that they are there
+            return True
         names = [found for cell in raw.table[name].slice(0, LOOKED_AT).to_pylist() if (found := file_name(cell))]
         try:
             files = files_of(source, names, options.images, options.within)
