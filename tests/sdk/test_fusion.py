@@ -348,6 +348,27 @@ def test_without_weights_images_are_seen_through_patches_of_their_own(tmp_path: 
         assert len(study.search.whole) >= 2
 
 
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [("black", "No training image of column 'photo' shows anything"), ("broken", "None of the images")],
+)
+def test_images_that_show_nothing_are_refused_where_patches_would_be_drawn(
+    tmp_path: Path, what: str, line: str
+) -> None:
+    for package in ("torch", "onnxscript"):
+        pytest.importorskip(package, reason="patches are drawn and exported by PyTorch")
+    from PIL import Image
+
+    table = photos(tmp_path / "data", 30)
+    for file in table.parent.glob("*.png"):
+        if what == "black":
+            Image.new("RGB", (10, 8)).save(file)
+        else:
+            file.write_bytes(b"broken")
+    with pytest.raises(DataError, match=line):
+        prepared(table, tmp_path)
+
+
 def test_without_torch_names_of_images_stay_names_and_a_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

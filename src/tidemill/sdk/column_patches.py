@@ -61,7 +61,10 @@ def drawn(column: str, pictures: Pictures, train: NDArray[np.int64], until: floa
         telling = (cell for cell in cells if not holds_nothing(SemanticType.IMAGE, cell))
         found += [pixels.transform({IMAGE: cell[None]})[0].astype(np.uint8) for cell in telling]
     if not found:
-        raise DataError(f"No training image of column {column!r} shows anything.", hint="All are black.")
+        raise DataError(
+            f"No training image of column {column!r} shows anything: all are black.",
+            hint=f"Say --type {column}=ignored.",
+        )
     from tidemill.models.fusion.images import draw_images  # loads torch
 
     return draw_images(column, np.stack(found), pixels)

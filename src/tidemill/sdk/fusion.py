@@ -175,24 +175,7 @@ def prepare_fused(
                 f"Column {column!r} stays as it was: {why}, and a fit of {time_s or 0.0:g} s has {_SHARE:.0%} for that."
             )
             continue
-        except DataError as error:
-            if folder != PATCHES:  # which nobody asked for
-                raise
-            tell(f"Column {column!r} stays as it was: {error.message}")
-            continue
-        tell(found[-1].embedding.in_words())
-        if folder == PATCHES:
-            tell(
-                f"There are no weights of an encoder of images: those of {column!r} are seen through patches drawn "
-                "from training images. A backbone or a study of images sees more: --weights."
-            )
-        if folder in own:
-            tell(
-                f"The encoder {embedding.encoder!r} was trained by a study of this workspace, with answers: where rows "
-                "of this table were among what it learned from, figures on them are too good."
-            )
-        if isinstance(cells, PictureCells) and cells.unread:
-            tell(cells.in_words(column))
+        _tell_read(found[-1].embedding, cells, tell, own=folder in own, drawn=folder == PATCHES)
     if found and bounds is not None:
         tell(_check_bounds(bounds, [e.embedding for e in found]))
     return _joined(base, found, pictures) if found else base
@@ -336,6 +319,23 @@ def _tell_lacking(schema: Schema, images: Sequence[str], of_texts: str | None, t
     if texts and of_texts is None:
         shown = ", ".join(map(repr, texts))
         tell(f"There are no weights of an encoder of texts: {shown} is treated as it would be without.")
+
+
+def _tell_read(embedding: Embedding, cells: Cells, tell: Callable[[str], None], *, own: bool, drawn: bool) -> None:
+    """Say what reads a column, and what a person should know of it."""
+    tell(embedding.in_words())
+    if drawn:
+        tell(
+            f"There are no weights of an encoder of images: those of {embedding.column!r} are seen through patches "
+            "drawn from training images. A backbone or a study of images sees more: --weights."
+        )
+    if own:
+        tell(
+            f"The encoder {embedding.encoder!r} was trained by a study of this workspace, with answers: where rows of "
+            "this table were among what it learned from, figures on them are too good."
+        )
+    if isinstance(cells, PictureCells) and cells.unread:
+        tell(cells.in_words(embedding.column))
 
 
 def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str | None, str | None]:

@@ -66,17 +66,14 @@ def names_pictures(source: Any, target: str, options: FitOptions) -> bool:
         raw = source if isinstance(source, RawTable) else _beginning(source, options)
     except InputError:  # whoever reads it says so
         return False
-    apart = {target, options.group, options.time_column, *options.types} - {None}
-    for name in image_columns(raw, apart):  # type: ignore[arg-type]  # None is gone
+    said = (target, options.group, options.time_column, *options.types)
+    for name in image_columns(raw, {name for name in said if name is not None}):
         if f"{name}{PACKED}" in raw.table.column_names:
             return True
         if options.images is not None:  # a person says that they are there
             return True
         names = [found for cell in raw.table[name].slice(0, LOOKED_AT).to_pylist() if (found := file_name(cell))]
-        try:
-            files = files_of(source, names, options.images, options.within)
-        except DataError:
-            return False
+        files = files_of(source, names, within=options.within)
         if any(files.has(each) for each in names):
             return True
     return False
