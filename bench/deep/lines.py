@@ -6,7 +6,8 @@
 
 ``captcha8`` is one fit; its bar is the share of whole strings that are right whatever the case of their letters. With
 ``--drawn`` it begins from a study of others, drawn in an open typeface (``captchas.py``) with characters as often as in
-the training part; that study goes on from a first one on other strings, each may take as long again, and both are told.
+the training part; that study is the last of three, each of which goes on from the one before on other strings. Each may
+take as long as the fit itself, and all are told.
 ``early_printed_lines`` compares at equal time: plain training of the default net, without distortions and from the
 beginning; and a fit that distorts and begins from a study of other open lines, those of uw3_50lines and lines that are
 drawn in open typefaces (``presses.py``), which ``typefaces.sh`` fetches. What that study takes is told: it is there
@@ -34,6 +35,8 @@ BARS = {"captcha8": ("25m", 0.90), "early_printed_lines": ("6m", 0.6)}
 """Time of each fit, and what is asked: share of strings that are right; share of errors that may be left."""
 WORDS = ("--target", "text", "--kind", "text-recognition")
 DRAWN, DRAWN_CAPTCHAS = 6000, 40000
+DRAWN_STUDIES = ("others", "more", "most")
+"""Studies of drawn captchas, each from the weights of the one before."""
 PRETRAINING = "20m"
 """Time of the study of drawn lines."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -44,7 +47,7 @@ def captcha(folder: Path, out: Path, name: str, limit: str, given: argparse.Name
     more: dict[str, Any] = {}
     if given.drawn:
         before: tuple[str, ...] = ()
-        for number, study in enumerate(("others", "more")):
+        for number, study in enumerate(DRAWN_STUDIES):
             begun = time.monotonic()
             drawn = drawn_captchas(folder / name, out / f"drawn-{study}", given.seed + number)
             drawing_s = round(time.monotonic() - begun, 1)

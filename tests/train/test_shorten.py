@@ -111,6 +111,55 @@ def test_it_is_never_longer_than_it_was_meant_to_be() -> None:
     assert clock.now < 30.0
 
 
+FEW = replace(LONG, epochs=5.2)
+"""Twenty steps, which is what seemed to fit."""
+
+
+def test_where_there_is_more_time_it_is_lengthened_to_fill_it() -> None:
+    clock, told = Clock(), list[Event]()
+    trained = run(clock, Limits(deadline=60.0, shorten=True, longest=26.0), recipe=FEW, told=told)
+    assert (trained.stop, trained.through) == (Stop.DONE, 1.0)
+    assert 50 <= trained.step < 60
+    assert 50.0 < clock.now <= 60.0
+    assert trained.curve[-1].step == trained.step
+    assert trained.curve[-1].lr < 0.1 * PEAK
+    said = [e.message for e in told if e.kind == "lengthened"]
+    assert len(said) == 1
+    assert said[0].startswith("There is time for more than 20 steps: the schedule ends after ")
+
+
+def test_it_is_lengthened_no_further_than_allowed_and_never_unasked() -> None:
+    for deadline in (150.0, 1000.0):  # of the longer one not a tenth has passed at the end
+        trained = run(Clock(), Limits(deadline=deadline, shorten=True, longest=7.8), recipe=FEW)
+        assert (trained.step, trained.stop) == (30, Stop.DONE)
+    for limits in (Limits(deadline=60.0, shorten=True), Limits(deadline=60.0, longest=26.0), Limits(longest=26.0)):
+        assert run(Clock(), limits, recipe=FEW).step == 20
+    pausing = run(Clock(), Limits(deadline=60.0, shorten=True, longest=26.0, epochs=2.6), recipe=FEW)
+    assert (pausing.step, pausing.stop, pausing.through) == (10, Stop.PAUSED, 0.5)
+
+
+def test_what_was_lengthened_is_shortened_where_it_gets_slower() -> None:
+    clock = Clock()
+    trained = run(clock, Limits(deadline=60.0, shorten=True, longest=26.0), recipe=FEW, slower_after=30)
+    assert 35 <= trained.step < 50
+    assert clock.now <= 60.0
+    assert trained.curve[-1].lr < 0.2 * PEAK
+
+
+def test_a_lengthened_training_goes_on_and_is_not_done_again(tmp_path: Path) -> None:
+    whole = run(Clock(), Limits(deadline=60.0, shorten=True, longest=26.0), recipe=FEW)
+    clock = Clock()
+    limits = Limits(deadline=60.0, shorten=True, longest=26.0, cancelled=lambda: clock.now > 25)
+    first = run(clock, limits, recipe=FEW, folder=tmp_path)
+    assert first.stop is Stop.CANCELLED
+    assert 0.2 < first.through < 0.6, "of the longer schedule"
+    last = Limits(deadline=61.0, shorten=True, longest=26.0)
+    second = run(clock, last, recipe=FEW, folder=tmp_path)
+    assert (second.step, second.losses) == (whole.step, whole.losses)
+    again = run(clock, Limits(deadline=1000.0, shorten=True, longest=26.0), recipe=FEW, folder=tmp_path)
+    assert (again.stop, again.step) == (Stop.DONE, whole.step)
+
+
 def test_nobody_shortens_what_was_not_to_be_shortened() -> None:
     plain = run(Clock(), Limits(deadline=60.0))
     assert plain.stop is Stop.TIME

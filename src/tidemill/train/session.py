@@ -17,13 +17,14 @@ from tidemill.train import device as devices
 from tidemill.train.blocks import recomputing
 from tidemill.train.checkpoint import Progress
 from tidemill.train.compilation import Compilation, News
+from tidemill.train.course import course_of
 from tidemill.train.cursor import cursor_of
 from tidemill.train.evaluate import evaluate, put_together
 from tidemill.train.feed import Feed
 from tidemill.train.keeping import Keeper
 from tidemill.train.memory import find_micro_batch, size_of
 from tidemill.train.place import Group, place, unchanged_buffers, whole
-from tidemill.train.schedule import bent, is_due, steps_of
+from tidemill.train.schedule import bent, is_due
 from tidemill.train.task import Task
 from tidemill.train.tempo import Tempo
 from tidemill.train.trouble import FAILURES, explained
@@ -59,8 +60,7 @@ class Session:
             raise DataError("There are no samples to train on.")
         checks = 0 if task.validation is None else len(task.validation)
         self._tempo = Tempo(self.recipe, task.limits, self._samples, checks, clock)
-        self._steps = steps_of(self.recipe.epochs, self._samples, self.recipe.batch)
-        self._pause = self._pause_at()
+        self._course = course_of(self.recipe, task.limits, self._samples)
         self._cursor = cursor_of(task.samples, self.recipe.batch, task.seed)
         self._micro_batch = 0
         self._at = Progress(samples=self._samples, batch=self.recipe.batch, seed=task.seed, world=group.world)
@@ -92,7 +92,7 @@ class Session:
                 self._cursor,
                 feed,
                 self.group,
-                self._steps,
+                self._course.steps,
                 self.task.diverged,
             )
             self._keeper = Keeper(
@@ -126,7 +126,7 @@ class Session:
         began = self._clock()
         while True:
             try:
-                done = self._worker.step(self._at.step, self._micro_batch, self._place_of_step())
+                done = self._worker.step(self._at.step, self._micro_batch, self._place_of_step)
                 break
             except FAILURES as error:
                 if self._may_be_the_compiler(error):
@@ -145,7 +145,7 @@ class Session:
 
     def _weigh_compiler(self) -> None:
         """Compile where it may pay, and be eager again where it doesn't."""
-        steps = min(self._end_step, self._pause) - self._at.step
+        steps = self._course.halt(self._at.bend) - self._at.step
         self._hear(self._compilation.after(self._tempo.step_s, steps, self._tempo.left_s, self._rehearse))
 
     def _rehearse(self) -> float:
@@ -180,54 +180,49 @@ class Session:
         if end_all:
             self._end_at(int(end_all))
 
-    # ------------------------------------------------------------------------------------------- a nearer end
+    # ------------------------------------------------------------------------------------------- another end
 
     @property
-    def _end_step(self) -> int:
-        """Steps of the training, as far as is known now."""
-        return self._steps if self._at.bend is None else self._at.bend.end
-
-    def _place_of_step(self) -> float | None:
-        """Where on the schedule the next step stands, where it was bent."""
-        bend = self._at.bend
-        return None if bend is None else bend.place_of(self._at.step, self._steps)
+    def _place_of_step(self) -> float:
+        """Where on the schedule the next step stands."""
+        return self._course.place(self._at.bend, self._at.step)
 
     def _end_in_time(self) -> int:
         """The step at which the training has to end to be through in time, where it ends at another one now; else 0."""
-        if self._pause < self._steps:
+        if self._course.pauses:
             return 0
-        return self._tempo.end_in_time(self._at, self._end_step, self._steps)
+        return self._tempo.end_in_time(self._at, self._course.end(self._at.bend), self._course.most)
 
     def _end_at(self, end: int) -> None:
-        if self._at.bend is None:
-            self._tell("warning", f"There is no time for all {self._steps} steps: the schedule ends after {end}.")
-        self._at = replace(self._at, bend=bent(self._at.bend, self._at.step, self._steps, end))
+        steps = self._course.steps
+        if self._at.bend is None and end < steps:
+            self._tell("warning", f"There is no time for all {steps} steps: the schedule ends after {end}.")
+        elif self._at.bend is None:
+            self._tell("lengthened", f"There is time for more than {steps} steps: the schedule ends after {end}.")
+        self._at = replace(self._at, bend=bent(self._at.bend, self._at.step, steps, end))
 
     def _reason_to_stop(self) -> Stop | None:
         late, ended, _ = self._flags
-        if self._at.step >= self._end_step:
-            return Stop.DONE if self._at.bend is None else Stop.SHORTENED
-        if self._at.step >= self._pause:
+        end = self._course.end(self._at.bend)
+        through = Stop.SHORTENED if end < self._course.steps else Stop.DONE
+        if self._at.step >= end:
+            return through
+        if self._at.step >= self._course.halt(self._at.bend):
             return Stop.PAUSED
         if self.recipe.patience is not None and self._at.stale >= self.recipe.patience:
             return Stop.PLATEAU
         if ended:
             return Stop.CANCELLED
         if late:  # the end that was planned is a few steps away
-            return Stop.TIME if self._at.bend is None else Stop.SHORTENED
+            return Stop.TIME if self._at.bend is None else through
         return None
-
-    def _pause_at(self) -> int:
-        if self.task.limits.epochs is None:
-            return self._steps
-        return min(self._steps, steps_of(self.task.limits.epochs, self._samples, self.recipe.batch))
 
     # ------------------------------------------------------------------------------------------------ evaluation
 
     def _evaluation_is_due(self) -> bool:
         step = self._at.step
         every = is_due(step, self.recipe.evaluate_every, self._samples, self.recipe.batch)
-        return every or step in (self._end_step, self._pause)
+        return every or step == self._course.halt(self._at.bend)
 
     def _evaluate(self) -> None:
         began = self._clock()
@@ -379,6 +374,7 @@ class Session:
             precision=self._worker.precision,
             peak_bytes=int(max(self.group.gather(self._peak()))),
             samples_per_s=self._tempo.samples_per_s,
+            through=self._course.through(self._at.bend, self._at.step),
         )
 
     def _peak(self) -> int:

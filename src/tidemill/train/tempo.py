@@ -21,7 +21,7 @@ _TOLD = 0.1
 _FILLED = 0.96
 """Share of the time that is left which a shortened training plans to fill."""
 _SPARE = 0.1
-"""Where so much of all its time would be left over, because steps became quicker, it is lengthened again."""
+"""Where so much of all its time would be left over, it is lengthened: steps are quicker than was thought."""
 
 
 class Tempo:
@@ -92,7 +92,7 @@ class Tempo:
             return self._trained_samples / self._trained_s
         return self._recipe.batch / self.step_s if self.step_s else 0.0
 
-    def end_in_time(self, at: Progress, end_step: int, steps: int) -> int:
+    def end_in_time(self, at: Progress, end_step: int, most: int) -> int:
         """Give the step at which the training has to end to be through in time, where it is another one now; else 0.
 
         Parameters
@@ -101,14 +101,15 @@ class Tempo:
             How far it has come.
         end_step : int
             Where it ends as it was bent.
-        steps : int
-            Of its whole schedule.
+        most : int
+            It is lengthened to so many steps at most; no more than ``end_step`` where it may not be.
         """
         limits, warm = self._limits, self._trained_samples // self._recipe.batch
         if not limits.shorten or limits.deadline is None or not warm:
             return 0
         now, evaluation = self._clock(), self.next_evaluation_s
-        if now - self.began < _TOLD * (limits.deadline - self.began):
+        soon = at.bend is None and most > end_step and 2 * at.step >= end_step  # or it is through before that
+        if now - self.began < _TOLD * (limits.deadline - self.began) and not soon:
             return 0
         every = self._recipe.evaluate_every * self._samples / self._recipe.batch
         # Checkpoints are in what all steps together took, and so are evaluations once there were some.
@@ -117,7 +118,7 @@ class Tempo:
         spare_s = evaluation + (_MARGIN - 1) * (self.step_s + evaluation)
         over_s = left_s - spare_s - rest * step_s
         fitting = max(1, int((_FILLED * left_s - spare_s) / step_s))
-        if over_s > _SPARE * (at.seconds + limits.deadline - self.began) and at.bend is not None:
-            end = min(steps, at.step + fitting)
+        if over_s > _SPARE * (at.seconds + limits.deadline - self.began):
+            end = min(most, at.step + fitting)
             return end if end > end_step else 0
         return at.step + fitting if over_s < 0 and fitting < rest else 0

@@ -229,8 +229,12 @@ class Limits:
     shorten : bool
         Where the deadline comes before the end of the recipe, go through the rest of its schedule in the steps that
         fit: the training is shorter, and its learning rate comes to its end (`Stop.SHORTENED`). Where steps become
-        quicker afterwards it gets longer again, and never longer than the recipe's. Of no account without a deadline,
-        for a training that pauses before its end, and where all steps fit.
+        quicker afterwards it gets longer again, and never longer than the recipe's, or ``longest``. Of no account
+        without a deadline, for a training that pauses before its end, and where all steps fit.
+    longest : float or None
+        Where, with ``shorten``, the end of the recipe would come long before the deadline, go through its schedule in
+        the steps that fit, up to so many epochs: for a recipe whose epochs are what seemed to fit before a step was
+        made. None, or fewer epochs than the recipe's, makes nothing longer than the recipe.
 
     Examples
     --------
@@ -244,6 +248,7 @@ class Limits:
     epochs: float | None = None
     cancelled: Callable[[], bool] | None = None
     shorten: bool = False
+    longest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -317,7 +322,7 @@ class Stop(str, Enum):
     """Why a training ended."""
 
     DONE = "done"
-    """All epochs of the recipe are through."""
+    """All epochs of the recipe are through, or more of them, where there was time (`Limits.longest`)."""
     PAUSED = "paused"
     """The epochs of the limits are through; it can go on."""
     SHORTENED = "shortened"
@@ -395,6 +400,8 @@ class Trained:
     samples_per_s : float
         Throughput of this session's training steps, the first one and evaluations left out; where the compiler was
         tried, of those since then.
+    through : float
+        Share of its schedule that it went through, 0 to 1, over all sessions.
     """
 
     stop: Stop
@@ -408,9 +415,10 @@ class Trained:
     precision: str
     peak_bytes: int
     samples_per_s: float
+    through: float = 1.0
 
 
-EventKind = Literal["started", "point", "checkpoint", "micro_batch", "compiled", "warning", "ended"]
+EventKind = Literal["started", "point", "checkpoint", "micro_batch", "compiled", "lengthened", "warning", "ended"]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch", reason="the start is a training")
 from tests.models.recognition.made import data
 
 from tidemill.core import transcripts
+from tidemill.core.errors import TrialTimeoutError
 from tidemill.models.recognition import learning, start
 from tidemill.models.recognition.augment import Distortion
 from tidemill.models.recognition.learning import CtcLoss
@@ -97,3 +99,36 @@ def test_batches_are_smaller_where_time_is_short(monkeypatch: pytest.MonkeyPatch
     planned = learning._Course(net, samples, None, 0).planned(recipe, TrainBudget(deadline=time.monotonic() + left_s))
     assert planned.batch == batch
     assert planned.lr == pytest.approx(1e-3 * (batch / 16) ** 0.5)
+
+
+def _course() -> learning._Course:
+    profile, train, _ = data(400)
+    net = Recogniser(Crnn(8, 0, profile.height, len(profile.alphabet) + 1), profile.mean, profile.std)
+    return learning._Course(net, LineSamples(train, profile.alphabet, Distortion()), None, 0)
+
+
+def test_before_time_is_called_too_short_steps_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def busy_at_first(*given: Any) -> float:
+        looks.append(given[5])
+        return 30.0 if len(looks) == 1 else 0.01
+
+    monkeypatch.setattr(learning, "measure_step_s", busy_at_first)
+    recipe = Recipe(lr=1e-3, batch=16, epochs=5000)
+    planned = _course().planned(recipe, TrainBudget(deadline=time.monotonic() + 100.0))
+    assert planned.epochs > 100
+    assert looks[1] > 2 * looks[0], "longer"
+    monkeypatch.setattr(learning, "measure_step_s", lambda *given: 30.0)
+    with pytest.raises(TrialTimeoutError, match=r"An epoch takes [0-9.]+ s, and there were"):
+        _course().planned(recipe, TrainBudget(deadline=time.monotonic() + 100.0))
+
+
+def test_a_training_whose_steps_seemed_slow_is_lengthened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "measure_step_s", lambda *given: 0.3)
+    begun = time.monotonic()
+    budget = TrainBudget(deadline=begun + 12.0)
+    net, recipe = _course().net, Recipe(lr=1e-3, batch=16, epochs=5000)
+    learning.fit_net(net, recipe, Distortion(), *data(400), budget, 0, new=False)
+    assert 8.0 < time.monotonic() - begun < 16.0
+    assert budget.curve[-1][0] > 150, "about 50 steps were planned"

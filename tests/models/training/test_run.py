@@ -139,6 +139,15 @@ def test_a_training_without_rungs_is_shortened_to_its_time(monkeypatch: pytest.M
     assert budget.reached is None, "that is asked of rungs"
 
 
+def test_one_whose_epochs_were_cut_too_short_is_lengthened_to_its_time() -> None:
+    begun = time.monotonic()
+    budget = TrainBudget(device="cpu", deadline=begun + 2.5, placement=Placement())
+    train(net(), CrossEntropy(), Sleepy(), replace(RECIPE, epochs=8.0), budget, 0, checks=Rows(), longest=1000.0)
+    assert 1.0 < time.monotonic() - begun < 10, "32 steps of 5 ms take 0.2 s"
+    assert budget.curve[-1][0] > 64
+    assert limits_of(TrainBudget(epochs=4, of=4), 1000.0).longest is None, "rungs are of one length"
+
+
 @pytest.mark.parametrize(("stop", "reached"), [(Stop.SHORTENED, 4.0), (Stop.DONE, None)])
 def test_a_training_that_was_shortened_says_how_far_it_came(
     monkeypatch: pytest.MonkeyPatch, stop: Stop, reached: float | None

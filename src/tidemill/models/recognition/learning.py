@@ -36,6 +36,8 @@ _EVALUATIONS = 20
 """So many times in a training it is looked how well the held-out lines are read."""
 _MEASURED_S = 3.0
 """Steps are measured for at most so long, less where time is short."""
+_LOOK_SHARE = 0.05
+"""Share of the time in which they are measured again before it is said that there is too little of it."""
 _MOST_CHECKED = 400
 """So many of the held-out lines choose the best moment: outputs for each step of all of them stay in memory."""
 _GLANCE = 32
@@ -156,6 +158,7 @@ class _Course:
         """Train once through a schedule; the names are those of `tidemill.models.training.run.train`."""
         if new and not budget.has_begun(part):
             begin(self.net, recipe, self.samples, budget, self.seed)
+        longest = recipe.epochs
         if budget.of is None:
             recipe = Recipe.from_json(budget.decided(lambda: self.planned(recipe, budget).to_json(), part))
         else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
@@ -163,7 +166,7 @@ class _Course:
         score = None if self.checks is None else FewestErrors()
         train_within(
             self.net, CtcLoss(), self.samples, recipe, budget, self.seed, checks=self.checks, score=score, part=part,
-            follows=follows,
+            follows=follows, longest=longest,
         )  # fmt: skip
 
     def run_joined(self, recipe: Recipe, budget: TrainBudget, share: float, *, new: bool) -> None:
@@ -202,9 +205,10 @@ class _Course:
         if self.checks is not None and _least(second) > _least(first):
             self.net.load_state_dict(known)
 
-    def step_s(self, batch: int, budget: TrainBudget, precision: str) -> float:
+    def step_s(self, batch: int, budget: TrainBudget, precision: str, most_s: float | None = None) -> float:
         """Seconds of a step, measured on some."""
-        most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
+        if most_s is None:
+            most_s = min(_MEASURED_S, MEASURED_SHARE * budget.left_s())
         device = find_device(budget.device)
         return measure_step_s(self.net, CtcLoss(), self.samples, batch, device, most_s, precision, budget.placement)
 
@@ -214,9 +218,17 @@ class _Course:
         if not budget.limited:
             return recipe
         rows, checks = len(self.samples), 0 if self.checks is None else len(self.checks)
+
+        def fitted(step_s: float) -> Recipe:
+            check_s = step_s * checks / recipe.batch / 2  # forward only
+            return cut(recipe, _EVALUATIONS, step_s * rows / recipe.batch, check_s, budget.left_s())
+
         step_s = self.step_s(recipe.batch, budget, recipe.precision)
-        check_s = step_s * checks / recipe.batch / 2  # forward only
-        planned = cut(recipe, _EVALUATIONS, step_s * rows / recipe.batch, check_s, budget.left_s())
+        try:
+            planned = fitted(step_s)
+        except TrialTimeoutError:  # maybe measured beside other work, and without these passes there are no joins
+            again_s = self.step_s(recipe.batch, budget, recipe.precision, _LOOK_SHARE * budget.left_s())
+            planned = fitted(min(step_s, again_s))
         if planned.epochs * rows / recipe.batch < _LEAST_STEPS and recipe.batch >= 2 * _LEAST_BATCH:
             return self.planned(replace(recipe, batch=recipe.batch // 2, lr=recipe.lr / math.sqrt(2)), budget)
         return planned

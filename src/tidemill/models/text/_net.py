@@ -316,13 +316,14 @@ def tune(
     loss = loss_of(net, smoothing)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
     settle(net, loss, train, recipe, budget, validation=valid is not None)
+    longest = recipe.epochs
     if budget.of is None:
         checks = 0 if valid is None else len(valid)
         known = budget.decided(lambda: planned(recipe, net, loss, train, checks, budget).to_json(), NET)
         recipe = Recipe.from_json(known)
     else:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
         recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
-    train_within(net, loss, train, recipe, budget, seed, checks=valid)
+    train_within(net, loss, train, recipe, budget, seed, checks=valid, longest=longest)
     net.eval()
 
 

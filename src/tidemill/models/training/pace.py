@@ -27,8 +27,8 @@ _SLOW = 4
 _FEW = 2
 _AMBITION = 1.3
 """So much more is planned than fits by what was measured, which is little, and may have been beside other work: the
-runtime sees how long steps really take, and shortens what is left to the time (`tidemill.train.types.Limits`), while
-nothing makes a training longer."""
+runtime sees how long steps really take, and shortens what is left to the time, or lengthens it where much would be left
+over (`tidemill.train.types.Limits`)."""
 _LEAST_EPOCHS = 0.2
 _WORTH = 1.2
 """So many times as quick must steps be that are computed with fewer digits."""

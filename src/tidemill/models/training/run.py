@@ -14,12 +14,16 @@ from tidemill.train import runtime
 from tidemill.train.types import Event, Limits, Loss, OnEvent, Point, Recipe, Samples, Score, Stop
 
 
-def limits_of(budget: TrainBudget) -> Limits:
-    """The deadline of a budget, its rung, and who asks it to end; before another rung no schedule may be shortened."""
+def limits_of(budget: TrainBudget, longest: float | None = None) -> Limits:
+    """The deadline of a budget, its rung, and who asks it to end; before another rung no schedule may be shortened.
+
+    A training without rungs, whose epochs were cut to the time, is lengthened up to ``longest`` where there is more.
+    """
     last = budget.of is None or (budget.epochs is not None and budget.epochs >= budget.of)
     asked = None if budget.signals is None else budget.signals.asked_to_end
     deadline = budget.deadline if budget.limited else None
-    return Limits(deadline=deadline, epochs=budget.epochs, cancelled=asked, shorten=last)
+    most = longest if budget.of is None else None
+    return Limits(deadline=deadline, epochs=budget.epochs, cancelled=asked, shorten=last, longest=most)
 
 
 def train(
@@ -34,6 +38,7 @@ def train(
     score: Score | None = None,
     part: str = NET,
     follows: bool = False,
+    longest: float | None = None,
 ) -> None:
     """Train a net within its time, or up to the rung that its budget names, where the budget's placement says.
 
@@ -60,6 +65,9 @@ def train(
         Its name, where a trial has several trainings; see `TrialCheckpoints`.
     follows : bool
         Whether another training of the trial follows.
+    longest : float, optional
+        Epochs before they were cut to what seemed to fit (`tidemill.models.training.pace`): where there is time, it
+        goes on up to these.
 
     Raises
     ------
@@ -72,7 +80,7 @@ def train(
     """
     plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     trained = runtime.train(
-        net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget), seed=seed,
+        net, loss, samples, recipe, validation=checks, score=score, limits=limits_of(budget, longest), seed=seed,
         diverged=budget.diverged_folder, plan=plan, on_event=teller(budget, by_score=score is not None),
         **budget.kept(part, follows=follows),
     )  # fmt: skip
@@ -80,7 +88,7 @@ def train(
     budget.curve += [(step, value) for step, value in shown if value is not None]
     shortened = budget.of is not None and trained.stop is Stop.SHORTENED
     budget.reached = trained.epoch if shortened else None
-    budget.interrupted = min(1.0, trained.epoch / recipe.epochs) if trained.stop is Stop.CANCELLED else None
+    budget.interrupted = trained.through if trained.stop is Stop.CANCELLED else None
     if budget.epochs is not None and trained.stop is Stop.TIME:
         raise TrialTimeoutError(
             "Its time was over before its rung.", hint="Give the search more time, or fewer epochs."

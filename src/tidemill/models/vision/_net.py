@@ -192,10 +192,10 @@ def fit_net(
     plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
     early = budget
     if budget.of is not None:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
-        recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
+        recipe, longest = replace(recipe, epochs=budget.of, evaluate_every=1.0), budget.of
         coarse = 0.0  # and has one course
     else:
-        n_checks = 0 if checks is None else len(checks)
+        n_checks, longest = 0 if checks is None else len(checks), recipe.epochs
         recipe, share = _planned_once(partial(planned, recipe, net, loss, samples, n_checks, budget, coarse), budget)
         if budget.limited:  # both courses are shortened to their time
             early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
@@ -205,14 +205,15 @@ def fit_net(
         done = coarse
         if not budget.has_begun(NET):  # else it was through
             seen = runtime.train(
-                net, loss, replace(samples, halved=True), first, limits=limits_of(early), seed=seed,
+                net, loss, replace(samples, halved=True), first, limits=limits_of(early, coarse * longest), seed=seed,
                 diverged=budget.diverged_folder, plan=plan, on_event=teller(replace(budget, signals=None)),
                 **budget.kept(_COARSE, follows=True),
             )  # fmt: skip
-            done = coarse * min(1.0, seen.epoch / first.epochs)
+            done = coarse * seen.through
         recipe = replace(recipe, epochs=(1 - coarse) * recipe.epochs, lr=_FINE * recipe.lr, warmup=0.05)
     score = LeastLogLoss() if isinstance(loss, CrossEntropy) else None
-    train_within(net, loss, samples, recipe, budget, seed, checks=checks, score=score)
+    longest *= 1 - coarse
+    train_within(net, loss, samples, recipe, budget, seed, checks=checks, score=score, longest=longest)
     if budget.interrupted is not None:
         budget.interrupted = done + (1 - coarse) * budget.interrupted
     net.eval()
