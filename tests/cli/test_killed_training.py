@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,11 @@ from PIL import Image
 
 from tidemill.cli.main import run
 from tidemill.core.trial import Trial, TrialState
+from tidemill.jobs.queue.kinds import Kinds
+from tidemill.jobs.queue.queue import JobQueue
+from tidemill.jobs.queue.types import Capacity, Request
+from tidemill.jobs.queue.worker import Worker
+from tidemill.sdk.job_kinds import KINDS
 from tidemill.store.workspace import Workspace
 
 pytest.importorskip("torch", reason="nets are trained")
@@ -100,3 +107,57 @@ def test_kill_9_costs_a_training_what_came_after_its_last_checkpoint(
     assert found.usage.wall_s > 0
     assert not kept(hit)
     assert not list(hit.glob("scratch/checkpoints/*"))
+
+
+KILLED = """
+import os, signal, threading, time
+
+import tidemill.search.fit
+from tidemill.sdk import job_fit
+
+
+def fit(context, **arguments):
+    tidemill.search.fit.CHECKPOINT_S = 0.1
+
+    def die():
+        while not list(context.workspace.glob("scratch/checkpoints/*/0/*/step-*")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(self, event, hear=job_fit.Listening.hear):
+        with (context.workspace / f"said-{context.attempt}").open("a") as file:
+            print(event.message, file=file)
+        hear(self, event)
+
+    job_fit.Listening.hear = heard
+    if context.attempt == 1:
+        threading.Thread(target=die, daemon=True).start()
+    return job_fit.fit(context, **arguments)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(580)
+def test_a_job_that_is_killed_inside_of_a_training_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "killed.py").write_text(KILLED, encoding="ascii")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    data = str(photos(tmp_path / "photos"))
+    new = {"data": data, "families": ["quicknet"], "trials": 1, "seed": 3, "name": "photos-1"}
+    place = tmp_path / "ws"
+    with Workspace.open(place) as opened:
+        queue = JobQueue(opened.database, first_pause_s=0.1)
+        job = queue.submit(Request("fit", new))
+        (known,) = (kind for kind in KINDS if kind.name == "fit")
+        worker = Worker(opened, Kinds([replace(known, call="killed:fit")]), Capacity(2, 10**10), queue=queue)
+        worker.run(threading.Event(), until_idle=True)
+        done = queue.get(job.id)
+        assert [a.outcome for a in queue.attempts(job.id)] == ["died", "done"], done.error
+    said = (place / "said-2").read_text()
+    assert len(re.findall(r"goes on from step [1-9]", said)) == 1, said
+    trial = trial_of(place)
+    assert trial.state is TrialState.COMPLETE
+    steps = [step for step, _ in trial.curve]
+    assert steps == sorted(set(steps)), "no step stands on the curve twice"
+    assert not list(place.glob("scratch/checkpoints/*"))
