@@ -130,5 +130,5 @@ def test_a_training_whose_steps_seemed_slow_is_lengthened(monkeypatch: pytest.Mo
     budget = TrainBudget(deadline=begun + 12.0)
     net, recipe = _course().net, Recipe(lr=1e-3, batch=16, epochs=5000)
     learning.fit_net(net, recipe, Distortion(), *data(400), budget, 0, new=False)
-    assert 8.0 < time.monotonic() - begun < 16.0
-    assert budget.curve[-1][0] > 150, "about 50 steps were planned"
+    assert 6.0 < time.monotonic() - begun < 30.0
+    assert budget.curve[-1][0] > 100, "about 50 steps were planned"
