@@ -8,22 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.sdk.queued import work_off
 
 from tidemill.cli.main import run
 from tidemill.core.trial import Trial, TrialState
-from tidemill.jobs.queue.kinds import Kinds
-from tidemill.jobs.queue.queue import JobQueue
-from tidemill.jobs.queue.types import Capacity, Request
-from tidemill.jobs.queue.worker import Worker
-from tidemill.sdk.job_kinds import KINDS
 from tidemill.store.workspace import Workspace
 
 pytest.importorskip("torch", reason="nets are trained")
@@ -147,13 +141,8 @@ def test_a_job_that_is_killed_inside_of_a_training_goes_on_with_it(
     new = {"data": data, "families": ["quicknet"], "trials": 1, "seed": 3, "name": "photos-1"}
     place = tmp_path / "ws"
     with Workspace.open(place) as opened:
-        queue = JobQueue(opened.database, first_pause_s=0.1)
-        job = queue.submit(Request("fit", new))
-        (known,) = (kind for kind in KINDS if kind.name == "fit")
-        worker = Worker(opened, Kinds([replace(known, call="killed:fit")]), Capacity(2, 10**10), queue=queue)
-        worker.run(threading.Event(), until_idle=True)
-        done = queue.get(job.id)
-        assert [a.outcome for a in queue.attempts(job.id)] == ["died", "done"], done.error
+        done, outcomes = work_off(opened, "fit", new, "killed:fit")
+    assert outcomes == ["died", "done"], done.error
     said = (place / "said-2").read_text()
     assert len(re.findall(r"goes on from step [1-9]", said)) == 1, said
     trial = trial_of(place)

@@ -12,16 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from tests.sdk.queued import work_off
 
 from tidemill.core.errors import ConflictError, DataError, NotFoundError, ObjectiveError, OptionError, RoleError
 from tidemill.core.schema import Column, Schema, SemanticType
 from tidemill.data.versions import list_versions, write_version
 from tidemill.data.versions.governance import audit_of, drop, say
 from tidemill.jobs.queue.context import JobContext, JobStopped
-from tidemill.jobs.queue.kinds import Argument, Kind, Kinds
+from tidemill.jobs.queue.kinds import Argument, Kind
 from tidemill.jobs.queue.queue import JobQueue
-from tidemill.jobs.queue.types import Capacity, Request
-from tidemill.jobs.queue.worker import Worker
 from tidemill.sdk import job_fit, jobs
 from tidemill.sdk.data.doors import Door
 from tidemill.sdk.fit import FitOptions, fit_to_bundle
@@ -372,16 +371,11 @@ def test_a_fit_that_is_killed_when_its_study_has_just_begun_goes_on_with_it(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     words = {"data": str(small_csv), "target": "label", "trials": 2, "families": ["linear"]}
     with Workspace.open(place) as opened:
-        queue = JobQueue(opened.database, first_pause_s=0.1)
-        job = queue.submit(Request("fit", words))
-        (known,) = (kind for kind in KINDS if kind.name == "fit")
-        worker = Worker(opened, Kinds([replace(known, call="dying:fit")]), Capacity(2, 10**10), queue=queue)
-        worker.run(threading.Event(), until_idle=True)
-        done = queue.get(job.id)
-        assert [a.outcome for a in queue.attempts(job.id)] == ["died", "done"], done.error
-        assert done.result["study"] == f"job-{job.id}"
-        assert [study.name for study in opened.metadata.studies()] == [f"job-{job.id}"]
-        assert len(opened.metadata.trials(f"job-{job.id}")) == 2
+        done, outcomes = work_off(opened, "fit", words, "dying:fit")
+        assert outcomes == ["died", "done"], done.error
+        assert done.result["study"] == f"job-{done.id}"
+        assert [study.name for study in opened.metadata.studies()] == [f"job-{done.id}"]
+        assert len(opened.metadata.trials(f"job-{done.id}")) == 2
 
 
 def test_a_study_of_the_same_name_that_is_not_the_jobs_own_is_left_alone(place: Path, small_csv: Path) -> None:

@@ -8,7 +8,7 @@ the target, and the projection sees training rows alone, so that nothing of what
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,7 @@ def prepare_fused(
         pictures = pictures_of(workspace, source, base, options, images)
     wanted = [] if of_texts is None else [(name, of_texts) for name in _texts(base.schema, images)]
     wanted += [(name, of_images) for name in pictures]
-    if wanted:
-        light = all(folder == PATCHES or is_own_net(folder) for _, folder in wanted)
-        (need_torch if light else need_text)("to embed columns")
+    _need(folder for _, folder in wanted)
     bounds = _bounds(options)
     found: list[_Embedded] = []
     made: dict[tuple[str, int], Embedding] = {}
@@ -336,6 +334,14 @@ def _tell_read(embedding: Embedding, cells: Cells, tell: Callable[[str], None], 
         )
     if isinstance(cells, PictureCells) and cells.unread:
         tell(cells.in_words(embedding.column))
+
+
+def _need(folders: Iterable[str]) -> None:
+    """Refuse encoders that what is installed can't open."""
+    needed = set(folders)
+    if needed:
+        light = all(folder == PATCHES or is_own_net(folder) for folder in needed)
+        (need_torch if light else need_text)("to embed columns")
 
 
 def _folders(weights: Sequence[str], tell: Callable[[str], None]) -> tuple[str | None, str | None]:

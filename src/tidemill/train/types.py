@@ -415,7 +415,7 @@ class Trained:
     precision: str
     peak_bytes: int
     samples_per_s: float
-    through: float = 1.0
+    through: float
 
 
 EventKind = Literal["started", "point", "checkpoint", "micro_batch", "compiled", "lengthened", "warning", "ended"]
@@ -429,7 +429,7 @@ class Event:
     ----------
     kind : str
         ``started``, ``point`` (an evaluation), ``checkpoint``, ``micro_batch`` (found or halved), ``compiled`` (or
-        eager again), ``warning`` or ``ended``.
+        eager again), ``lengthened`` (its schedule, see `Limits`), ``warning`` or ``ended``.
     step : int
         Optimiser steps until then.
     message : str

@@ -100,17 +100,17 @@ class Worker:
         self._skipped = 0
         self._since_growth = 0
 
-    def step(self, number: int, micro_batch: int, place: float | None = None) -> Done:
+    def step(self, number: int, micro_batch: int, place: float) -> Done:
         """Make step ``number`` (from 0); the same number gives the same step.
 
-        Its learning rate is that of ``place`` on the schedule, where this was bent.
+        Its learning rate is that of ``place`` on the schedule: its number, where this was not bent.
 
         Raises
         ------
         TrialError
             Where loss or gradients are not finite; the batch is kept and named.
         """
-        rate = set_rate(self.optimizer, self.recipe, number if place is None else place, self._steps)
+        rate = set_rate(self.optimizer, self.recipe, place, self._steps)
         indices = self._cursor.indices(number)
         loss = self._gradients(indices, number, micro_batch)
         norm = gradient_norm(self.named.values(), self.group) / self.scale

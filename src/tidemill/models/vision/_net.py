@@ -190,12 +190,12 @@ def fit_net(
     net = in_order(net, torch.channels_last)
     recipe = replace(recipe, batch=min(recipe.batch, len(train)))
     plan = settle(net, loss, samples, recipe, budget, validation=checks is not None)
-    early = budget
+    early, longest = budget, recipe.epochs
     if budget.of is not None:  # a rung: the same recipe on every leg, so that it goes on as if nothing had been
-        recipe, longest = replace(recipe, epochs=budget.of, evaluate_every=1.0), budget.of
+        recipe = replace(recipe, epochs=budget.of, evaluate_every=1.0)
         coarse = 0.0  # and has one course
     else:
-        n_checks, longest = 0 if checks is None else len(checks), recipe.epochs
+        n_checks = 0 if checks is None else len(checks)
         recipe, share = _planned_once(partial(planned, recipe, net, loss, samples, n_checks, budget, coarse), budget)
         if budget.limited:  # both courses are shortened to their time
             early = replace(budget, deadline=budget.deadline - (1 - share) * budget.left_s(), curve=[])
